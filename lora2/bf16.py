@@ -1,0 +1,59 @@
+"""bf16 autocast on processors without bf16 arithmetic.
+
+There torch falls back to loops 10 to 80 times slower than its float32 kernels. What bf16 units compute is: operands
+rounded to bf16, products summed in float32, the result rounded to bf16. Float32 kernels on rounded operands give
+just that, at float32 speed; so on such a processor this mode takes the matrix products of an autocast region over.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+PRODUCTS: frozenset[Callable[..., Any]] = frozenset(
+    {F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, F.scaled_dot_product_attention}
+)
+
+
+@cache
+def _cpu_lacks_bf16() -> bool:
+    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def needs_emulation(device: torch.device) -> bool:
+    """Whether bf16 products on this device would run in the slow fallback."""
+    return device.type == "cpu" and _cpu_lacks_bf16()
+
+
+class EmulatedProducts(TorchFunctionMode):
+    """Inside this mode, and only where CPU autocast to bf16 is on, matrix products are computed as said above."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in PRODUCTS or not torch.is_autocast_enabled("cpu"):
+            return func(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            wide = [_rounded(value) for value in args]
+            result = func(*wide, **{name: _rounded(value) for name, value in kwargs.items()})
+        return result.to(torch.bfloat16)
+
+
+def widen(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in float32 where bf16 products would be slow, else as they are; for custom backward passes, which
+    no mode reaches. The caller rounds the result back.
+    """
+    if tensors[0].dtype == torch.bfloat16 and needs_emulation(tensors[0].device):
+        return tuple(tensor.float() for tensor in tensors)
+    return tensors
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.to(torch.bfloat16).float()
+    return value

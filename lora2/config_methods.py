@@ -1,0 +1,168 @@
+"""Settings of the fine-tuning methods: one closed section for each, their sizes, and how a method's variant is named.
+
+Imports neither torch nor Hydra. What is common to all sections (`Section`, the number types) is here too.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1, strict=True)]
+Natural = Annotated[int, Field(ge=0, strict=True)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Term = Literal["uv", "UV", "PQ"]
+Targets = Literal["all", "qk", "qv", "qkv"]
+
+TERMS: tuple[Term, ...] = ("uv", "UV", "PQ")  # eq. 5; a variant's name keeps this order whatever the user's was
+RANKED = frozenset({"lora2", "lora", "adalora", "sora"})  # methods with a rank
+BUDGETED = frozenset({"lora2", "adalora"})  # methods with a rank budget
+
+
+class Section(BaseModel):
+    """Frozen, and closed: an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class PenaltyConfig(Section):
+    """γ and the regularisers of eq. 5."""
+
+    weight: NonNegative
+    terms: tuple[Term, ...]
+    form: Literal["squared", "norm"]
+
+
+class LoRA2MethodConfig(Section):
+    """LoRA²."""
+
+    name: Literal["lora2"]
+    targets: Targets
+    init: Literal["paper", "orthogonal"]
+    lam_lr_scale: Rate
+    path: Literal["auto", "plain", "fused"]
+    penalty: PenaltyConfig
+
+
+class LoRAMethodConfig(Section):
+    """LoRA, from PEFT."""
+
+    name: Literal["lora"]
+    targets: Targets
+
+
+class GammaConfig(Section):
+    """γ alone: AdaLoRA has one regulariser."""
+
+    weight: NonNegative
+
+
+class AdaLoRAMethodConfig(Section):
+    """AdaLoRA, from PEFT; rank.r is its initial rank, budget.target_rank its mean final one."""
+
+    name: Literal["adalora"]
+    targets: Targets
+    penalty: GammaConfig
+
+
+class SoRAMethodConfig(Section):
+    """SoRA; λ weighs mean |gate| in the loss, λ2 (ξ in its paper) is the threshold of the proximal step."""
+
+    name: Literal["sora"]
+    targets: Targets
+    gate_lr_scale: Rate
+    sparse_lambda: NonNegative
+    sparse_lambda_2: NonNegative
+
+
+class BottleneckMethodConfig(Section):
+    """Bottleneck adapters, after both sub-layers (Houlsby) or after the feed-forward one only (Pfeiffer)."""
+
+    name: Literal["houlsby", "pfeiffer"]
+    bottleneck: Positive
+
+
+class SubsetMethodConfig(Section):
+    """Methods that train a part of the model itself."""
+
+    name: Literal["full", "bitfit", "head"]
+
+
+MethodConfig = Annotated[
+    LoRA2MethodConfig
+    | LoRAMethodConfig
+    | AdaLoRAMethodConfig
+    | SoRAMethodConfig
+    | BottleneckMethodConfig
+    | SubsetMethodConfig,
+    Field(discriminator="name"),
+]
+
+
+class RankConfig(Section):
+    """Sizes of the adapter: outer width k (LoRA² only), inner rank r, ΔW scaled by alpha / r."""
+
+    k: Positive | None = None
+    r: Positive
+    alpha: Rate
+
+
+class BudgetConfig(Section):
+    """Rank pruning: mean rank of a matrix at the end, and the schedule (budget.BudgetSchedule)."""
+
+    target_rank: Rate
+    t_i: Natural
+    t_f: Positive
+    interval: Positive
+    scale: Literal["strict", "auto"]
+    schedule: Literal["released", "printed"]
+    score: Literal["reduced", "full"]
+    beta1: Fraction
+    beta2: Fraction
+
+
+def variant_name(method: MethodConfig, rank: RankConfig | None, budget: BudgetConfig | None) -> str:
+    """The method with its size, as the tables' rows name it: "lora2_k1_reg-uv+UV", "adalora_r2", "houlsby_b8", "full"."""
+    if isinstance(method, BottleneckMethodConfig):
+        return f"{method.name}_b{method.bottleneck}"
+    if isinstance(method, SubsetMethodConfig) or rank is None:
+        return method.name
+    parts = [f"{method.name}_{_size(method, rank, budget)}"]
+    if isinstance(method, LoRA2MethodConfig) and set(method.penalty.terms) != set(TERMS):
+        parts.append("reg-" + ("+".join(term for term in TERMS if term in method.penalty.terms) or "none"))
+    if method.targets != "all":
+        parts.append(f"modules-{method.targets}")
+    return "_".join(parts)
+
+
+def _size(method: MethodConfig, rank: RankConfig, budget: BudgetConfig | None) -> str:
+    if isinstance(method, LoRA2MethodConfig):
+        return f"k{rank.k}"
+    final = rank.r if budget is None else budget.target_rank  # AdaLoRA's rows are named by the rank that is left
+    return f"r{final:g}"
+
+
+def method_problems(method: MethodConfig, rank: RankConfig | None, budget: BudgetConfig | None) -> list[str]:
+    """Settings of method, rank and budget that are each right but cannot go together; one sentence for each."""
+    found = []
+    if isinstance(method, LoRA2MethodConfig) and (rank is None or rank.k is None):
+        found.append("rank.k: no value; LoRA² needs an outer width, for example rank=k8 or rank.k=8")
+    if rank is not None and budget is not None and budget.target_rank > rank.r:
+        found.append(
+            f"budget.target_rank: got {budget.target_rank:g}, above the initial rank.r={rank.r}; "
+            f"lower budget.target_rank, raise rank.r, or use budget=none"
+        )
+    return found + (_peft_problems(budget) if budget is not None and method.name == "adalora" else [])
+
+
+def _peft_problems(budget: BudgetConfig) -> list[str]:
+    """What PEFT's allocator cannot do."""
+    found = []
+    if budget.target_rank != int(budget.target_rank):
+        found.append(f"budget.target_rank: got {budget.target_rank:g}; PEFT's AdaLoRA takes whole numbers only")
+    if budget.schedule != "released":
+        found.append(f"budget.schedule: got {budget.schedule!r}; PEFT's AdaLoRA has budget.schedule=released only")
+    if not (budget.beta1 > 0 and budget.beta2 > 0):
+        found.append("budget.beta1, budget.beta2: got 0; PEFT's AdaLoRA needs both between 0 and 1")
+    return found

@@ -1,0 +1,128 @@
+"""The mathematics of LoRA² as pure functions on tensors: no modules, no state.
+
+Dimension legend, used in every shape comment:
+    n  matrices of one shape, stacked     d  in-features        k  outer (projection) width
+    t  tokens (batch x sequence)          o  out-features       r  inner rank (singular values)
+
+Letters are the paper's (arXiv 2408.06854, eq. 4), with the shapes its released code uses; docs/METHOD.md
+explains why the printed shapes and the printed product cannot both be right.
+    P = u v   (r, d)      u (r, k), v (k, d)      the side that meets the input
+    Q = U V   (r, o)      U (r, k), V (k, o)      the side that makes the output (the paper's calligraphic U, V)
+    ΔW = scale · Qᵀ Λ P   (o, d)
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+PenaltyForm = Literal["squared", "norm"]
+
+
+class Factors(NamedTuple):
+    """The five factors of n matrices of one shape; also used for anything that is per entry of them (importance)."""
+
+    u: Tensor  # (n, r, k)
+    v: Tensor  # (n, k, d)
+    lam: Tensor  # (n, r)
+    U: Tensor  # (n, r, k)
+    V: Tensor  # (n, k, o)
+
+
+def low_rank(f: Factors, scale: float) -> tuple[Tensor, Tensor]:
+    """Fold the inner rank away: the pair (A, B) with ΔW = Bᵀ A, so that the adapter costs what a rank-k LoRA costs.
+
+    B = scale · (uᵀ Λ U) V, and uᵀ Λ U is only k x k (eq. 4, multiplied out from the middle).
+
+    Returns:
+        A: (n, k, d), the outer input factor v itself.
+        B: (n, k, o).
+    """
+    core = (f.u * (scale * f.lam).unsqueeze(-1)).transpose(-1, -2) @ f.U  # (n, k, k)
+    return f.v, core @ f.V  # (n, k, d), (n, k, o)
+
+
+def delta_weight(f: Factors, scale: float) -> Tensor:
+    """ΔW = scale · Qᵀ Λ P (eq. 4) as full matrices, (n, o, d); for merging and export."""
+    a, b = low_rank(f, scale)
+    return b.transpose(-1, -2) @ a  # (n, o, d)
+
+
+def penalties(f: Factors, terms: frozenset[str], form: PenaltyForm) -> dict[str, Tensor]:
+    """The orthogonality regularisers of eq. 5, each summed over the n matrices.
+
+    Every term is a distance of a Gram matrix to the identity. Of the two Grams of a matrix the smaller one is
+    used: ‖XᵀX − I‖² and ‖XXᵀ − I‖² differ by a constant, so their gradients are equal. The r x r Gram of
+    P = uv comes from u (vvᵀ) uᵀ, so the r x d product is never formed.
+
+    Args:
+        f: the factors of n matrices.
+        terms: which of "uv" (R(u,v)), "UV" (R(𝒰,𝒱)), "PQ" (R(P,Q)).
+        form: "squared" is ‖·‖²_F as printed; "norm" is ‖·‖_F as AdaLoRA's trainer has it.
+
+    Returns:
+        A scalar for each wanted term.
+    """
+    gram_v, gram_V = f.v @ f.v.mT, f.V @ f.V.mT  # (n, k, k)
+    grams = {
+        "uv": lambda: (f.u.mT @ f.u, gram_v),  # (n, k, k), (n, k, k)
+        "UV": lambda: (f.U.mT @ f.U, gram_V),  # (n, k, k), (n, k, k)
+        "PQ": lambda: (f.u @ gram_v @ f.u.mT, f.U @ gram_V @ f.U.mT),  # (n, r, r), (n, r, r)
+    }
+    return {term: sum_from_identity(*grams[term](), form=form) for term in grams if term in terms}
+
+
+def sum_from_identity(*grams: Tensor, form: PenaltyForm) -> Tensor:
+    """Σ ‖G − I‖²_F ("squared") or Σ ‖G − I‖_F ("norm") over all matrices of all stacks (n, m, m): a scalar."""
+    distances = [gram - torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device) for gram in grams]
+    if form == "squared":
+        return torch.stack([distance.square().sum() for distance in distances]).sum()
+    return torch.stack([torch.linalg.matrix_norm(distance).sum() for distance in distances]).sum()
+
+
+def update_importance(
+    smoothed: Tensor, uncertainty: Tensor, weight: Tensor, grad: Tensor, beta1: float, beta2: float
+) -> None:
+    """One step of the sensitivity statistics, in place (AdaLoRA eq. 10-12; LoRA² takes them over).
+
+    I = |w · ∂L/∂w|;  Ī ← β1 Ī + (1 − β1) I;  Ū ← β2 Ū + (1 − β2) |I − Ī|, with the new Ī.
+    All four tensors have one shape; the statistics are float32 whatever the weights are.
+    """
+    sensitivity = (weight * grad).abs().to(smoothed.dtype)
+    smoothed.lerp_(sensitivity, 1 - beta1)
+    uncertainty.lerp_((sensitivity - smoothed).abs_(), 1 - beta2)
+
+
+def singular_value_scores(importance: Mapping[str, Tensor]) -> Tensor:
+    """Importance of each singular value from the importance of the entries it uses, (n, r).
+
+    With the entries of u, Λ and U this is the reduced score, eq. 9: S(Λ_i) + mean_k s(u_i) + mean_k s(U_i).
+    With v and V too it is the full score, eq. 8: their sums, a constant within one matrix, are added over k.
+
+    Args:
+        importance: s = Ī · Ū by factor name ("u" (n, r, k), "lam" (n, r), "U" (n, r, k), and for eq. 8
+            "v" (n, k, d), "V" (n, k, o)).
+    """
+    k = importance["u"].shape[-1]
+    score = importance["lam"] + importance["u"].mean(-1) + importance["U"].mean(-1)  # (n, r)
+    for name in ("v", "V"):
+        if name in importance:
+            score = score + importance[name].sum((-1, -2)).unsqueeze(-1) / k  # (n, 1) over r
+    return score
+
+
+def top_mask(scores: Tensor, budget: int) -> Tensor:
+    """Boolean mask of exactly `budget` largest scores (m,); of equal scores the first in order stays.
+
+    Raises:
+        FloatingPointError: a score is NaN or infinite, so there is no order to keep.
+    """
+    if not bool(torch.isfinite(scores).all()):
+        raise FloatingPointError(
+            f"{int((~torch.isfinite(scores)).sum())} of {scores.numel()} importance scores are not finite"
+        )
+    order = torch.sort(scores, descending=True, stable=True).indices  # (m,)
+    mask = torch.zeros_like(scores, dtype=torch.bool)
+    mask[order[:budget]] = True
+    return mask

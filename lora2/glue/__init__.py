@@ -1,0 +1,1 @@
+"""The data side of GLUE: task table, raw data, token cache, batches, metrics, submission files."""

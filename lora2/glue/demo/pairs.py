@@ -1,0 +1,74 @@
+"""Demo pairs about meaning as a whole: paraphrase (MRPC), duplicate questions (QQP), similarity (STS-B)."""
+
+from dataclasses import replace
+from random import Random
+
+from lora2.glue.demo.lexicon import Event, Lexicon, a, change_one, draw_event, other, sentence, tell
+
+SLOTS = 5  # what `similarity` can replace: people, verb, thing with its adjective, place, time
+
+_OPENINGS = {
+    "why": ("why did", "for what reason did", "what was the reason that", "what explains that"),
+    "how": ("how did", "in what way did", "what was the way in which", "by what means did"),
+}
+
+
+def paraphrase(rng: Random, lex: Lexicon, label: int) -> tuple[str, str]:
+    """Two tellings of one event (label 1), or of two that differ in one point (label 0)."""
+    event = draw_event(rng, lex)
+    return tell(rng, event), tell(rng, event if label == 1 else change_one(rng, lex, event))
+
+
+def duplicate(rng: Random, lex: Lexicon, label: int) -> tuple[str, str]:
+    """Two wordings of one question (label 1), or two questions that differ in the event or in what they ask for
+    (label 0).
+    """
+    event, asked = draw_event(rng, lex), rng.choice(("why", "how"))
+    first = _ask(rng, event, asked)
+    if label == 1:
+        return first, _ask(rng, event, asked)
+    if rng.random() < 0.25:
+        return first, _ask(rng, event, "how" if asked == "why" else "why")
+    return first, _ask(rng, change_one(rng, lex, event), asked)
+
+
+def _ask(rng: Random, event: Event, asked: str) -> str:
+    opening = rng.choice(_OPENINGS[asked])
+    bare, past = rng.choice(event.verb)
+    thing = a(f"{rng.choice(event.adjective)} {event.thing}")
+    verb = bare if opening.endswith("did") else past
+    return sentence(
+        f"{opening} the {rng.choice(event.agent)} {verb} {thing} for the {rng.choice(event.partner)} {event.place}", "?"
+    )
+
+
+def similarity(rng: Random, lex: Lexicon, replaced: int) -> tuple[str, str]:
+    """Two tellings of an event of which `replaced` of the `SLOTS` parts differ."""
+    event = draw_event(rng, lex)
+    changed = event
+    for slot in rng.sample(range(SLOTS), replaced):
+        changed = _replace_slot(rng, lex, changed, slot)
+    return tell(rng, event), tell(rng, changed)
+
+
+def _replace_slot(rng: Random, lex: Lexicon, event: Event, slot: int) -> Event:
+    match slot:
+        case 0:
+            agent = other(rng, lex.people, event.agent, event.partner)
+            return replace(event, agent=agent, partner=other(rng, lex.people, agent, event.agent, event.partner))
+        case 1:
+            return replace(event, verb=other(rng, lex.verbs, event.verb))
+        case 2:
+            category = other(rng, sorted(lex.things), event.category)
+            adjective = other(rng, lex.adjectives, event.adjective)
+            return replace(event, category=category, thing=rng.choice(lex.things[category]), adjective=adjective)
+        case 3:
+            return replace(event, place=other(rng, lex.places, event.place))
+    return replace(event, time=other(rng, lex.times, event.time))
+
+
+def score(rng: Random, replaced: int) -> float:
+    """The similarity from 0 to 5 that goes with `replaced`: the mean of five annotators (multiples of 0.2) who do
+    not quite agree.
+    """
+    return min(5.0, max(0.0, round(SLOTS - replaced + rng.choice((-0.4, -0.2, 0.0, 0.2, 0.4)), 1)))

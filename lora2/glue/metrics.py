@@ -1,0 +1,126 @@
+"""The official GLUE metrics as pure functions on numpy arrays, and the door to the same ones as an `evaluate` module.
+
+Every value is a fraction: 0 to 1, or -1 to 1 for correlations. `n` examples, `c` outputs of the head.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import NearConstantInputWarning, pearsonr, spearmanr
+from sklearn.metrics import f1_score
+
+from lora2.glue.tasks import TaskSpec, get_task
+
+Array = npt.NDArray[Any]
+
+
+def decide(task: TaskSpec, logits: Array) -> Array:
+    """Head outputs (n, c) to predictions (n,): the class of the largest output, or the single output of a regression.
+
+    Raises:
+        ValueError: a NaN or an infinite output, whose argmax would be a class like any other.
+    """
+    _check_finite(logits, "logits")
+    return logits[:, 0] if task.is_regression else logits.argmax(axis=1)
+
+
+def compute(task: TaskSpec, predictions: Mapping[str, Array], references: Mapping[str, Array]) -> dict[str, float]:
+    """Every metric in `task.metrics`.
+
+    Args:
+        predictions, references: per dev split, (n,): class ids, or scores for regression. MNLI needs both its splits.
+
+    Raises:
+        ValueError: a dev split is missing, the lengths differ or are 0, or a value is NaN or infinite.
+    """
+    for given, values in (("predictions", predictions), ("references", references)):
+        missing = [split for split in task.dev_splits if split not in values]
+        if missing:
+            raise ValueError(
+                f"{given}: no {', '.join(missing)}; {task.name} is scored on {', '.join(task.dev_splits)}."
+            )
+    matched, *mismatched = (score(task, predictions[split], references[split]) for split in task.dev_splits)
+    return matched | {f"{key}_mm": value for scores in mismatched for key, value in scores.items()}
+
+
+def score(task: TaskSpec, predictions: Array, references: Array) -> dict[str, float]:
+    """The metrics of one split: predictions and references (n,) -> {metric: fraction}.
+
+    Raises:
+        ValueError: as for `compute`.
+    """
+    _check(predictions, references)
+    return {name: FUNCTIONS[name](predictions, references) for name in task.metrics if name in FUNCTIONS}
+
+
+def accuracy(predictions: Array, references: Array) -> float:
+    """Share of equal ids."""
+    return float(np.mean(predictions == references))
+
+
+def f1(predictions: Array, references: Array) -> float:
+    """F1 of class 1, as GLUE defines it for MRPC and QQP; 0 where neither side ever says 1."""
+    return float(f1_score(references, predictions, pos_label=1, average="binary", zero_division=0.0))
+
+
+def matthews(predictions: Array, references: Array) -> float:
+    """Matthews correlation of two binary variables, which is their Pearson correlation; 0 where either is constant."""
+    return pearson(predictions, references)
+
+
+def pearson(predictions: Array, references: Array) -> float:
+    """Pearson correlation; 0 where either side is constant."""
+    return _correlation(pearsonr, predictions, references)
+
+
+def spearman(predictions: Array, references: Array) -> float:
+    """Spearman rank correlation; 0 where either side is constant."""
+    return _correlation(spearmanr, predictions, references)
+
+
+FUNCTIONS: Mapping[str, Callable[[Array, Array], float]] = {
+    "matthews": matthews,
+    "accuracy": accuracy,
+    "f1": f1,
+    "pearson": pearson,
+    "spearman": spearman,
+}
+
+
+def load_metric(task: str) -> Any:
+    """The GLUE metric of `task` as an `evaluate.Metric`, from the module that comes with this project: no network.
+
+    Its `compute(predictions=…, references=…)` scores one split with the functions above.
+    """
+    import evaluate  # 5 to 9 s and 500 MB of imports: only where someone wants this interface
+
+    return evaluate.load(str(Path(__file__).with_name("glue_metric")), get_task(task).name)
+
+
+def _correlation(function: Callable[..., Any], predictions: Array, references: Array) -> float:
+    x, y = np.asarray(predictions, np.float64), np.asarray(references, np.float64)
+    if x.min() == x.max() or y.min() == y.max():
+        return 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NearConstantInputWarning)  # early in training, and a low score tells it as well
+        return float(function(x, y).statistic)
+
+
+def _check(predictions: Array, references: Array) -> None:
+    if predictions.shape != references.shape or predictions.ndim != 1 or predictions.size == 0:
+        raise ValueError(
+            f"predictions and references: got the shapes {predictions.shape} and {references.shape}; "
+            "allowed are two equal shapes (n,) with n at least 1."
+        )
+    _check_finite(predictions, "predictions")
+    _check_finite(references, "references")
+
+
+def _check_finite(values: Array, name: str) -> None:
+    bad = int(np.size(values) - np.count_nonzero(np.isfinite(values)))
+    if bad:
+        raise ValueError(f"{name}: {bad} of {np.size(values)} values are NaN or infinite; the model has diverged.")

@@ -1,0 +1,139 @@
+"""The eight GLUE tasks as data: names, labels, metrics and official row counts. Imports nothing heavy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from lora2.errors import UserError
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What one GLUE task is; everything that other files need to know about it.
+
+    Attributes:
+        name: the project's name for the task, equal to the configuration name of `nyu-mll/glue`.
+        folder: the task's folder in the official download.
+        text_columns: the hub's column names of the one or two texts.
+        label_names: class names in the order of their ids (the hub's order); empty for regression.
+        metrics: the keys of every metric of the task; `main_metric` is the one that tables and model selection use.
+        dev_splits, test_splits: the hub's split names.
+        rows: official number of rows per split.
+        version: raise it when the meaning of the task's data changes here; it enters every fingerprint.
+    """
+
+    name: str
+    folder: str
+    text_columns: tuple[str, ...]
+    label_names: tuple[str, ...]
+    metrics: tuple[str, ...]
+    main_metric: str
+    dev_splits: tuple[str, ...]
+    test_splits: tuple[str, ...]
+    rows: Mapping[str, int]
+    version: int = 1
+
+    @property
+    def is_regression(self) -> bool:
+        """True where labels are real scores (STS-B: 0 to 5)."""
+        return not self.label_names
+
+    @property
+    def num_labels(self) -> int:
+        """Width of the classification head: one output for regression."""
+        return max(1, len(self.label_names))
+
+
+def _rows(train: int, dev: int, test: int) -> Mapping[str, int]:
+    return MappingProxyType({"train": train, "validation": dev, "test": test})
+
+
+def _task(
+    name: str,
+    folder: str,
+    text_columns: tuple[str, ...],
+    label_names: tuple[str, ...],
+    metrics: tuple[str, ...],
+    rows: Mapping[str, int],
+) -> TaskSpec:
+    """A task with one dev and one test split, whose main metric is its first."""
+    return TaskSpec(name, folder, text_columns, label_names, metrics, metrics[0], ("validation",), ("test",), rows)
+
+
+_PAIR = ("sentence1", "sentence2")
+_ENTAILMENT = ("entailment", "not_entailment")
+
+_MNLI = TaskSpec(
+    name="mnli",
+    folder="MNLI",
+    text_columns=("premise", "hypothesis"),
+    label_names=("entailment", "neutral", "contradiction"),
+    metrics=("accuracy", "accuracy_mm"),
+    main_metric="accuracy",
+    dev_splits=("validation_matched", "validation_mismatched"),
+    test_splits=("test_matched", "test_mismatched"),
+    rows=MappingProxyType(
+        {
+            "train": 392_702,
+            "validation_matched": 9_815,
+            "validation_mismatched": 9_832,
+            "test_matched": 9_796,
+            "test_mismatched": 9_847,
+        }
+    ),
+)
+
+TASKS: Mapping[str, TaskSpec] = MappingProxyType(
+    {
+        task.name: task
+        for task in (
+            _task(
+                "cola",
+                "CoLA",
+                ("sentence",),
+                ("unacceptable", "acceptable"),
+                ("matthews",),
+                _rows(8_551, 1_043, 1_063),
+            ),
+            _task("sst2", "SST-2", ("sentence",), ("negative", "positive"), ("accuracy",), _rows(67_349, 872, 1_821)),
+            _task(
+                "mrpc",
+                "MRPC",
+                _PAIR,
+                ("not_equivalent", "equivalent"),
+                ("accuracy", "f1"),
+                _rows(3_668, 408, 1_725),
+            ),
+            _task(
+                "qqp",
+                "QQP",
+                ("question1", "question2"),
+                ("not_duplicate", "duplicate"),
+                ("accuracy", "f1"),
+                _rows(363_846, 40_430, 390_965),
+            ),
+            _task("stsb", "STS-B", _PAIR, (), ("pearson", "spearman"), _rows(5_749, 1_500, 1_379)),
+            _MNLI,
+            _task(
+                "qnli",
+                "QNLI",
+                ("question", "sentence"),
+                _ENTAILMENT,
+                ("accuracy",),
+                _rows(104_743, 5_463, 5_463),
+            ),
+            _task("rte", "RTE", _PAIR, _ENTAILMENT, ("accuracy",), _rows(2_490, 277, 3_000)),
+        )
+    }
+)
+
+
+def get_task(name: str) -> TaskSpec:
+    """The task called `name`.
+
+    Raises:
+        UserError: no such task; the message lists the allowed names.
+    """
+    if name not in TASKS:
+        raise UserError(f"task: got {name!r}; allowed are {', '.join(TASKS)}. Choose one of them, e.g. task=mrpc.")
+    return TASKS[name]

@@ -1,0 +1,51 @@
+"""What the training loop asks of a fine-tuning method."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters by name that share a learning-rate multiplier (on the recipe's rate)."""
+
+    parameters: dict[str, nn.Parameter]
+    lr_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Census:
+    """Trained parameters, counted apart; `ranks` holds the kept rank of each matrix where the method has one."""
+
+    adapter: int
+    active_adapter: int
+    head: int
+    backbone: int
+    ranks: dict[str, int] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """A method after it was applied to a model: what is trained, what is added to the loss, what happens in a step."""
+
+    groups: list[ParameterGroup]
+
+    def penalties(self) -> dict[str, Tensor]:
+        """Regulariser terms by name, weighted: their sum is added to the task loss once per optimizer step."""
+        ...
+
+    def step(self, step: int, usable: bool) -> AbstractContextManager[None]:
+        """Wraps the optimizer step number `step` (from 0): reads weights and gradients first, changes weights after it.
+
+        `usable` is false when the gradients overflowed and the optimizer will skip the step.
+        """
+        ...
+
+    def merged(self) -> AbstractContextManager[None]:
+        """Inside, the model computes what it computes outside, at the backbone's own cost where the method can."""
+        ...
+
+    def census(self) -> Census:
+        """Count what was trained, and check the method's own promise (a final budget): RuntimeError if broken."""
+        ...

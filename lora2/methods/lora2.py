@@ -1,0 +1,84 @@
+"""LoRA² as a method: injection, regularisers, and rank allocation under a budget."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from torch import Tensor, nn
+
+from lora2.allocator import RankAllocator
+from lora2.budget import BudgetSchedule
+from lora2.config import BudgetConfig, LoRA2MethodConfig, RankConfig
+from lora2.inject import LoRA2Config, inject
+from lora2.layers import LoRA2Linear
+from lora2.methods.base import Census, ParameterGroup
+from lora2.targets import SUBSETS, head_parameters
+
+
+class LoRA2:
+    """Two-scale low-rank adapters with orthogonality regularisers and pruned singular values."""
+
+    def __init__(
+        self, model: nn.Module, method: LoRA2MethodConfig, rank: RankConfig, budget: BudgetConfig | None, total: int
+    ) -> None:
+        assert rank.k is not None  # checked by the configuration
+        targets = SUBSETS[method.targets]
+        self.adapter = inject(
+            model, LoRA2Config(rank.k, rank.r, rank.alpha, targets, init=method.init, path=method.path)
+        )
+        head = dict(head_parameters(model))
+        for parameter in head.values():
+            parameter.requires_grad_()
+        factors = {f"lora2.{name}": p for name, p in self.adapter.named_parameters()}
+        singular = {name: p for name, p in factors.items() if name.endswith(".lam")}
+        self.groups = [
+            ParameterGroup({name: p for name, p in factors.items() if name not in singular}),
+            ParameterGroup(singular, method.lam_lr_scale),
+            ParameterGroup(head),
+        ]
+        self._head = sum(p.numel() for p in head.values())
+        trained = self._head + sum(p.numel() for p in factors.values())
+        self._backbone = sum(p.numel() for p in model.parameters()) - trained
+        self._penalty = method.penalty
+        self.allocator = None if budget is None else _allocator(list(self.adapter.layers.values()), rank, budget, total)
+
+    def penalties(self) -> dict[str, Tensor]:
+        """γ times each regulariser of eq. 5 that is switched on."""
+        weight, terms = self._penalty.weight, frozenset(self._penalty.terms)
+        if not terms or weight == 0:
+            return {}
+        return {name: weight * value for name, value in self.adapter.penalties(terms, self._penalty.form).items()}
+
+    @contextmanager
+    def step(self, step: int, usable: bool) -> Iterator[None]:
+        """Importance from (w, ∂L/∂w), the optimizer step, the mask of Λ (the paper's Algorithm 1)."""
+        if self.allocator is not None and usable:
+            self.allocator.observe(step)
+        yield
+        if self.allocator is not None:
+            self.allocator.mask(step)
+
+    def merged(self) -> AbstractContextManager[None]:
+        """ΔW folded into the weights."""
+        return self.adapter.merged()
+
+    def census(self) -> Census:
+        """Counts; asserts that the final budget was reached."""
+        if self.allocator is not None:
+            self.allocator.assert_final_budget()
+        kept = self.adapter.kept() if self.allocator is None else self.allocator.kept(list(self.adapter.layers))
+        adapter = sum(p.numel() for p in self.adapter.parameters())
+        return Census(adapter, self._active(kept), self._head, self._backbone, kept)
+
+    def _active(self, kept: dict[str, int]) -> int:
+        """Parameters that still act: k(d+o) + 2kr' + r' of a matrix with r' kept values, none of an empty one."""
+        shapes = {name: tuple(layer.weight.shape) for name, layer in self.adapter.layers.items()}
+        k = next(iter(self.adapter.layers.values())).stack.u.shape[2]
+        return sum(k * sum(shapes[name]) + 2 * k * rank + rank for name, rank in kept.items() if rank)
+
+
+def _allocator(layers: list[LoRA2Linear], rank: RankConfig, budget: BudgetConfig, total: int) -> RankAllocator:
+    n = len(layers)
+    schedule = BudgetSchedule(
+        total, n * rank.r, round(n * budget.target_rank), budget.t_i, budget.t_f, budget.interval, budget.schedule
+    )
+    return RankAllocator(layers, schedule, budget.score, budget.beta1, budget.beta2)

@@ -1,0 +1,46 @@
+"""Methods that only choose which of the model's own parameters are trained: full, bitfit, head."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+from torch import Tensor, nn
+
+from lora2.methods.base import Census, ParameterGroup
+from lora2.targets import head_parameters
+
+RULES: dict[str, Callable[[str], bool]] = {
+    "full": lambda name: True,
+    "bitfit": lambda name: name.endswith("bias"),  # Ben Zaken et al. 2022: every bias, nothing else
+    "head": lambda name: False,
+}
+
+
+class Subset:
+    """Train the parameters that a rule picks by name, and the head."""
+
+    def __init__(self, model: nn.Module, rule: str) -> None:
+        head = {name for name, _ in head_parameters(model)}
+        picked = RULES[rule]
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in head or picked(name))
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._head = sum(p.numel() for name, p in trained.items() if name in head)
+        self._backbone = sum(p.numel() for name, p in model.named_parameters() if name not in head)
+        self._rest = sum(p.numel() for name, p in trained.items() if name not in head)
+        self.groups = [ParameterGroup(trained)]
+
+    def penalties(self) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+    def step(self, step: int, usable: bool) -> AbstractContextManager[None]:
+        """Nothing around the optimizer step."""
+        return nullcontext()
+
+    def merged(self) -> AbstractContextManager[None]:
+        """Nothing to merge."""
+        return nullcontext()
+
+    def census(self) -> Census:
+        """Parameters outside the head count as the adapter."""
+        return Census(adapter=self._rest, active_adapter=self._rest, head=self._head, backbone=self._backbone)
