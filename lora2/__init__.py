@@ -1,0 +1,29 @@
+"""LoRA² as a library: `from lora2 import LoRA2Config, inject, RankAllocator, BudgetSchedule`.
+
+The names load on first use, so that `import lora2` (tables, `--help`) does not load torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lora2.allocator import RankAllocator
+    from lora2.budget import BudgetSchedule
+    from lora2.inject import LoRA2Config, inject
+
+__all__ = ["BudgetSchedule", "LoRA2Config", "RankAllocator", "inject"]
+
+_HOMES = {
+    "BudgetSchedule": "lora2.budget",
+    "LoRA2Config": "lora2.inject",
+    "RankAllocator": "lora2.allocator",
+    "inject": "lora2.inject",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lora2' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # over the submodule of that name, which the import has just put here
+    return value

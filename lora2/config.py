@@ -16,39 +16,22 @@ from pydantic import Field, ValidationError
 from lora2.config_methods import (
     BUDGETED,
     RANKED,
-    AdaLoRAMethodConfig,
-    BottleneckMethodConfig,
     BudgetConfig,
     Fraction,
-    LoRA2MethodConfig,
-    LoRAMethodConfig,
     MethodConfig,
     Natural,
     NonNegative,
-    PenaltyConfig,
     Positive,
     RankConfig,
     Rate,
     Section,
-    SoRAMethodConfig,
-    SubsetMethodConfig,
     method_problems,
     variant_name,
 )
 from lora2.errors import UserError
 from lora2.glue.tasks import TASKS
 
-__all__ = [
-    "AdaLoRAMethodConfig",
-    "BottleneckMethodConfig",
-    "BudgetConfig",
-    "LoRA2MethodConfig",
-    "LoRAMethodConfig",
-    "PenaltyConfig",
-    "RankConfig",
-    "SoRAMethodConfig",
-    "SubsetMethodConfig",
-]
+__all__ = ["BudgetConfig", "RunConfig", "resolve", "run_id", "setting_id"]
 
 
 class ModelConfig(Section):
@@ -97,6 +80,13 @@ class DataConfig(Section):
     dir: str | None = None
 
 
+class CheckpointConfig(Section):
+    """How often a run is saved, so that it can go on after being killed."""
+
+    every_steps: Positive | None = None
+    every_minutes: Rate = 10.0
+
+
 class TrackerConfig(Section):
     """Live logging besides the record."""
 
@@ -116,6 +106,8 @@ class RunConfig(Section):
     data: DataConfig
     tracker: TrackerConfig
     seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+    selection: Literal["dev", "heldout"] = "dev"
+    checkpoint: CheckpointConfig = CheckpointConfig()
     experiment: str
     results_dir: str
     output_dir: str
@@ -128,8 +120,9 @@ class RunConfig(Section):
         return variant_name(self.method, self.rank, self.budget)
 
 
+EXAMPLES = {"rank": "k8", "budget": "cubic"}
 # Settings that cannot change a number of the record.
-IDENTITY_FREE = ("experiment", "results_dir", "output_dir", "num_workers", "force", "tracker")
+IDENTITY_FREE = ("experiment", "results_dir", "output_dir", "num_workers", "force", "tracker", "checkpoint")
 
 
 def setting_id(cfg: RunConfig, data_fingerprint: str) -> str:
@@ -157,35 +150,72 @@ def resolve(composed: Mapping[str, Any]) -> RunConfig:
         UserError: lists every field that is wrong: its name, what it got, what is allowed.
     """
     raw = copy.deepcopy(dict(composed))
-    table = (raw.get("recipe") or {}).pop("tasks", None) or {}
-    for path, value in {**table.get("all", {}), **table.get(raw.get("task"), {})}.items():
-        _fill_null(raw, path.split("."), value)
     method = (raw.get("method") or {}).get("name")
-    if method not in RANKED:
-        raw["rank"] = None
-    if method not in BUDGETED or (raw.get("budget") or {}).get("name") == "none":
-        raw["budget"] = None
-    else:
-        raw["budget"].pop("name", None)
-    problems: list[str] = []
+    for path, value in _recipe_row(raw, method).items():
+        _fill_null(raw, path, value)
+    _replay(raw)
+    problems = _task_problem(raw.get("task")) + _without_sections(raw, method)
+    problems += _combination_problems(_flat(raw))
     try:
         cfg = RunConfig.model_validate(raw)
     except ValidationError as error:
-        problems = [_explain(item) for item in error.errors()]
-        raise UserError(_report(problems + _task_problem(raw.get("task")))) from None
-    problems = _task_problem(cfg.task) + _combination_problems(cfg)
+        problems = [_explain(item) for item in error.errors()] + problems
     if problems:
         raise UserError(_report(problems))
     return cfg
 
 
-def _fill_null(node: Any, path: list[str], value: Any) -> None:
-    """Set node[path] where that setting exists and is null; a recipe's row never overrides what the user chose."""
-    *parents, last = path
-    for key in parents:
-        node = node.get(key) if isinstance(node, dict) else None
-    if isinstance(node, dict) and last in node and node[last] is None:
-        node[last] = value
+def _without_sections(raw: dict[str, Any], method: str | None) -> list[str]:
+    """Take away what the method has no use for; the problems are sections that it needs and that are not there."""
+    lost = []
+    for section, users in (("rank", RANKED), ("budget", BUDGETED)):
+        if method not in users:
+            raw[section] = None
+        elif not isinstance(raw.get(section), dict):
+            lost.append(f"{section}: no value; {method} needs it, for example {section}={EXAMPLES[section]}")
+    if isinstance(raw.get("rank"), dict) and method != "lora2":
+        raw["rank"]["k"] = None  # so that rank=k1 and rank=k8 name the same run of a method without an outer width
+    if isinstance(raw.get("budget"), dict) and raw["budget"].pop("name", None) == "none":
+        raw["budget"] = None
+    return lost
+
+
+def _recipe_row(raw: dict[str, Any], method: str | None) -> dict[str, Any]:
+    """The recipe's values by dotted path, from the rows "all", "rte", "all.lora" and "rte.lora"; the later one wins."""
+    recipe, task = raw.get("recipe") or {}, raw.get("task")
+    table = recipe.pop("tasks", None) or {}
+    rows = ("all", f"{task}", f"all.{method}", f"{task}.{method}")
+    merged = {path: value for row in rows for path, value in table.get(row, {}).items()}
+    if any(recipe.get(key) is not None for key in ("warmup_steps", "warmup_ratio")):  # the user chose one of the two
+        return {path: value for path, value in merged.items() if not path.startswith("recipe.warmup_")}
+    return merged
+
+
+def _replay(raw: dict[str, Any]) -> None:
+    """Put the values of fidelity.set in the place of whatever was chosen, and say so in the recipe's name."""
+    fidelity = raw.pop("fidelity", None) or {"name": "paper", "set": {}}
+    for path, value in fidelity["set"].items():
+        node, key = _slot(raw, path)
+        if key in node:
+            node[key] = value
+    if fidelity["name"] != "paper" and raw.get("recipe"):
+        raw["recipe"]["name"] = f"{raw['recipe']['name']}-{fidelity['name']}"
+
+
+def _fill_null(raw: dict[str, Any], path: str, value: Any) -> None:
+    """Set a setting that exists and is null; a recipe's row never overrides what the user chose."""
+    node, key = _slot(raw, path)
+    if key in node and node[key] is None:
+        node[key] = value
+
+
+def _slot(raw: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    """The section that a dotted path ends in (empty if this run has none) and the key within it."""
+    *parents, key = path.split(".")
+    node: Any = raw
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+    return (node if isinstance(node, dict) else {}), key
 
 
 def _report(problems: list[str]) -> str:
@@ -196,7 +226,10 @@ def _report(problems: list[str]) -> str:
 
 def _explain(item: Mapping[str, Any]) -> str:
     """One pydantic error in our words: field, what it got, what is allowed."""
-    path = ".".join(str(part) for part in item["loc"] if part not in {"lora2", "full", "bitfit", "head"})
+    loc = [str(part) for part in item["loc"]]
+    if loc[0] == "method":
+        del loc[1:2]  # the union's tag, the method's name: not a key of the section
+    path = ".".join(loc)
     if item["type"] == "extra_forbidden":
         return f"{path}: unknown key; allowed are the keys that --cfg job shows for this section"
     if item["type"] == "missing" or item["input"] is None:
@@ -208,32 +241,31 @@ def _explain(item: Mapping[str, Any]) -> str:
 
 
 def _task_problem(task: object) -> list[str]:
-    return [] if task in TASKS else [f"task: got {task!r}; allowed are {', '.join(TASKS)}"]
+    return [] if isinstance(task, str) and task in TASKS else [f"task: got {task!r}; allowed are {', '.join(TASKS)}"]
 
 
-def _combination_problems(cfg: RunConfig) -> list[str]:
-    """Settings that are each right but cannot go together."""
-    recipe, rank, budget, found = cfg.recipe, cfg.rank, cfg.budget, []
-    if cfg.method.name == "lora2" and (rank is None or rank.k is None):
-        found.append("rank.k: no value; LoRA² needs an outer width, for example rank=k8 or rank.k=8")
-    if rank is not None and budget is not None and budget.target_rank > rank.r:
-        found.append(
-            f"budget.target_rank: got {budget.target_rank:g}, above the initial rank.r={rank.r}; "
-            f"lower budget.target_rank, raise rank.r, or use budget=none"
-        )
-    if cfg.data.source == "local" and cfg.data.dir is None:
+def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every setting by its dotted path."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _combination_problems(values: Mapping[str, Any]) -> list[str]:
+    """Settings that are each right but cannot go together; `values` by dotted path, right or wrong by themselves."""
+    found, path = method_problems(values), values.get("model.path")
+    if values.get("data.source") == "local" and values.get("data.dir") is None:
         found.append("data.dir: no value; data=local needs the folder that holds CoLA/, MRPC/ ...: data.dir=DIR")
-    if cfg.model.path is not None and not Path(cfg.model.path).is_dir():
-        found.append(f"model.path: {cfg.model.path!r} is not a folder; give one with config.json and model.safetensors")
-    if (recipe.warmup_steps is None) == (recipe.warmup_ratio is None):
+    if isinstance(path, str) and not Path(path).is_dir():
+        found.append(f"model.path: {path!r} is not a folder; give one with config.json and model.safetensors")
+    if (values.get("recipe.warmup_steps") is None) == (values.get("recipe.warmup_ratio") is None):
         found.append("recipe.warmup_steps, recipe.warmup_ratio: set exactly one of the two, the other null")
-    if recipe.batch_size < recipe.accumulation:
-        found.append(
-            f"recipe.accumulation: got {recipe.accumulation}; a batch of {recipe.batch_size} has no more parts"
-        )
-    return found + [
-        problem for name in ("results_dir", "output_dir") for problem in _unwritable(name, getattr(cfg, name))
-    ]
+    batch, parts = values.get("recipe.batch_size"), values.get("recipe.accumulation")
+    if isinstance(batch, int) and isinstance(parts, int) and batch < parts:
+        found.append(f"recipe.accumulation: got {parts}; a batch of {batch} has no more parts")
+    folders = {name: values.get(name) for name in ("results_dir", "output_dir")}
+    return found + [x for name, folder in folders.items() if isinstance(folder, str) for x in _unwritable(name, folder)]
 
 
 def _unwritable(field: str, folder: str) -> list[str]:

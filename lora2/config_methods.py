@@ -3,7 +3,8 @@
 Imports neither torch nor Hydra. What is common to all sections (`Section`, the number types) is here too.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -123,7 +124,7 @@ class BudgetConfig(Section):
 
 
 def variant_name(method: MethodConfig, rank: RankConfig | None, budget: BudgetConfig | None) -> str:
-    """The method with its size, as the tables' rows name it: "lora2_k1_reg-uv+UV", "adalora_r2", "houlsby_b8", "full"."""
+    """The method with its size, as the tables' rows name it: "lora2_k1_reg-uv+UV", "adalora_r2", "houlsby_b8"."""
     if isinstance(method, BottleneckMethodConfig):
         return f"{method.name}_b{method.bottleneck}"
     if isinstance(method, SubsetMethodConfig) or rank is None:
@@ -143,26 +144,31 @@ def _size(method: MethodConfig, rank: RankConfig, budget: BudgetConfig | None) -
     return f"r{final:g}"
 
 
-def method_problems(method: MethodConfig, rank: RankConfig | None, budget: BudgetConfig | None) -> list[str]:
-    """Settings of method, rank and budget that are each right but cannot go together; one sentence for each."""
+def method_problems(values: Mapping[str, Any]) -> list[str]:
+    """Settings of method, rank and budget that are each right but cannot go together; one sentence for each.
+
+    Args:
+        values: every setting by its dotted path, whether right or wrong by itself.
+    """
+    method, r, target = values.get("method.name"), values.get("rank.r"), values.get("budget.target_rank")
     found = []
-    if isinstance(method, LoRA2MethodConfig) and (rank is None or rank.k is None):
+    if method == "lora2" and "rank.r" in values and values.get("rank.k") is None:
         found.append("rank.k: no value; LoRA² needs an outer width, for example rank=k8 or rank.k=8")
-    if rank is not None and budget is not None and budget.target_rank > rank.r:
+    if isinstance(r, int) and isinstance(target, int | float) and target > r:
         found.append(
-            f"budget.target_rank: got {budget.target_rank:g}, above the initial rank.r={rank.r}; "
+            f"budget.target_rank: got {target:g}, above the initial rank.r={r}; "
             f"lower budget.target_rank, raise rank.r, or use budget=none"
         )
-    return found + (_peft_problems(budget) if budget is not None and method.name == "adalora" else [])
+    return found + (_peft_problems(values) if method == "adalora" and target is not None else [])
 
 
-def _peft_problems(budget: BudgetConfig) -> list[str]:
+def _peft_problems(values: Mapping[str, Any]) -> list[str]:
     """What PEFT's allocator cannot do."""
-    found = []
-    if budget.target_rank != int(budget.target_rank):
-        found.append(f"budget.target_rank: got {budget.target_rank:g}; PEFT's AdaLoRA takes whole numbers only")
-    if budget.schedule != "released":
-        found.append(f"budget.schedule: got {budget.schedule!r}; PEFT's AdaLoRA has budget.schedule=released only")
-    if not (budget.beta1 > 0 and budget.beta2 > 0):
+    target, schedule, found = values["budget.target_rank"], values.get("budget.schedule"), []
+    if isinstance(target, float) and not target.is_integer():
+        found.append(f"budget.target_rank: got {target:g}; PEFT's AdaLoRA takes whole numbers only")
+    if schedule != "released":
+        found.append(f"budget.schedule: got {schedule!r}; PEFT's AdaLoRA has budget.schedule=released only")
+    if values.get("budget.beta1") == 0 or values.get("budget.beta2") == 0:
         found.append("budget.beta1, budget.beta2: got 0; PEFT's AdaLoRA needs both between 0 and 1")
     return found

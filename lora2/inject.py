@@ -1,8 +1,10 @@
 """Put LoRA² into a model: replace the target linear layers, freeze everything else, hold the shared factors."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -137,3 +139,13 @@ def _new_stack(base: nn.Module, n: int, config: LoRA2Config) -> FactorStack:
 def adapter_parameters(shapes: list[tuple[int, int]], k: int, r: int) -> int:
     """Σ [k(d + o) + 2kr + r] over adapted matrices (d, o): the count that the paper's Table 4 prints."""
     return sum(k * (d + o) + 2 * k * r + r for d, o in shapes)
+
+
+class _Callable(ModuleType):
+    """`from lora2 import inject` finds this module if it was imported before: calling it calls the function."""
+
+    def __call__(self, model: nn.Module, config: LoRA2Config) -> Adapter:
+        return inject(model, config)
+
+
+sys.modules[__name__].__class__ = _Callable

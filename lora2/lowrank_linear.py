@@ -29,7 +29,7 @@ class _LowRankLinear(torch.autograd.Function):
         if fused:
             y = F.linear(wide_x, torch.addmm(weight, b.t(), a), bias)  # (t, o)
         else:
-            y = F.linear(wide_x, weight, bias).addmm_(wide_x @ a.t(), b)  # (t, o)
+            y = F.linear(wide_x, weight, bias).addmm_((a @ wide_x.t()).t(), b)  # (t, o)
         return y.to(x.dtype)
 
     @staticmethod
@@ -37,13 +37,14 @@ class _LowRankLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         dtype = grad.dtype
         grad, x, weight, a, b = widen(grad, *ctx.saved_tensors)
-        grad_h = grad @ b.t()  # (t, k)
-        grad_a = grad_h.t() @ x  # (k, d)
-        grad_b = (x @ a.t()).t() @ grad  # (k, o)
+        # k rows times t columns: in this orientation the thin products run 2 to 10 times faster (docs/LOG.md)
+        grad_h = b @ grad.t()  # (k, t)
+        grad_a = grad_h @ x  # (k, d)
+        grad_b = (a @ x.t()) @ grad  # (k, o)
         grad_x = None
         if ctx.needs_input_grad[0]:
             fused = ctx.fused
-            grad_x = grad @ torch.addmm(weight, b.t(), a) if fused else (grad @ weight).addmm_(grad_h, a)  # (t, d)
+            grad_x = grad @ torch.addmm(weight, b.t(), a) if fused else (grad @ weight).addmm_(grad_h.t(), a)  # (t, d)
             grad_x = grad_x.to(dtype)
         return grad_x, None, None, grad_a.to(dtype), grad_b.to(dtype), None
 

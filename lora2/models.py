@@ -28,15 +28,16 @@ from lora2.glue.raw import RawTask
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # ids 0-3 of a vocabulary built from data
 
 
-def load_tokenizer(cfg: ModelConfig, raw: RawTask) -> PreTrainedTokenizerBase:
+def load_tokenizer(cfg: ModelConfig, raw: RawTask | None) -> PreTrainedTokenizerBase:
     """The model's own tokenizer; for random weights a word-level one built from the task's training text.
 
-    Random weights know no vocabulary, so none has to be fetched for them.
+    Random weights know no vocabulary, so none has to be fetched for them; only they need `raw`.
 
     Raises:
         UserError: the tokenizer's files are not to be had.
     """
     if cfg.random_init:
+        assert raw is not None
         return _word_level(raw, cfg)
     source, revision = weight_source(cfg)
     try:

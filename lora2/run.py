@@ -1,12 +1,19 @@
 """One run from its settings to its exit code: what can go wrong is found before torch is imported."""
 
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from lora2.budget import BudgetSchedule, fit_phases, fits
 from lora2.config import BudgetConfig, RunConfig, run_id, setting_id
+from lora2.errors import UserError
 from lora2.glue.data import load_raw
+from lora2.glue.heldout import train_size
 from lora2.records import read_record, record_path
 
 
@@ -16,7 +23,7 @@ def say(text: str) -> None:
 
 
 def run(cfg: RunConfig) -> int:
-    """Do the run unless its record is there already; returns the exit code (0 done, 1 the run failed).
+    """Do the run unless its record is there already; returns the exit code: 0 done, 1 failed, 128 + signal stopped.
 
     Raises:
         UserError: a mistake in the settings or the data.
@@ -27,14 +34,40 @@ def run(cfg: RunConfig) -> int:
     if path.exists() and not cfg.force and read_record(path).status == "ok":
         say(f"{name}: done already, see {path}; force=true runs it again")
         return 0
-    settled, notes = settle_budget(cfg, len(raw.splits["train"]))
+    settled, notes = settle_budget(cfg, train_size(len(raw.splits["train"]), cfg.selection))
     for note in (*raw.warnings, *notes):
         say(f"{name}: note: {note}")
-    from lora2.session import execute  # imports torch
+    with _sole_owner(Path(cfg.output_dir) / name):
+        from lora2.session import execute  # imports torch
+        from lora2.signals import exit_code
 
-    record = execute(settled, raw, name, setting_id(cfg, raw.fingerprint), [*raw.warnings, *notes], started)
+        record = execute(settled, raw, name, setting_id(cfg, raw.fingerprint), [*raw.warnings, *notes], started)
     say(f"{name}: {record.status}{'' if record.error is None else ': ' + record.error}; record in {path}")
+    if record.status == "cancelled":
+        return exit_code()
     return 0 if record.status == "ok" else 1
+
+
+@contextmanager
+def _sole_owner(folder: Path) -> Iterator[None]:
+    """Hold the run's lock; the system lets go of it when the process dies, however it dies.
+
+    Raises:
+        UserError: another process is doing this run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:  # one process of a multi-process run holds it for all
+        yield
+        return
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{folder.name}: another process is doing this run; wait for it, or change a setting") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def settle_budget(cfg: RunConfig, train_examples: int) -> tuple[RunConfig, list[str]]:

@@ -1,11 +1,15 @@
 """The part of a run that needs torch: build, train, check, save, record."""
 
 import resource
+import shutil
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
@@ -15,6 +19,9 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from lora2.config import RunConfig
+from lora2.errors import UserError
+from lora2.fit import Fit
+from lora2.glue.heldout import HELDOUT, hold_out
 from lora2.glue.raw import RawTask
 from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import tokenise
@@ -22,13 +29,16 @@ from lora2.methods import Census, build
 from lora2.models import load_model, load_tokenizer, weights_hash
 from lora2.provenance import cpu_name, provenance
 from lora2.records import Counts, Metrics, RecordConfig, RunRecord, Timing, write_record
-from lora2.trainer import DivergedError, Fit, Trainer
+from lora2.signals import heed_signals
+from lora2.trainer import CancelledError, DivergedError, Trainer
 
 MERGE_TOLERANCE = {
     "fp32": 1e-3,
     "bf16": 0.1,
     "fp16": 0.02,
 }  # of the largest logit: rounding of W + ΔW, through the depth
+CHECKPOINTS = "checkpoints"
+EXPECTED = (DivergedError, CancelledError, FloatingPointError, torch.OutOfMemoryError)
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class Outcome:
     """What a run that went to its end has to tell."""
 
     fit: Fit
+    notes: list[str]
     census: Census
     checks: dict[str, bool]
     hashes: dict[str, str]
@@ -57,34 +68,63 @@ def execute(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: l
         "notes": notes,
     }
     accelerator = _accelerator(cfg)
+    folder = Path(cfg.output_dir) / run_id
     try:
-        outcome = _train(cfg, raw, run_id, accelerator)
-    except (DivergedError, FloatingPointError, torch.OutOfMemoryError) as error:
-        out_of_memory = isinstance(error, torch.OutOfMemoryError)
-        record = RunRecord(**base, status="oom" if out_of_memory else "failed", error=str(error))
+        with heed_signals() as stop:
+            outcome = _train(cfg, raw, folder, accelerator, stop)
+    except UserError:
+        raise
+    except EXPECTED as error:
+        record = RunRecord(**base, status=_status(error), error=str(error))
+    except Exception as error:  # a fault of ours: the sweep goes on, the record and the log say what it was
+        traceback.print_exc()
+        record = RunRecord(**base, status="failed", error=f"{type(error).__name__}: {error}")
     else:
         record = _record(base, outcome, time.perf_counter() - started)
     record.provenance = provenance(_device_name(accelerator.device))
     record.memory = _peak_memory(accelerator.device)
     if accelerator.is_main_process:
         write_record(record, cfg.results_dir)
+        if record.status != "cancelled":
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     accelerator.wait_for_everyone()  # gloo may abort when a process ends while another still talks
     return record
 
 
-def _train(cfg: RunConfig, raw: RawTask, run_id: str, accelerator: Accelerator) -> Outcome:
+def _status(error: Exception) -> Literal["failed", "oom", "cancelled"]:
+    if isinstance(error, CancelledError):
+        return "cancelled"
+    return "oom" if isinstance(error, torch.OutOfMemoryError) else "failed"
+
+
+def _train(cfg: RunConfig, raw: RawTask, folder: Path, accelerator: Accelerator, stop: Callable[[], bool]) -> Outcome:
     task = TASKS[cfg.task]
     set_seed(cfg.seed)
     tokenizer = load_tokenizer(cfg.model, raw)
     splits = tokenise(raw, tokenizer, cfg.recipe.max_length, Path(cfg.output_dir) / "tokens")
+    if cfg.selection == "heldout":
+        splits["train"], splits[HELDOUT] = hold_out(splits["train"], cfg.seed)
     model = load_model(cfg.model, task.num_labels, cfg.recipe.cls_dropout)
     method = build(model, cfg, cfg.recipe.total_steps(len(splits["train"])))
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
     before = weights_hash(model, frozen)
+    if cfg.force:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     trainer = Trainer(
-        accelerator, model, method, task, splits, int(tokenizer.pad_token_id or 0), cfg.recipe, cfg.seed, _no_log
+        accelerator=accelerator,
+        model=model,
+        method=method,
+        task=task,
+        splits=splits,
+        pad_id=int(tokenizer.pad_token_id or 0),
+        recipe=cfg.recipe,
+        checkpoints=cfg.checkpoint,
+        seed=cfg.seed,
+        folder=folder / CHECKPOINTS,
+        stop=stop,
+        log=_no_log,
     )
-    fit = trainer.fit()
+    fit, notes = trainer.fit()
     census = method.census()
     checks = {
         "budget_met": True,  # census raises otherwise
@@ -92,19 +132,19 @@ def _train(cfg: RunConfig, raw: RawTask, run_id: str, accelerator: Accelerator) 
         "merged_equals_unmerged": _merge_error(trainer) <= MERGE_TOLERANCE[cfg.recipe.precision],
     }
     if accelerator.is_main_process:
-        _save(Path(cfg.output_dir) / run_id, fit, dict(trainer.trained()))
-    hashes = {"data": raw.fingerprint, "frozen_weights": before}
-    return Outcome(fit, census, checks, hashes)
+        _save(folder, fit, dict(trainer.trained()))
+    return Outcome(fit, notes, census, checks, {"data": raw.fingerprint, "frozen_weights": before})
 
 
 def _merge_error(trainer: Trainer) -> float:
     """Largest difference of merged and unmerged logits on (up to 256) dev examples, relative to the largest logit."""
-    split = trainer.splits[trainer.task.dev_splits[0]].first(256)
+    dev, evaluator = trainer.splits[trainer.task.dev_splits[0]], trainer.evaluator
+    split = dev.take(np.arange(min(256, len(dev))))
     trainer.model.eval()
     with torch.no_grad(), trainer.precision():
-        plain = trainer.logits(trainer.model, split)
+        plain = evaluator.logits(trainer.model, split)
         with trainer.method.merged():
-            merged = trainer.logits(trainer.model, split)
+            merged = evaluator.logits(trainer.model, split)
     return float(abs(merged - plain).max() / max(1.0, abs(plain).max()))
 
 
@@ -121,7 +161,7 @@ def _record(base: dict[str, Any], outcome: Outcome, wall: float) -> RunRecord:
     failed = [name for name, passed in outcome.checks.items() if not passed]
     main = TASKS[base["config"].task].main_metric
     return RunRecord(
-        **base,
+        **base | {"notes": [*base["notes"], *outcome.notes]},
         status="failed" if failed else "ok",
         error=f"checks failed: {', '.join(failed)}" if failed else None,
         metrics=Metrics(best=fit.best, last=fit.last, best_step=fit.best_step, main=main),

@@ -1,60 +1,42 @@
-"""The one training loop: optimisation, evaluation, best and last weights. Knows no method, task or file format.
+"""The one training loop: optimisation, evaluation, checkpoints. Knows no method, task or file format.
 
-Order within a step (DESIGN.md 6): backward, clip, [importance, optimizer step, mask], scheduler step, zero_grad.
+Order within a step (DESIGN.md 6): backward, clip, [importance, optimizer step, mask], zero_grad.
 """
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import get_linear_schedule_with_warmup
 
 from lora2.bf16 import EmulatedProducts, needs_emulation
-from lora2.config import RecipeConfig
-from lora2.glue.batches import collate, epoch_batches, eval_batches, shard
-from lora2.glue.metrics import compute, decide
+from lora2.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from lora2.config import CheckpointConfig, RecipeConfig
+from lora2.evaluation import Evaluator
+from lora2.fit import HISTORY_POINTS, Fit
+from lora2.glue.batches import collate, epoch_batches, padded_width, shard
+from lora2.glue.heldout import HELDOUT
 from lora2.glue.tasks import TaskSpec
 from lora2.glue.tokens import TokenisedSplit
 from lora2.methods import Method
-
-EVAL_BATCH_FACTOR = 4  # no activations are kept in evaluation, so its batches can be larger
+from lora2.training_state import TrainingState
 
 
 class DivergedError(RuntimeError):
     """The loss or the gradient is not finite."""
 
 
-@dataclass
-class Fit:
-    """What training leaves: metrics, history, clocks and the trained weights, best and last."""
-
-    steps: int = 0
-    tokens: int = 0
-    positions: int = 0
-    best_step: int = -1
-    best: dict[str, float] = field(default_factory=dict)
-    last: dict[str, float] = field(default_factory=dict)
-    history: dict[str, list[dict[str, float]]] = field(default_factory=lambda: {"train": [], "eval": []})
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-
-    @contextmanager
-    def clock(self, name: str) -> Iterator[None]:
-        """Add the seconds spent inside to `seconds[name]`."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] += time.perf_counter() - start
+class CancelledError(RuntimeError):
+    """A signal asked the run to stop; a checkpoint was written first."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +44,10 @@ class Trainer:
     """Everything a run needs, built; `fit` runs it.
 
     Args:
-        splits: tokenised "train" and the task's dev splits.
+        splits: tokenised "train" and the task's dev splits; a "heldout" one, if there, chooses the best checkpoint.
         pad_id: the tokenizer's padding id.
+        folder: checkpoints go here.
+        stop: asked after every step; true means checkpoint and stop.
         log: called with the step and a flat dict of numbers, for a tracker.
     """
 
@@ -74,7 +58,10 @@ class Trainer:
     splits: Mapping[str, TokenisedSplit]
     pad_id: int
     recipe: RecipeConfig
+    checkpoints: CheckpointConfig
     seed: int
+    folder: Path
+    stop: Callable[[], bool]
     log: Callable[[int, dict[str, float]], None]
 
     @property
@@ -82,45 +69,90 @@ class Trainer:
         """Optimizer steps of one epoch."""
         return -(-len(self.splits["train"]) // self.recipe.batch_size)
 
-    def fit(self) -> Fit:
-        """Train and evaluate.
+    @property
+    def total(self) -> int:
+        """T, optimizer steps of the run."""
+        return self.recipe.total_steps(len(self.splits["train"]))
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """Scores the dev splits."""
+        batch_size = self.recipe.batch_size
+        return Evaluator(
+            self.accelerator, self.method, self.task, self.splits, self.pad_id, self.max_length, batch_size
+        )
+
+    @property
+    def max_length(self) -> int | None:
+        """The length every batch is padded to, or None for the longest of each batch."""
+        return self.recipe.max_length if self.recipe.padding == "max_length" else None
+
+    def fit(self) -> tuple[Fit, list[str]]:
+        """Train from the newest checkpoint or the start; returns the course of the run and notes about checkpoints.
 
         Raises:
             DivergedError: loss or gradient is not finite.
+            CancelledError: `stop` said so; the checkpoint is written.
         """
-        recipe, fit = self.recipe, Fit()
-        total = recipe.total_steps(len(self.splits["train"]))
-        optimizer = torch.optim.AdamW(_optimizer_groups(self.method, recipe), lr=recipe.lr, fused=True)
-        scheduler = get_linear_schedule_with_warmup(optimizer, _warmup(recipe, total), total)
+        optimizer = torch.optim.AdamW(_optimizer_groups(self.method, self.recipe), lr=self.recipe.lr, fused=True)
         model, prepared = self.accelerator.prepare(self.model, optimizer)
-        every = recipe.eval_every or self.steps_per_epoch
-        with self._progress(total) as bar, self.precision():
-            for step, batch in enumerate(self._batches(total)):
+        state = TrainingState(self.accelerator, self.method, optimizer)
+        found, notes = latest_checkpoint(self.folder)
+        fit = Fit() if found is None else state.restore(found)
+        every, saved_at = self.recipe.eval_every or self.steps_per_epoch, time.monotonic()
+        with self._progress(fit.steps) as bar, self.precision():
+            for step, batch in self._batches(fit.steps):
+                self._set_rate(optimizer, step)
                 losses = self._step(fit, model, prepared, batch, step)
-                scheduler.step()
                 fit.steps = step + 1
-                self._note(fit, losses, optimizer.param_groups[0]["lr"])
-                bar.set_postfix_str(f"loss {losses['loss/task']:.3f} {_shown(fit.last)}", refresh=False)
-                bar.update()
-                if fit.steps % every == 0 or fit.steps == total:
+                self._note(fit, losses, bar, optimizer.param_groups[0]["lr"])
+                if fit.steps % every == 0 or fit.steps == self.total:
                     self._evaluate(fit, model)
-        return fit
+                stop = self._agreed(self.stop())
+                if stop or self._agreed(self._due(fit.steps, saved_at)):
+                    save = save_checkpoint if self.accelerator.is_main_process else _nowhere
+                    save(self.folder, state.capture(fit))
+                    saved_at = time.monotonic()
+                if stop:
+                    raise CancelledError(
+                        f"stopped by a signal after step {fit.steps} of {self.total}; run again to go on"
+                    )
+        return fit, notes
 
-    def _batches(self, total: int) -> Iterator[np.ndarray]:
-        """The first `total` global batches of the run."""
-        lengths, recipe = self.splits["train"].lengths, self.recipe
-        for step in range(total):
+    def _due(self, steps: int, saved_at: float) -> bool:
+        """Whether a checkpoint is due, by steps or by minutes since the last one; never after the last step."""
+        by_steps = self.checkpoints.every_steps is not None and steps % self.checkpoints.every_steps == 0
+        by_time = time.monotonic() - saved_at > 60 * self.checkpoints.every_minutes
+        return (by_steps or by_time) and steps < self.total
+
+    def _agreed(self, wish: bool) -> bool:
+        """True on every process when it is true on any."""
+        if self.accelerator.num_processes == 1:
+            return wish
+        return bool(self.accelerator.reduce(torch.tensor(float(wish), device=self.accelerator.device)) > 0)
+
+    def _batches(self, start: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Number and examples of every global batch from step `start` on."""
+        lengths, recipe, plan = self.splits["train"].lengths, self.recipe, None
+        for step in range(start, self.total):
             epoch, index = divmod(step, self.steps_per_epoch)
-            if index == 0:
+            if plan is None or index == 0:
                 plan = epoch_batches(
                     lengths, recipe.batch_size, seed=self.seed, epoch=epoch, group_by_length=recipe.group_by_length
                 )
-            yield plan[index]
+            yield step, plan[index]
+
+    def _set_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """The recipe's learning rate at this step, for each group by its multiplier."""
+        factor = linear_schedule(step, _warmup(self.recipe, self.total), self.total)
+        for group in optimizer.param_groups:
+            group["lr"] = self.recipe.lr * group["lr_scale"] * factor
 
     def _step(
         self, fit: Fit, model: nn.Module, optimizer: torch.optim.Optimizer, batch: np.ndarray, step: int
-    ) -> dict[str, float]:
+    ) -> dict[str, Tensor]:
         """One optimizer step on one global batch; returns the losses by name."""
+        self._count(fit, batch)
         task_loss = torch.zeros((), device=self.accelerator.device)
         parts = self._parts(batch)
         for index, part in enumerate(parts):
@@ -136,94 +168,86 @@ class Trainer:
             usable = bool(torch.isfinite(norm))
         if not usable and self.accelerator.scaler is None:
             raise DivergedError(
-                f"step {step}: the gradient is not finite (task loss {float(task_loss):g}); lower recipe.lr"
+                f"step {step}: the gradient is not finite, task loss {float(task_loss):g}; lower recipe.lr"
             )
-        start, inside = time.perf_counter(), 0.0
+        start = time.perf_counter()
         with self.method.step(step, usable):
             begun = time.perf_counter()
             optimizer.step()
             inside = time.perf_counter() - begun
         fit.seconds["method"] += time.perf_counter() - start - inside
+        fit.seconds["optimizer"] += inside
         with fit.clock("optimizer"):
             optimizer.zero_grad()
-        fit.seconds["optimizer"] += inside
-        return {"loss/task": float(task_loss)} | {
-            f"loss/orth_{name}": float(value.detach()) for name, value in penalties.items()
-        }
+        task_loss = self.accelerator.reduce(task_loss, "sum")
+        return {"loss/task": task_loss} | {f"loss/orth_{name}": value.detach() for name, value in penalties.items()}
+
+    def _count(self, fit: Fit, batch: np.ndarray) -> None:
+        """Tokens and padded positions of the batch over all processes."""
+        lengths, world, accumulation = (
+            self.splits["train"].lengths,
+            self.accelerator.num_processes,
+            self.recipe.accumulation,
+        )
+        parts = [p for rank in range(world) for p in shard(batch, rank=rank, world=world, accumulation=accumulation)]
+        fit.tokens += int(lengths[batch].sum())
+        fit.positions += sum(len(p) * padded_width(lengths[p], max_length=self.max_length) for p in parts)
 
     def _parts(self, batch: np.ndarray) -> list[np.ndarray]:
-        """This process's non-empty micro-batches; all processes have the same number unless the batch is tiny."""
+        """This process's micro-batches; every process has as many, so some may be empty in a short batch."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         return shard(batch, rank=rank, world=world, accumulation=self.recipe.accumulation)
 
     def _backward(self, fit: Fit, model: nn.Module, part: np.ndarray, batch_size: int) -> Tensor:
         """Forward and backward of one micro-batch; returns its share of the global batch's mean loss."""
+        empty = len(part) == 0  # then one example goes through with weight 0: processes must all take part
         with fit.clock("data"):
-            inputs = self._collate(self.splits["train"], part)
-        labels = inputs.pop("labels")
+            indices = np.zeros(1, np.int64) if empty else part
+            inputs = collate(self.splits["train"], indices, pad_id=self.pad_id, max_length=self.max_length)
+            inputs = {name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()}
+            labels = inputs.pop("labels")
         with fit.clock("forward"):
             logits = model(**inputs).logits
             # processes average their gradients, so each gives its sum over the batch times their number
-            loss = task_loss(self.task, logits, labels).sum() / batch_size
+            loss = task_loss(self.task, logits, labels).sum() * (0 if empty else 1) / batch_size
         with fit.clock("backward"):
             self.accelerator.backward(loss * self.accelerator.num_processes)
-        fit.tokens += int(inputs["attention_mask"].sum())
-        fit.positions += inputs["attention_mask"].numel()
         return loss.detach()
-
-    def _collate(self, split: TokenisedSplit, indices: np.ndarray) -> dict[str, Tensor]:
-        limit = self.recipe.max_length if self.recipe.padding == "max_length" else None
-        batch = collate(split, indices, pad_id=self.pad_id, max_length=limit)
-        return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 
     def _evaluate(self, fit: Fit, model: nn.Module) -> None:
         """Score the dev splits; keep the weights if they are the best so far (the first of equals)."""
+        main = self.task.main_metric
         with fit.clock("eval"):
-            metrics = self._score(model)
-        fit.history["eval"].append({"step": fit.steps, **metrics})
+            metrics = self.evaluator.score(model)
+            chosen_by = self.evaluator.score_split(model, HELDOUT)[main] if HELDOUT in self.splits else metrics[main]
+        fit.history["eval"].append({"step": fit.steps, **metrics, "selection": chosen_by})
         self.log(fit.steps, {f"eval/{name}": value for name, value in metrics.items()})
         fit.last = metrics
-        if not fit.best or metrics[self.task.main_metric] > fit.best[self.task.main_metric]:
-            fit.best, fit.best_step = metrics, fit.steps
+        if fit.best_selection is None or chosen_by > fit.best_selection:
+            fit.best, fit.best_step, fit.best_selection = metrics, fit.steps, chosen_by
             fit.best_weights = {name: p.detach().to("cpu", copy=True) for name, p in self.trained()}
-
-    def _score(self, model: nn.Module) -> dict[str, float]:
-        model.eval()
-        with torch.no_grad(), self.method.merged():
-            decisions = {
-                name: decide(self.task, self.logits(model, self.splits[name])) for name in self.task.dev_splits
-            }
-        model.train()
-        references = {name: self.splits[name].labels for name in self.task.dev_splits}
-        return compute(self.task, decisions, references)  # type: ignore[arg-type]
-
-    def logits(self, model: nn.Module, split: TokenisedSplit) -> np.ndarray:
-        """Head outputs for every example, (n, labels), in the split's order; the processes share the work."""
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        batches = eval_batches(split.lengths, EVAL_BATCH_FACTOR * self.recipe.batch_size)
-        own = []
-        for indices in batches[rank::world]:
-            inputs = {name: value for name, value in self._collate(split, indices).items() if name != "labels"}
-            own.append((indices, model(**inputs).logits.float().cpu().numpy()))
-        parts = gather_object(own)
-        out = np.empty((len(split), self.task.num_labels), np.float32)
-        for indices, values in parts:
-            out[indices] = values
-        return out
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """Every trained parameter by name."""
         return [item for group in self.method.groups for item in group.parameters.items()]
 
-    def _note(self, fit: Fit, losses: dict[str, float], lr: float) -> None:
-        if not all(math.isfinite(value) for value in losses.values()):
-            raise DivergedError(f"step {fit.steps - 1}: the loss is not finite ({losses}); lower recipe.lr")
-        fit.history["train"].append({"step": fit.steps, "lr": lr, **losses})
-        self.log(fit.steps, {"lr": lr, **losses})
+    def _note(self, fit: Fit, losses: dict[str, Tensor], bar: "tqdm[Any]", lr: float) -> None:
+        """Progress; and every so many steps the losses, read from the device, into history and tracker."""
+        bar.update()
+        if fit.steps % max(1, self.total // HISTORY_POINTS) and fit.steps != self.total:
+            return
+        numbers = {name: float(value) for name, value in losses.items()}
+        if not all(map(math.isfinite, numbers.values())):
+            raise DivergedError(f"step {fit.steps - 1}: the loss is not finite ({numbers}); lower recipe.lr")
+        fit.history["train"].append({"step": fit.steps, "lr": lr, **numbers})
+        self.log(fit.steps, {"lr": lr, **numbers})
+        shown = " ".join(f"{name} {value:.3f}" for name, value in fit.last.items())
+        bar.set_postfix_str(f"loss {numbers['loss/task']:.3f} {shown}", refresh=False)
 
-    def _progress(self, total: int) -> "tqdm[Any]":
+    def _progress(self, done: int) -> "tqdm[Any]":
         quiet = None if self.accelerator.is_main_process else True  # None: quiet unless standard error is a terminal
-        return tqdm(total=total, desc=self.task.name, unit="step", disable=quiet, dynamic_ncols=True)
+        name = self.task.name
+        return tqdm(total=self.total, initial=done, desc=name, unit="step", disable=quiet, dynamic_ncols=True)
 
     def _sync_on(self, model: nn.Module, *, last: bool) -> AbstractContextManager[object]:
         return nullcontext() if last else self.accelerator.no_sync(model)
@@ -239,6 +263,13 @@ def task_loss(task: TaskSpec, logits: Tensor, labels: Tensor) -> Tensor:
     if task.is_regression:
         return F.mse_loss(logits.squeeze(-1), labels, reduction="none")
     return F.cross_entropy(logits, labels, reduction="none")
+
+
+def linear_schedule(step: int, warmup: int, total: int) -> float:
+    """Factor on the learning rate: from 0 up to 1 over `warmup` steps, then down to 0 at `total` (HF's linear)."""
+    if step < warmup:
+        return step / warmup
+    return (total - step) / max(1, total - warmup)
 
 
 def _warmup(recipe: RecipeConfig, total: int) -> int:
@@ -257,9 +288,9 @@ def _optimizer_groups(method: Method, recipe: RecipeConfig) -> list[dict[str, ob
             members = [p for name, p in group.parameters.items() if (name not in spared) == decays]
             if members:
                 decay = recipe.weight_decay if decays else 0.0
-                groups.append({"params": members, "lr": recipe.lr * group.lr_scale, "weight_decay": decay})
+                groups.append({"params": members, "lr_scale": group.lr_scale, "weight_decay": decay})
     return groups
 
 
-def _shown(metrics: Mapping[str, float]) -> str:
-    return " ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+def _nowhere(folder: Path, checkpoint: Checkpoint) -> None:
+    """Only the main process writes."""

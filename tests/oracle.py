@@ -194,7 +194,7 @@ class Settings:
 
 @dataclass
 class Run:
-    """What a reference run leaves: task loss, weighted penalties and mask of each step, final parameters."""
+    """What a reference run leaves: task loss, weighted penalties, mask and Λ of each step, and the final state."""
 
     losses: list[float]
     penalties: list[dict[str, float]]
@@ -202,6 +202,7 @@ class Run:
     lam: list[list[list[float]]]
     matrices: list[Matrix]
     head: dict[str, Tensor]
+    importance: dict[str, Importance]
 
 
 def train(
@@ -221,7 +222,7 @@ def train(
     moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in params.items()}
     importance = {name: Importance(p.numel(), s.beta1, s.beta2) for name, p in params.items() if name[0] != "h"}
     r, k = matrices[0].u.shape
-    run = Run([], [], [], [], matrices, head)
+    run = Run([], [], [], [], matrices, head, importance)
     keep = [True] * (r * len(matrices))
     final = s.total - s.t_f
     for t in range(s.total):

@@ -13,7 +13,7 @@ from lora2.lowrank_linear import lowrank_linear, prefers_fused
 
 PATHS = ("plain", "fused")
 SHAPES = [(1, 8), (8, 8), (8, 4), (3, 5)]  # (k, r)
-T, D, O = 4, 6, 5
+T, D, OUT = 4, 6, 5
 
 
 def inputs(k: int, *, bias: bool, dtype: torch.dtype = torch.float64, x_grad: bool = True) -> list[Tensor | None]:
@@ -21,7 +21,7 @@ def inputs(k: int, *, bias: bool, dtype: torch.dtype = torch.float64, x_grad: bo
     g = torch.Generator().manual_seed(3)
     x, weight, b0, a, b = (
         torch.randn(shape, generator=g, dtype=torch.float64).to(dtype)
-        for shape in ((T, D), (O, D), (O,), (k, D), (k, O))
+        for shape in ((T, D), (OUT, D), (OUT,), (k, D), (k, OUT))
     )
     return [x.requires_grad_(x_grad), weight, b0 if bias else None, a.requires_grad_(), b.requires_grad_()]
 
@@ -40,7 +40,7 @@ def test_gradcheck(path, k, bias, x_grad):
 def test_value_and_gradients_are_the_oracles(path, k, r, bias):
     x, weight, b0, _, _ = inputs(k, bias=bias)
     g = torch.Generator().manual_seed(4)
-    shapes = ((r, k), (k, D), (r,), (r, k), (k, O))
+    shapes = ((r, k), (k, D), (r,), (r, k), (k, OUT))
     m = oracle.Matrix(*(torch.randn(s, generator=g, dtype=torch.float64).requires_grad_() for s in shapes))
     a, b = low_rank(Factors(*(factor.unsqueeze(0) for factor in m.named().values())), 16 / r)
     ours = lowrank_linear(x, weight, b0, a[0], b[0], path)
@@ -54,7 +54,7 @@ def test_value_and_gradients_are_the_oracles(path, k, r, bias):
 
 
 def relative_errors(dtype: torch.dtype, path: str) -> list[float]:
-    """Largest error of value, x's, A's and B's gradient against float64 on the same rounded numbers, per largest value."""
+    """Error of value and gradients of x, A, B against float64 on the same rounded numbers, over the largest value."""
 
     def run(cast: torch.dtype) -> list[Tensor]:
         x, weight, b0, a, b = (
@@ -66,7 +66,7 @@ def relative_errors(dtype: torch.dtype, path: str) -> list[float]:
         return [y, *torch.autograd.grad(y, leaves, probe)]
 
     return [
-        float((low.double() - exact).abs().max() / exact.abs().max())
+        float((low.double() - exact).detach().abs().max() / exact.detach().abs().max())
         for low, exact in zip(run(dtype), run(torch.float64), strict=True)
     ]
 
@@ -89,8 +89,8 @@ def test_leading_dimensions_and_strides_do_not_matter(path):
     x, weight, b0, a, b = inputs(3, bias=True, x_grad=False)
     batched = x.view(2, 2, D).transpose(0, 1)  # not contiguous
     y = lowrank_linear(batched, weight, b0, a, b, path)
-    assert y.shape == (2, 2, O)
-    torch.testing.assert_close(y.transpose(0, 1).reshape(T, O), lowrank_linear(x, weight, b0, a, b, path))
+    assert y.shape == (2, 2, OUT)
+    torch.testing.assert_close(y.transpose(0, 1).reshape(T, OUT), lowrank_linear(x, weight, b0, a, b, path))
     y.sum().backward()  # the gradient that arrives is an expanded scalar
 
 

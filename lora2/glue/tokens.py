@@ -44,13 +44,14 @@ class TokenisedSplit:
         """Number of tokens of each sequence, (n,)."""
         return np.diff(self.offsets)
 
-    def first(self, n: int) -> "TokenisedSplit":
-        """The first n sequences, or all if there are fewer."""
-        offsets = self.offsets[: n + 1]
-        end = int(offsets[-1])
-        type_ids = None if self.type_ids is None else self.type_ids[:end]
-        labels = None if self.labels is None else self.labels[:n]
-        return TokenisedSplit(self.input_ids[:end], type_ids, offsets, labels)
+    def take(self, indices: npt.NDArray[np.integer]) -> "TokenisedSplit":
+        """The sequences at `indices`, in that order."""
+        lengths = self.lengths[indices]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        positions = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], lengths)
+        type_ids = None if self.type_ids is None else self.type_ids[positions]
+        labels = None if self.labels is None else self.labels[indices]
+        return TokenisedSplit(self.input_ids[positions], type_ids, offsets, labels)
 
 
 def tokenise(

@@ -1,10 +1,21 @@
-"""Fine-tuning methods behind one Protocol (base.Method); `build` is a look-up by name."""
+"""Fine-tuning methods behind one Protocol (base.Method); `build` is a look-up by the type of the method's settings."""
 
 from torch import nn
 
-from lora2.config import LoRA2MethodConfig, RunConfig
+from lora2.config import RunConfig
+from lora2.config_methods import (
+    AdaLoRAMethodConfig,
+    BottleneckMethodConfig,
+    LoRA2MethodConfig,
+    LoRAMethodConfig,
+    SoRAMethodConfig,
+)
+from lora2.methods.adalora import AdaLoRA
 from lora2.methods.base import Census, Method, ParameterGroup
+from lora2.methods.bottleneck import Bottleneck
+from lora2.methods.lora import LoRA
 from lora2.methods.lora2 import LoRA2
+from lora2.methods.sora import SoRA
 from lora2.methods.subset import Subset
 
 __all__ = ["Census", "Method", "ParameterGroup", "build"]
@@ -16,7 +27,18 @@ def build(model: nn.Module, cfg: RunConfig, total_steps: int) -> Method:
     Args:
         total_steps: optimizer steps of the run, which a rank budget needs.
     """
-    if isinstance(cfg.method, LoRA2MethodConfig):
-        assert cfg.rank is not None
-        return LoRA2(model, cfg.method, cfg.rank, cfg.budget, total_steps)
-    return Subset(model, cfg.method.name)
+    method, rank = cfg.method, cfg.rank
+    if isinstance(method, BottleneckMethodConfig):
+        return Bottleneck(model, method)
+    if rank is None:  # the configuration gives every ranked method one
+        return Subset(model, method.name)
+    match method:
+        case LoRA2MethodConfig():
+            return LoRA2(model, method, rank, cfg.budget, total_steps)
+        case AdaLoRAMethodConfig():
+            return AdaLoRA(model, method, rank, cfg.budget, total_steps)
+        case LoRAMethodConfig():
+            return LoRA(model, method, rank)
+        case SoRAMethodConfig():
+            return SoRA(model, method, rank)
+    raise AssertionError(method)

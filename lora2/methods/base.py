@@ -26,10 +26,27 @@ class Census:
     ranks: dict[str, int] = field(default_factory=dict)
 
 
+class Stateful(Protocol):
+    """State that a checkpoint must hold besides the trained parameters, as tensors by name."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The state now."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor], /) -> None:
+        """Put it back."""
+        ...
+
+
 class Method(Protocol):
     """A method after it was applied to a model: what is trained, what is added to the loss, what happens in a step."""
 
     groups: list[ParameterGroup]
+
+    @property
+    def stateful(self) -> Stateful | None:
+        """What a checkpoint must hold besides the trained parameters, if anything."""
+        ...
 
     def penalties(self) -> dict[str, Tensor]:
         """Regulariser terms by name, weighted: their sum is added to the task loss once per optimizer step."""

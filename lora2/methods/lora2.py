@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lora2.allocator import RankAllocator
 from lora2.budget import BudgetSchedule
-from lora2.config import BudgetConfig, LoRA2MethodConfig, RankConfig
+from lora2.config_methods import BudgetConfig, LoRA2MethodConfig, RankConfig
 from lora2.inject import LoRA2Config, inject
 from lora2.layers import LoRA2Linear
 from lora2.methods.base import Census, ParameterGroup
@@ -40,6 +40,7 @@ class LoRA2:
         self._backbone = sum(p.numel() for p in model.parameters()) - trained
         self._penalty = method.penalty
         self.allocator = None if budget is None else _allocator(list(self.adapter.layers.values()), rank, budget, total)
+        self.stateful = self.allocator
 
     def penalties(self) -> dict[str, Tensor]:
         """γ times each regulariser of eq. 5 that is switched on."""

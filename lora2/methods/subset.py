@@ -28,6 +28,7 @@ class Subset:
         self._backbone = sum(p.numel() for name, p in model.named_parameters() if name not in head)
         self._rest = sum(p.numel() for name, p in trained.items() if name not in head)
         self.groups = [ParameterGroup(trained)]
+        self.stateful = None
 
     def penalties(self) -> dict[str, Tensor]:
         """None."""

@@ -1,0 +1,51 @@
+"""LoRA² on a causal language model: any linear layers, named by the ends of their names; then out as a stock LoRA."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from lora2 import BudgetSchedule, LoRA2Config, RankAllocator, inject
+from lora2.export import save_lora
+
+STEPS = 40
+TARGETS = ("q_proj", "v_proj", "o_proj", "up_proj", "down_proj")
+
+
+def tiny_llama() -> LlamaForCausalLM:
+    """The same random weights at every call."""
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(vocab_size=16, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    )
+
+
+def main() -> None:
+    """Learn to count in steps of three, prune, export, load with PEFT, compare."""
+    model = tiny_llama()
+    adapter = inject(model, LoRA2Config(k=4, r=4, targets=TARGETS))
+    layers = list(adapter.layers.values())
+    allocator = RankAllocator(layers, BudgetSchedule(STEPS, initial=4 * len(layers), target=len(layers), t_i=5, t_f=10))
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=2e-2)
+    for step in range(STEPS):
+        tokens = (torch.randint(16, (16, 1)) + 3 * torch.arange(10)) % 16  # (b, s)
+        loss = model(input_ids=tokens, labels=tokens).loss
+        loss.backward()
+        allocator.observe(step)
+        optimizer.step()
+        allocator.mask(step)
+        optimizer.zero_grad()
+    allocator.assert_final_budget()
+
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        ranks = save_lora(model, Path(folder), base=None, task_type="CAUSAL_LM")
+        loaded = PeftModel.from_pretrained(tiny_llama(), folder)
+        difference = float((loaded(tokens).logits - model(tokens).logits).abs().max())
+    print(f"loss {float(loss.detach()):.3f}, {sum(map(bool, ranks.values()))} of {len(ranks)} matrices still adapted")
+    print(f"largest difference to the model that PEFT loads: {difference:.1e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""From measurements to results/bench: one JSON, a markdown table, a plot."""
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora2.bench.measure import METHOD_PHASES, best_device, interleaved, memory_in_own_process, ratio
+from lora2.bench.peers import SHAPES
+from lora2.bf16 import needs_emulation
+from lora2.provenance import cpu_name, provenance
+
+Nested = dict[str, dict[str, dict[str, Any]]]  # [shape][dtype][peer]
+LABELS = {
+    "ours": "LoRA² (ours)", "ours_plain": "… plain path", "ours_fused": "… fused path", "naive": "LoRA² as released",
+    "peft_adalora": "AdaLoRA (PEFT)", "peft_lora": "LoRA r=8 (PEFT)", "bitfit": "BitFit", "full": "full fine-tuning",
+    "head": "head only",
+}  # fmt: skip
+
+
+def collect(
+    shapes: Sequence[str], dtypes: Sequence[str], peers: Sequence[str], rounds: int, *, memory: bool
+) -> dict[str, Any]:
+    """Measure everything; the keys `ratios`, `memory_ratios`, `method_share` compare ours with each peer."""
+    device = best_device()
+    out: dict[str, Any] = {
+        "machine": {"device": _device_name(device), "threads": torch.get_num_threads()},
+        "provenance": provenance(_device_name(device)),
+        "bf16_emulated": needs_emulation(device),
+        "rounds": rounds,
+        **{key: _tree() for key in ("ratios", "spread", "memory_ratios", "peak_bytes", "phases", "to_bitfit")},
+        "method_share": _tree(),
+    }
+    for shape in shapes:
+        for dtype in dtypes:
+            timed = interleaved(peers, SHAPES[shape], dtype, rounds, device, lambda text, s=shape: _tell(f"{s} {text}"))  # type: ignore[misc]
+            _add_times(out, shape, dtype, timed)
+            if memory:
+                peaks = {}
+                for peer in peers:
+                    _tell(f"{shape} {dtype} memory of {peer}")
+                    peaks[peer] = memory_in_own_process(peer, shape, dtype)
+                out["peak_bytes"][shape][dtype] = peaks
+                out["memory_ratios"][shape][dtype] = {p: peaks["ours"] / peaks[p] for p in peers if p != "ours"}
+    return json.loads(json.dumps(out))  # type: ignore[no-any-return]  # plain dicts
+
+
+def _add_times(out: dict[str, Any], shape: str, dtype: str, timed: Mapping[str, Mapping[str, Any]]) -> None:
+    seconds = {peer: values["seconds"] for peer, values in timed.items()}
+    spread = {peer: ratio(seconds["ours"], each) for peer, each in seconds.items() if peer != "ours"}
+    out["spread"][shape][dtype] = spread
+    out["ratios"][shape][dtype] = {peer: each["median"] for peer, each in spread.items()}
+    out["phases"][shape][dtype] = {peer: values["phases"] for peer, values in timed.items()}
+    if "bitfit" in seconds:
+        out["to_bitfit"][shape][dtype] = {p: ratio(each, seconds["bitfit"])["median"] for p, each in seconds.items()}
+    ours = timed["ours"]["phases"]
+    out["method_share"][shape][dtype] = sum(ours[phase] for phase in METHOD_PHASES) / sum(ours.values())
+
+
+def write(result: Mapping[str, Any], path: Path) -> None:
+    """latest.json, latest.md and latest.png in one folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    path.with_suffix(".md").write_text(markdown(result))
+    plot(result, path.with_suffix(".png"))
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table: a row a peer, ours / peer with the quartiles of the rounds, and what each costs against BitFit."""
+    lines = [
+        f"Median over {result['rounds']} interleaved rounds of (our step / the peer's step), quartiles in brackets; "
+        f"a step is everything: forward, backward, regulariser, importance, allocation, optimizer. "
+        f"{result['machine']['device']}, {result['machine']['threads']} threads"
+        + ("; bf16 emulated (docs/METHOD.md)" if result["bf16_emulated"] else "")
+        + ".",
+        "",
+        "| shape | type | peer | ours / peer | peer / BitFit | memory above the backbone, ours / peer |",
+        "|---|---|---|---|---|---|",
+    ]
+    for shape, by_dtype in result["spread"].items():
+        for dtype, peers in by_dtype.items():
+            to_bitfit = result["to_bitfit"].get(shape, {}).get(dtype, {})
+            memory = result["memory_ratios"].get(shape, {}).get(dtype, {})
+            share = result["method_share"][shape][dtype]
+            lines.append(
+                f"| {shape} | {dtype} | **{LABELS['ours']}** | regulariser, importance, masks: {share:.1%} of a step "
+                f"| {_number(to_bitfit.get('ours'))} | |"
+            )
+            for peer, each in peers.items():
+                lines.append(
+                    f"| | | {LABELS[peer]} | {each['median']:.3f} [{each['q1']:.3f}, {each['q3']:.3f}] "
+                    f"| {_number(to_bitfit.get(peer))} | {_number(memory.get(peer))} |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def plot(result: Mapping[str, Any], path: Path) -> None:
+    """Bars: each method's step over BitFit's, a panel for each shape and type."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    panels = [(shape, dtype) for shape, by in result["to_bitfit"].items() for dtype in by]
+    figure, axes = plt.subplots(1, max(1, len(panels)), figsize=(4.2 * max(1, len(panels)), 3.6), squeeze=False)
+    for axis, (shape, dtype) in zip(axes[0], panels, strict=True):
+        values = dict(sorted(result["to_bitfit"][shape][dtype].items(), key=lambda item: item[1]))
+        colors = ["#c44e52" if peer == "ours" else "#4c72b0" for peer in values]
+        bars = axis.barh([LABELS[peer] for peer in values], list(values.values()), color=colors)
+        axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+        axis.axvline(1, color="black", linewidth=0.8)
+        axis.set_title(f"{shape}, {dtype}", fontsize=10)
+        axis.set_xlabel("step time / BitFit's")
+        axis.set_xlim(0, 1.18 * max(values.values()))
+        axis.tick_params(labelsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _tree() -> Nested:
+    return defaultdict(dict)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+
+
+def _tell(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,156 @@
+"""A finished LoRA² run, back from its record and its weights file: the settings, the backbone, the trained model."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate.utils import set_seed
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lora2.config import RunConfig
+from lora2.config_methods import LoRA2MethodConfig
+from lora2.errors import UserError
+from lora2.glue.data import load_raw
+from lora2.glue.tasks import TASKS
+from lora2.inject import Adapter
+from lora2.methods.lora2 import LoRA2
+from lora2.models import load_model, load_tokenizer, weights_hash
+from lora2.records import RunRecord, read_record, record_path
+from lora2.targets import head_parameters
+
+Which = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """Record and settings of a run, and its trained parameters by name as they were at the `which` evaluation."""
+
+    record: RunRecord
+    cfg: RunConfig
+    which: Which
+    weights: dict[str, Tensor]
+
+
+def open_run(run: str, which: Which, results: Path, outputs: Path | None = None) -> SavedRun:
+    """Read a run's record and weights.
+
+    Args:
+        run: a run id, or the path of a record.
+        results: the folder that holds runs/.
+        outputs: the folder that holds <run_id>/; the record's own output_dir if None.
+
+    Raises:
+        UserError: no such run, not a finished LoRA² run, or a file that is missing or damaged.
+    """
+    record = read_record(_record_file(run, results))
+    if record.config.method != "lora2":
+        raise UserError(f"{record.run_id}: its method is {record.config.method}; only lora2 runs are exported")
+    if record.status != "ok":
+        raise UserError(
+            f"{record.run_id}: the run is not finished well ({record.status}: {record.error}); run it again"
+        )
+    try:
+        cfg = RunConfig.model_validate(record.config.resolved)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{record.run_id}: its settings are of another version ({where}: {first['msg']})") from None
+    folder = Path(cfg.output_dir) if outputs is None else outputs
+    return SavedRun(record, cfg, which, _read_weights(folder / record.run_id / f"{which}.safetensors"))
+
+
+def backbone(saved: SavedRun) -> PreTrainedModel:
+    """The model as it was before the method was applied, its head untrained; in evaluation mode, labels named.
+
+    Raises:
+        UserError: its weights cannot be had, or are not those of the run.
+    """
+    cfg, task = saved.cfg, TASKS[saved.cfg.task]
+    set_seed(cfg.seed)  # random weights come from it
+    model = load_model(cfg.model, task.num_labels, cfg.recipe.cls_dropout)
+    head = {name for name, _ in head_parameters(model)}
+    frozen = [name for name, _ in model.named_parameters() if name not in head]
+    if weights_hash(model, frozen) != saved.record.hashes.get("frozen_weights"):
+        source = "this version of torch makes" if cfg.model.random_init else "model.path, package or hub gives"
+        raise UserError(
+            f"{saved.record.run_id}: the backbone that {source} is not the one the run was trained on "
+            f"(hashes.frozen_weights differs); restore that one, or train again"
+        )
+    if task.is_regression:
+        model.config.problem_type = "regression"
+    else:
+        model.config.id2label = dict(enumerate(task.label_names))
+        model.config.label2id = {name: index for index, name in enumerate(task.label_names)}
+    model.eval()
+    return model
+
+
+@torch.no_grad()
+def trained_model(saved: SavedRun) -> tuple[PreTrainedModel, Adapter]:
+    """The model with LoRA² and its trained weights, in evaluation mode.
+
+    Raises:
+        UserError: the weights file does not hold what this run trained.
+    """
+    cfg, model = saved.cfg, backbone(saved)
+    assert isinstance(cfg.method, LoRA2MethodConfig)  # open_run has checked it
+    assert cfg.rank is not None
+    method = LoRA2(model, cfg.method, cfg.rank, None, 0)
+    trained = {name: p for group in method.groups for name, p in group.parameters.items()}
+    _check_weights(saved, trained)
+    for name, parameter in trained.items():
+        parameter.copy_(saved.weights[name])
+    model.eval()
+    return model, method.adapter
+
+
+def tokenizer(saved: SavedRun) -> PreTrainedTokenizerBase:
+    """The run's tokenizer; that of random weights is made again from the task's data."""
+    cfg, data = saved.cfg, saved.cfg.data
+    if not cfg.model.random_init:
+        return load_tokenizer(cfg.model, None)
+    return load_tokenizer(cfg.model, load_raw(cfg.task, data.source, None if data.dir is None else Path(data.dir)))
+
+
+def _record_file(run: str, results: Path) -> Path:
+    for path in (record_path(results, run), Path(run)):
+        if path.is_file():
+            return path
+    known = sorted(path.stem for path in (results / "runs").glob("*.json"))
+    near = difflib.get_close_matches(run, known, n=3, cutoff=0.4) or known[:3]
+    raise UserError(
+        f"{run}: no such run in {results / 'runs'}, and no such file. "
+        + (f"Nearest: {', '.join(near)}" if near else "There are no runs yet; scripts/train.py makes them")
+    )
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file. Weights stay on the machine of the run: give the folder that holds them "
+            f"with --outputs DIR, or run it again with force=true"
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: damaged ({error}); run it again with force=true") from None
+
+
+def _check_weights(saved: SavedRun, trained: dict[str, nn.Parameter]) -> None:
+    where = f"{saved.record.run_id}, {saved.which}.safetensors"
+    if odd := sorted(trained.keys() ^ saved.weights.keys()):
+        missing = "lacks" if odd[0] in trained else "has an unknown"
+        raise UserError(f"{where}: {missing} {odd[0]} ({len(odd)} names differ); run it again with force=true")
+    for name, parameter in trained.items():
+        tensor = saved.weights[name]
+        if tensor.shape != parameter.shape or not bool(torch.isfinite(tensor).all()):
+            raise UserError(
+                f"{where}: {name} should be {tuple(parameter.shape)} finite numbers, the file has "
+                f"{tuple(tensor.shape)}; run it again with force=true"
+            )

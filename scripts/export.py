@@ -1,0 +1,98 @@
+"""Take a trained LoRA² run away: `python scripts/export.py RUN [--format lora|merged] [--which best|last]`.
+
+Writes a folder that stock peft (lora) or stock transformers (merged) loads with none of this project's code, and
+prints its path. Exit codes: 0 done, 2 a mistake of the user's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
+
+from lora2.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    cli = argparse.ArgumentParser(description="Export a trained LoRA² run: a stock LoRA adapter, or a merged model.")
+    cli.add_argument("run", metavar="RUN", help="run id (the name of its record in results/runs), or a record's path")
+    cli.add_argument(
+        "--format", choices=("lora", "merged"), default="lora", help="adapter for peft (default), or model"
+    )
+    cli.add_argument("--which", choices=("best", "last"), default="best", help="weights of the best or last evaluation")
+    cli.add_argument("--output", type=Path, help="folder to write; default OUTPUTS/RUN/export/FORMAT-WHICH")
+    cli.add_argument("--results", type=Path, default=ROOT / "results", help="folder with runs/")
+    cli.add_argument("--outputs", type=Path, help="folder with RUN/best.safetensors; default: what the run was given")
+    cli.add_argument("--push", metavar="REPO", help="also upload to this hub repository (made private if it is new)")
+    return cli
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the run, write the folder, push it if asked."""
+    if args.push:
+        check_repository(args.push)
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    from lora2.export_run import export_run
+    from lora2.saved_run import open_run
+
+    saved = open_run(args.run, args.which, args.results, args.outputs)
+    outputs = args.outputs or Path(saved.cfg.output_dir)
+    folder = args.output or outputs / saved.record.run_id / "export" / f"{args.format}-{args.which}"
+    exported = export_run(saved, args.format, folder)
+    kept = sum(rank > 0 for rank in exported.ranks.values())
+    print(
+        f"{saved.record.run_id}: {kept} of {len(exported.ranks)} matrices still have a rank; loaded back, logits "
+        f"differ by {exported.difference:.1e} of the largest",
+        file=sys.stderr,
+    )
+    print(folder)
+    if args.push:
+        print(push(folder, args.push))
+    return 0
+
+
+def check_repository(name: str) -> None:
+    """Refuse a name that the hub would refuse, before any work is done."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise UserError(f"--push: {error}") from None
+
+
+def push(folder: Path, name: str) -> str:
+    """Upload under the login that `hf auth login` has stored; returns the page's address."""
+    from huggingface_hub import HfApi
+
+    hub = HfApi()
+    try:
+        hub.create_repo(name, private=True, exist_ok=True)
+        hub.upload_folder(repo_id=name, folder_path=folder)
+    except OSError as error:  # of the hub: no login, no right, no network
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"--push: {folder} is written but not uploaded ({reason}); see `hf auth login`") from None
+    return f"https://huggingface.co/{name}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point: one message and exit code 2 for a mistake of the user's."""
+    args = parser().parse_args(argv)
+    try:
+        return run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

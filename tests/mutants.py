@@ -1,0 +1,503 @@
+"""Planted faults: each one must turn a test red. A script, not collected by pytest.
+
+    python tests/mutants.py [--only issue2 | --only NAME] [--jobs 2]
+
+Every fault is planted alone in a temporary copy of the project. The figures go to results/faults.json under "mutants"
+when all of them were tried. tests/test_mutants.py keeps the table from rotting.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("lora2", "tests", "configs", "scripts", "results", "pyproject.toml")
+SECONDS = 400
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: in `file` the text `old`, which occurs once, becomes `new`; `tests` must then fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    issue2: bool = False
+
+
+def _mutant(name: str, file: str, old: str, new: str, *tests: str, issue2: bool = False) -> Mutant:
+    return Mutant(name, f"lora2/{file}", old, new, tuple(f"tests/{test}" for test in tests), issue2)
+
+
+FUNCTIONAL, LAYERS, LINEAR = "test_functional.py", "test_layers.py", "test_lowrank_linear.py"
+ALLOCATOR, BUDGET, INJECT, TRAINER = "test_allocator.py", "test_budget.py", "test_inject.py", "test_trainer.py"
+
+MUTANTS = (
+    # ------------------------------------------------------------ the eight of issue 2, Done when 1
+    _mutant(
+        "k and r swapped",
+        "methods/lora2.py",
+        "LoRA2Config(rank.k, rank.r, rank.alpha,",
+        "LoRA2Config(rank.r, rank.k, rank.alpha,",
+        TRAINER,
+        issue2=True,
+    ),
+    _mutant(
+        "Λ missing from the forward",
+        "functional.py",
+        "(f.u * (scale * f.lam).unsqueeze(-1))",
+        "(f.u * scale)",
+        FUNCTIONAL,
+        issue2=True,
+    ),
+    _mutant(
+        "alpha / r scale missing",
+        "functional.py",
+        "(f.u * (scale * f.lam).unsqueeze(-1))",
+        "(f.u * f.lam.unsqueeze(-1))",
+        FUNCTIONAL,
+        issue2=True,
+    ),
+    _mutant(
+        "off-by-one in the schedule",
+        "budget.py",
+        "elapsed = step - self.t_i - (",
+        "elapsed = step - self.t_i + 1 - (",
+        BUDGET,
+        issue2=True,
+    ),
+    _mutant(
+        "<= threshold instead of exact top-b",
+        "functional.py",
+        "    mask[order[:budget]] = True\n    return mask",
+        "    return scores >= scores[order[budget - 1]]",
+        FUNCTIONAL,
+        issue2=True,
+    ),
+    _mutant(
+        "regulariser misses a term",
+        "functional.py",
+        '"uv": lambda: (f.u.mT @ f.u, gram_v),',
+        '"uv": lambda: (f.u.mT @ f.u,),',
+        FUNCTIONAL,
+        issue2=True,
+    ),
+    _mutant(
+        "importance after zero_grad",
+        "methods/lora2.py",
+        "        if self.allocator is not None and usable:\n            self.allocator.observe(step)\n        yield\n",
+        "        yield\n        if self.allocator is not None and usable:\n"
+        "            for p in self.adapter.parameters():\n                p.grad = p.grad * 0\n"
+        "            self.allocator.observe(step)\n",
+        TRAINER,
+        issue2=True,
+    ),
+    _mutant(
+        "QUOTE_MINIMAL in the TSV reader",
+        "glue/local.py",
+        '[line.split("\\t") for line in lines]',
+        '[row for line in lines for row in __import__("csv").reader([line], delimiter="\\t")]',
+        "glue/test_glue_local.py",
+        issue2=True,
+    ),
+    # -------------------------------------------------------------------------------- functional
+    _mutant(
+        "u and 𝒰 exchanged", "functional.py", ".transpose(-1, -2) @ f.U  #", ".transpose(-1, -2) @ f.u  #", FUNCTIONAL
+    ),
+    _mutant(
+        "ΔW transposed factors", "functional.py", "return f.v, core @ f.V", "return f.v, core.mT @ f.V", FUNCTIONAL
+    ),
+    _mutant(
+        "R(P,Q) forgets the products' inner Gram",
+        "functional.py",
+        "(f.u @ gram_v @ f.u.mT, f.U @ gram_V @ f.U.mT)",
+        "(f.u @ f.u.mT, f.U @ f.U.mT)",
+        FUNCTIONAL,
+    ),
+    _mutant("R(𝒰,𝒱) reads u", "functional.py", "(f.U.mT @ f.U, gram_V)", "(f.u.mT @ f.u, gram_V)", FUNCTIONAL),
+    _mutant(
+        "norm form is squared",
+        "functional.py",
+        "torch.linalg.matrix_norm(distance).sum()",
+        "distance.square().sum()",
+        FUNCTIONAL,
+    ),
+    _mutant(
+        "penalty without − I",
+        "functional.py",
+        "distances = [gram - torch.eye(",
+        "distances = [gram - 0 * torch.eye(",
+        FUNCTIONAL,
+    ),
+    _mutant(
+        "uncertainty from the old Ī",
+        "functional.py",
+        "    smoothed.lerp_(sensitivity, 1 - beta1)\n    uncertainty.lerp_((sensitivity - smoothed).abs_(), 1 - beta2)",
+        "    uncertainty.lerp_((sensitivity - smoothed).abs_(), 1 - beta2)\n    smoothed.lerp_(sensitivity, 1 - beta1)",
+        FUNCTIONAL,
+    ),
+    _mutant("β2 is β1", "functional.py", ".abs_(), 1 - beta2)", ".abs_(), 1 - beta1)", FUNCTIONAL),
+    _mutant("sensitivity is |g| alone", "functional.py", "(weight * grad).abs()", "grad.abs()", FUNCTIONAL),
+    _mutant("score sums over k", "functional.py", 'importance["u"].mean(-1)', 'importance["u"].sum(-1)', FUNCTIONAL),
+    _mutant("full score not over k", "functional.py", ".unsqueeze(-1) / k", ".unsqueeze(-1)", FUNCTIONAL),
+    _mutant(
+        "ties in no order", "functional.py", "descending=True, stable=True", "descending=True, stable=False", FUNCTIONAL
+    ),
+    _mutant(
+        "NaN scores accepted",
+        "functional.py",
+        "torch.isfinite(scores).all()",
+        "torch.ones(1).all()",
+        FUNCTIONAL,
+        ALLOCATOR,
+    ),
+    # ---------------------------------------------------------------------------- lowrank_linear
+    _mutant(
+        "fused path forgets ΔW in grad x",
+        "lowrank_linear.py",
+        "grad @ torch.addmm(weight, b.t(), a) if",
+        "grad @ weight if",
+        LINEAR,
+    ),
+    _mutant(
+        "plain path forgets ΔW in grad x",
+        "lowrank_linear.py",
+        "(grad @ weight).addmm_(",
+        "(grad @ weight).addmm_(0 * ",
+        LINEAR,
+    ),
+    _mutant(
+        "fused forward forgets the bias",
+        "lowrank_linear.py",
+        "torch.addmm(weight, b.t(), a), bias)",
+        "torch.addmm(weight, b.t(), a))",
+        LINEAR,
+    ),
+    _mutant("auto fuses in 16 bits", "lowrank_linear.py", "x.dtype == torch.float32 and ", "", LINEAR),
+    # ------------------------------------------------------------------------------------ layers
+    _mutant(
+        "Λ starts at one", "layers.py", "nn.Parameter(torch.zeros(n, r))", "nn.Parameter(torch.ones(n, r))", LAYERS
+    ),
+    _mutant("init ten times as wide", "layers.py", "INIT_STD = 0.02", "INIT_STD = 0.2", LAYERS),
+    _mutant("fold kept after a step", "layers.py", ", *(p._version for p in self.factors))", ")", LAYERS),
+    _mutant("fold kept across no_grad", "layers.py", "key = (torch.is_grad_enabled(), dtype,", "key = (dtype,", LAYERS),
+    _mutant("fold kept after backward", "layers.py", "b.register_hook(self.forget)", "pass", LAYERS),
+    _mutant(
+        "merge without ΔW", "layers.py", "(self.weight.float() + self.delta_weight())", "self.weight.float()", LAYERS
+    ),
+    _mutant(
+        "merging twice adds twice",
+        "layers.py",
+        "        if self._original is None:\n            self._original",
+        "        if True:\n            self._original",
+        LAYERS,
+    ),
+    _mutant(
+        "unmerge subtracts nothing",
+        "layers.py",
+        "self.weight, self._original, self._cast = self._original, None, None",
+        "self._original = None",
+        LAYERS,
+    ),
+    _mutant(
+        "every layer reads the first slice",
+        "layers.py",
+        "self.stack.pair(self.index, dtype)",
+        "self.stack.pair(0, dtype)",
+        LAYERS,
+    ),
+    # ------------------------------------------------------------------------------------ inject
+    _mutant("alpha not divided by r", "inject.py", "scale = config.alpha / config.r", "scale = config.alpha", INJECT),
+    _mutant("backbone not frozen", "inject.py", "model.requires_grad_(False)", "model.requires_grad_(True)", INJECT),
+    _mutant(
+        "no forgetting before a forward", "inject.py", "model.register_forward_pre_hook(adapter.forget)", "pass", LAYERS
+    ),
+    _mutant(
+        "norm not averaged over both Grams",
+        "inject.py",
+        "1 / (2 * len(self.layers) * len(terms))",
+        "1 / (len(self.layers) * len(terms))",
+        INJECT,
+    ),
+    _mutant(
+        "ffn_w2 matches attention.output.dense too",
+        "targets.py",
+        "(?:.*\\.)?layer\\.(\\d+)\\.{re.escape",
+        "(?:.*\\.)?layer\\.(\\d+)\\.(?:.*\\.)?{re.escape",
+        INJECT,
+    ),
+    # ---------------------------------------------------------------------------------- allocator
+    _mutant(
+        "importance goes on in the last phase",
+        "allocator.py",
+        "        if step >= self.schedule.final:\n            return\n",
+        "",
+        ALLOCATOR,
+    ),
+    _mutant(
+        "pattern not applied in the last phase",
+        "allocator.py",
+        "if self.schedule.renews(step) or step > self.schedule.final:",
+        "if self.schedule.renews(step):",
+        ALLOCATOR,
+    ),
+    _mutant(
+        "mask inverted", "allocator.py", "masked_fill_(~rows[place], 0)", "masked_fill_(rows[place], 0)", ALLOCATOR
+    ),
+    _mutant(
+        "scores in the order of the stacks",
+        "allocator.py",
+        "            merged[place] = row\n",
+        "            merged[: len(row)] = row\n",
+        ALLOCATOR,
+    ),
+    _mutant("state without the mask", "allocator.py", 'return state | {"keep": self.keep}', "return state", ALLOCATOR),
+    _mutant(
+        "final budget not asserted",
+        "allocator.py",
+        "if kept != self.schedule.target or alive > kept:",
+        "if False:",
+        ALLOCATOR,
+    ),
+    _mutant(
+        "missing gradients ignored",
+        "allocator.py",
+        "                if weight.grad is None:\n                    raise RuntimeError(",
+        "                if weight.grad is None:\n                    continue\n                    raise RuntimeError(",
+        ALLOCATOR,
+    ),
+    # ------------------------------------------------------------------------------------- budget
+    _mutant("square instead of cube", "budget.py", "remaining**3", "remaining**2", BUDGET),
+    _mutant(
+        "final step off by one", "budget.py", "return self.total - self.t_f", "return self.total - self.t_f + 1", BUDGET
+    ),
+    _mutant("no mask at the final step", "budget.py", "return step == self.final or (", "return False or (", BUDGET),
+    _mutant(
+        "schedules that fill the run fit",
+        "budget.py",
+        "t_i + t_f < total\n\n\ndef",
+        "t_i + t_f <= total\n\n\ndef",
+        BUDGET,
+    ),
+    _mutant("printed is released", "budget.py", 'self.t_f if self.kind == "printed" else 0', "0", BUDGET),
+    # ------------------------------------------------------------------------------------ trainer
+    _mutant("loss averaged over the micro-batch", "trainer.py", " / batch_size\n", " / max(1, len(part))\n", TRAINER),
+    _mutant(
+        "regularisers not trained",
+        "trainer.py",
+        "self.accelerator.backward(torch.stack(list(penalties.values())).sum())",
+        "pass",
+        TRAINER,
+    ),
+    _mutant(
+        "importance after the optimizer step",
+        "methods/lora2.py",
+        "        yield\n        if self.allocator is not None:\n            self.allocator.mask(step)",
+        "        yield\n        if self.allocator is not None and usable:\n            self.allocator.observe(step)\n        if self.allocator is not None:\n            self.allocator.mask(step)",
+        TRAINER,
+    ),
+    _mutant(
+        "Λ's learning rate not scaled",
+        "methods/lora2.py",
+        "ParameterGroup(singular, method.lam_lr_scale)",
+        "ParameterGroup(singular)",
+        TRAINER,
+    ),
+    _mutant(
+        "gradients not cleared", "trainer.py", "            optimizer.zero_grad()\n", "            pass\n", TRAINER
+    ),
+    _mutant("biases decay", "trainer.py", 'name.endswith("bias") or', "False or", TRAINER),
+    _mutant(
+        "best is the last of equals",
+        "trainer.py",
+        "[self.task.main_metric] > fit.best[",
+        "[self.task.main_metric] >= fit.best[",
+        TRAINER,
+    ),
+    _mutant(
+        "pruned matrices counted as active",
+        "methods/lora2.py",
+        "for name, rank in kept.items() if rank)",
+        "for name, rank in kept.items())",
+        TRAINER,
+    ),
+    # ------------------------------------------------------------------------- batches and metrics
+    _mutant(
+        "the short last batch is dropped",
+        "glue/batches.py",
+        "range(0, len(order), size)]",
+        "range(0, len(order) - size + 1, size)]",
+        "glue/test_glue_batches.py",
+    ),
+    _mutant(
+        "one order for all epochs",
+        "glue/batches.py",
+        "np.random.default_rng([seed, epoch])",
+        "np.random.default_rng([seed])",
+        "glue/test_glue_batches.py",
+    ),
+    _mutant(
+        "processes share examples",
+        "glue/batches.py",
+        "parts[micro * world + rank] for",
+        "parts[micro * world] for",
+        "glue/test_glue_batches.py",
+    ),
+    _mutant(
+        "padding is attended to",
+        "glue/batches.py",
+        "torch.from_numpy(mask.astype(np.int64))",
+        "torch.ones(mask.shape, dtype=torch.int64)",
+        "glue/test_glue_batches.py",
+    ),
+    _mutant("F1 of class 0", "glue/metrics.py", "pos_label=1", "pos_label=0", "glue/test_glue_metrics.py"),
+    _mutant(
+        "Spearman is Pearson",
+        "glue/metrics.py",
+        "_correlation(spearmanr,",
+        "_correlation(pearsonr,",
+        "glue/test_glue_metrics.py",
+    ),
+    _mutant(
+        "mismatched is matched",
+        "glue/metrics.py",
+        '{f"{key}_mm": value for scores in mismatched for',
+        '{f"{key}_mm": value for scores in [matched] * len(mismatched) for',
+        "glue/test_glue_metrics.py",
+    ),
+    # --------------------------------------------------------------------------------------- stats
+    _mutant("population standard deviation", "stats.py", "std(ddof=1)", "std(ddof=0)", "test_stats.py"),
+    _mutant(
+        "bootstrap ignores its seed",
+        "stats.py",
+        "np.random.default_rng(seed)",
+        "np.random.default_rng()",
+        "test_stats.py",
+    ),
+    _mutant(
+        "above is below",
+        "stats.py",
+        'return "above" if low > paper_value',
+        'return "above" if low <= paper_value',
+        "test_stats.py",
+    ),
+    _mutant("tied ranks not shared", "stats.py", "last - (counts - 1) / 2.0", "last - (counts - 1)", "test_stats.py"),
+    # -------------------------------------------------------------------------------------- config
+    _mutant(
+        "the seed is part of a setting's name",
+        "config.py",
+        '(*IDENTITY_FREE, "seed")',
+        "IDENTITY_FREE",
+        "test_config.py",
+    ),
+    _mutant(
+        "the data is not part of a run's name", "config.py", '{"fingerprint": data_fingerprint}', "{}", "test_config.py"
+    ),
+    _mutant(
+        "a recipe overrides the user",
+        "config.py",
+        "if key in node and node[key] is None:",
+        "if key in node:",
+        "test_config.py",
+    ),
+)
+
+
+def source(mutant: Mutant, root: Path = ROOT) -> str:
+    """The text of the file that the fault is planted in."""
+    return (root / mutant.file).read_text(encoding="utf-8")
+
+
+def copy(folder: Path) -> None:
+    """The project as it is now, without its history and its environment."""
+    for name in COPIED:
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        else:
+            shutil.copy(path, folder / name)
+
+
+def pytest_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """pytest on the code in `folder`."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=no", "-rfE", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+def killed(mutant: Mutant, red: list[str]) -> bool:
+    """Whether a test other than those already `red` turns red with this fault planted.
+
+    Raises:
+        RuntimeError: they could not be run at all, which proves nothing.
+    """
+    with tempfile.TemporaryDirectory(prefix="lora2-mutant-") as name:
+        folder = Path(name)
+        copy(folder)
+        text = source(mutant, folder)
+        if text.count(mutant.old) != 1:
+            raise RuntimeError(f"{mutant.name}: its text occurs {text.count(mutant.old)} times in {mutant.file}")
+        (folder / mutant.file).write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        done = pytest_in(folder, "-x", *(f"--deselect={test}" for test in red), *mutant.tests)
+    if done.returncode not in (0, 1):  # 1: tests failed
+        raise RuntimeError(
+            f"{mutant.name}: pytest ended with {done.returncode}: {done.stdout[-500:]}{done.stderr[-500:]}"
+        )
+    return done.returncode == 1
+
+
+def red_before(tests: list[str]) -> list[str]:
+    """The tests that fail without any fault: they can kill nothing."""
+    with tempfile.TemporaryDirectory(prefix="lora2-mutant-") as name:
+        copy(Path(name))
+        done = pytest_in(Path(name), *tests)
+    lines = [line.split(" ")[1:] for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return [" ".join(line).split(" - ")[0] for line in lines]
+
+
+def main() -> int:
+    """Exit code: 0 all killed, 1 there are survivors."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", help='"issue2" for its eight, or a part of a name')
+    parser.add_argument("--jobs", type=int, default=1)
+    chosen = parser.parse_args()
+    wanted = [
+        m for m in MUTANTS if chosen.only is None or (m.issue2 if chosen.only == "issue2" else chosen.only in m.name)
+    ]
+    red = red_before(sorted({test for mutant in wanted for test in mutant.tests}))
+    for test in red:
+        print(f"left out, it is red without any fault: {test}", file=sys.stderr)
+    survivors, started = [], time.perf_counter()
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        for mutant, dead in zip(wanted, pool.map(lambda m: killed(m, red), wanted), strict=True):
+            print(f"{'killed  ' if dead else 'SURVIVED'}  {mutant.file}: {mutant.name}", flush=True)
+            if not dead:
+                survivors.append(mutant.name)
+    minutes = (time.perf_counter() - started) / 60
+    print(f"{len(wanted) - len(survivors)} of {len(wanted)} killed in {minutes:.1f} minutes")
+    if chosen.only is None:
+        write({"tried": len(wanted), "killed": len(wanted) - len(survivors), "survivors": survivors})
+    return 1 if survivors else 0
+
+
+def write(figures: dict[str, object]) -> None:
+    """Put the figures under "mutants" into results/faults.json; other keys stay."""
+    path = ROOT / "results" / "faults.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(known | {"mutants": figures}, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
