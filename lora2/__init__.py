@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lora2.allocator import RankAllocator
     from lora2.budget import BudgetSchedule
-    from lora2.inject import LoRA2Config, inject
+    from lora2.injection import LoRA2Config, inject
 
 __all__ = ["BudgetSchedule", "LoRA2Config", "RankAllocator", "inject"]
 
 _HOMES = {
     "BudgetSchedule": "lora2.budget",
-    "LoRA2Config": "lora2.inject",
+    "LoRA2Config": "lora2.injection",
     "RankAllocator": "lora2.allocator",
-    "inject": "lora2.inject",
+    "inject": "lora2.injection",
 }
 
 

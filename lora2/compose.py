@@ -27,7 +27,8 @@ def compose(overrides: Iterable[str]) -> dict[str, Any]:
         UserError: not of the form key=value, or no such option or key.
     """
     train = read(CONFIGS / "train.yaml")
-    groups = {key: value for item in train.pop("defaults") if item != "_self_" for key, value in item.items()}
+    pairs = [pair for item in train.pop("defaults") if item != "_self_" for pair in item.items()]
+    groups = {group: option for group, option in pairs if not group.startswith("override ")}  # those are Hydra's own
     chosen, values = _sort(overrides, groups)
     globals_ = [read_option(group, chosen.get(group)) for group in GLOBAL]
     for body in globals_:

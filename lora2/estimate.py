@@ -122,7 +122,7 @@ def _line(label: str, items: Sequence[Estimate]) -> tuple[str, ...]:
         str(len(items)),
         str(sum(item.standing.state == "done" for item in items)),
         *(f"{value:,}" for value in sums),
-        f"{sum(map(_flops, items)) / 1e15:,.1f}",
+        f"{sum(map(_flops, items)) / 1e15:,.3g}",
         f"{max(item.cost.memory for item in items) / 1e9:.1f}",
         MISSING if total is None else f"{total:,.2f}",
         ", ".join(sorted({item.cost.lengths for item in items})),

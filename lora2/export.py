@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from lora2 import functional
 from lora2.functional import Factors
-from lora2.inject import Adapter
+from lora2.injection import Adapter
 from lora2.layers import LoRA2Linear
 
 PREFIX = "base_model.model."  # PEFT's, before every name of the base model
@@ -86,9 +86,10 @@ def save_lora(
 
 def save_merged(model: PreTrainedModel, adapter: Adapter, folder: Path) -> None:
     """Write W⁰ + ΔW under the stock model's names, as config.json and model.safetensors; `model` stays as it was."""
+    stock = [name for name in model.state_dict() if not name.startswith("lora2.")]
     with adapter.merged():
-        state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("lora2.")}
-        model.save_pretrained(folder, state_dict=state)
+        state = model.state_dict()
+        model.save_pretrained(folder, state_dict={name: state[name] for name in stock})
 
 
 def load_lora(base: PreTrainedModel, folder: Path) -> nn.Module:

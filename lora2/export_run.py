@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from lora2.errors import UserError
 from lora2.export import largest_difference, load_lora, load_merged, save_lora, save_merged
-from lora2.inject import Adapter
+from lora2.injection import Adapter
 from lora2.layers import LoRA2Linear
 from lora2.model_card import Exported, Form, model_card
 from lora2.saved_run import SavedRun, backbone, tokenizer, trained_model

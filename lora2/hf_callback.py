@@ -18,7 +18,7 @@ from lora2.allocator import RankAllocator, Score
 from lora2.budget import BudgetSchedule
 from lora2.errors import UserError
 from lora2.functional import PenaltyForm
-from lora2.inject import Adapter
+from lora2.injection import Adapter
 
 TERMS = frozenset({"uv", "UV", "PQ"})  # eq. 5
 STATE_FILE = "lora2_allocator.safetensors"  # in each of the Trainer's checkpoints

@@ -88,7 +88,7 @@ class LoRA2Linear(nn.Module):
         self.path = path
         self.index = index
         self._stack = (stack,)  # in a tuple: the adapter owns the stack, its parameters must not be listed twice
-        self._original: Tensor | None = None
+        self._aside: tuple[Tensor] | None = None  # in a tuple: not a second parameter while merged
         self._cast: tuple[tuple[object, ...], Tensor] | None = None
 
     @property
@@ -96,12 +96,17 @@ class LoRA2Linear(nn.Module):
         """The stack that holds this layer's factors at position `index`."""
         return self._stack[0]
 
+    @property
+    def is_merged(self) -> bool:
+        """Whether `weight` holds W⁰ + ΔW now."""
+        return self._aside is not None
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., d) -> (..., o), in the autocast dtype where autocast is on."""
         dtype = _compute_dtype(x)
         with torch.autocast(x.device.type, enabled=False):
             weight, bias = self._frozen(dtype)
-            if self._original is not None:
+            if self.is_merged:
                 x_wide, weight_wide = widen(x.to(dtype), weight)
                 wide_bias = None if bias is None else bias.to(x_wide.dtype)
                 return nn.functional.linear(x_wide, weight_wide, wide_bias).to(dtype)
@@ -125,20 +130,20 @@ class LoRA2Linear(nn.Module):
 
     def merge(self) -> None:
         """Put W⁰ + ΔW in the place of W⁰, which is kept aside. Merging twice changes nothing."""
-        if self._original is None:
-            self._original = self.weight
+        if self._aside is None:
+            self._aside = (self.weight,)
             merged = (self.weight.float() + self.delta_weight()).to(self.weight.dtype)
             self.weight = nn.Parameter(merged, requires_grad=False)
 
     def unmerge(self) -> None:
         """Put back the very tensor that merge() set aside."""
-        if self._original is not None:
-            self.weight, self._original, self._cast = self._original, None, None
+        if self._aside is not None:
+            self.weight, self._aside, self._cast = self._aside[0], None, None
 
     def extra_repr(self) -> str:
         """Shapes, as nn.Linear shows them."""
         (o, d), (_, r, k) = self.weight.shape, self.stack.u.shape
-        return f"in_features={d}, out_features={o}, k={k}, r={r}, merged={self._original is not None}"
+        return f"in_features={d}, out_features={o}, k={k}, r={r}, merged={self.is_merged}"
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

@@ -41,7 +41,7 @@ def model_card(record: RunRecord, cfg: RunConfig, exported: Exported) -> str:
         "## Sizes\n" + _table(_sizes(record, exported)),
         "## Settings\n" + _table(_settings(record, cfg)),
         "## How it was made\n" + _table(_provenance(record, exported)),
-        "## Limits\n" + "\n".join(f"- {limit}" for limit in _limits(record)),
+        "## Limits\n" + "\n".join(f"- {limit}" for limit in _limits(record, cfg)),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -172,9 +172,10 @@ def _provenance(record: RunRecord, exported: Exported) -> dict[str, Any]:
     }
 
 
-def _limits(record: RunRecord) -> list[str]:
+def _limits(record: RunRecord, cfg: RunConfig) -> list[str]:
+    chosen = "`best` is chosen on the same set" if cfg.selection == "dev" else "`best` on a part of the training data"
     limits = [
-        "Scores are on the development set, on which `best` is also chosen; they say nothing about a hidden test set.",
+        f"Scores are on the development set, {chosen}; they say nothing about a hidden test set.",
         "One seed. Small GLUE tasks vary by several points between seeds.",
         "English only; the biases of the backbone and of the data are still in it.",
     ]

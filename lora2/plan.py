@@ -20,6 +20,7 @@ from typing import Any
 from lora2.config import RunConfig
 from lora2.config_methods import BottleneckMethodConfig, SubsetMethodConfig
 from lora2.counting import Backbone, lora_parameters
+from lora2.glue.heldout import train_size
 from lora2.glue.lengths import lengths
 from lora2.paper import MATRICES
 
@@ -54,18 +55,22 @@ class Cost:
 def cost(cfg: RunConfig) -> Cost:
     """The cost of a run; its seed does not matter."""
     known, recipe = lengths(cfg), cfg.recipe
-    steps = recipe.total_steps(len(known.train))
-    epochs = steps / -(-len(known.train) // recipe.batch_size)
+    examples, share = _selected(cfg, len(known.train))
+    steps = recipe.total_steps(examples)
+    epochs = steps / -(-examples // recipe.batch_size)
     width = recipe.max_length if recipe.padding == "max_length" else None
     epoch = known.train_epoch(recipe.batch_size, recipe.group_by_length, width)
-    positions, squares = (int(epochs * value) for value in epoch)
+    positions, squares = (int(epochs * share * value) for value in epoch)
     evaluations = -(-steps // recipe.eval_every) if recipe.eval_every else -int(-epochs // 1)
     batch = recipe.batch_size * EVAL_BATCH_FACTOR
-    eval_positions, eval_squares = (evaluations * value for value in known.dev_epoch(batch, width))
-    eval_batches = evaluations * -(-len(known.dev) // batch)
+    eval_positions, eval_squares = (
+        int(evaluations * (dev + (1 - share) * train))
+        for dev, train in zip(known.dev_epoch(batch, width), epoch, strict=True)
+    )
+    eval_batches = evaluations * -(-(len(known.dev) + len(known.train) - examples) // batch)
     return Cost(
         steps=steps,
-        tokens=int(epochs * known.train.sum()),
+        tokens=int(epochs * share * known.train.sum()),
         train=Work(steps, positions, squares, train_flops(cfg, steps * recipe.accumulation, positions, squares)),
         evaluation=Work(
             eval_batches, eval_positions, eval_squares, eval_flops(cfg, eval_batches, eval_positions, eval_squares)
@@ -110,17 +115,17 @@ def adapter_weights(cfg: RunConfig) -> int:
 
 
 def peak_memory(cfg: RunConfig, width: int) -> float:
-    """Bytes: float32 weights, gradient and two moments of what is trained, activations of the widest batch, the process.
+    """Bytes: float32 weights; gradient and two moments of what is trained; the widest batch's activations; the process.
 
     Activations after Korthikanti et al. 2022 (arXiv 2205.05198, eq. 1): s b d (34 + 5 a s / d) bytes a layer in 16 bit,
     twice that in float32. It is a little above what frozen layers and fused attention keep.
     """
     arch, shape = cfg.model.architecture, backbone(cfg)
-    rows = arch["vocab_size"] + arch["max_position_embeddings"] + relative_positions(cfg)
+    rows: int = arch["vocab_size"] + arch["max_position_embeddings"] + relative_positions(cfg)
     weights = linear_weights(cfg) + rows * shape.hidden
     trained = weights if cfg.method.name == "full" else adapter_weights(cfg) + shape.hidden**2
     examples = -(-cfg.recipe.batch_size // cfg.recipe.accumulation)
-    bytes_16 = width * shape.hidden * 34 + 5 * arch["num_attention_heads"] * width**2
+    bytes_16: int = width * shape.hidden * 34 + 5 * arch["num_attention_heads"] * width**2
     kept = 1 if cfg.method.name == "head" else shape.layers  # without a backward pass one layer lives at a time
     return PROCESS_BYTES + 4 * weights + 12 * trained + examples * bytes_16 * kept * _word(cfg) / 2
 
@@ -135,6 +140,12 @@ def relative_positions(cfg: RunConfig) -> int:
     """Rows of DeBERTa's table of relative positions; 0 elsewhere."""
     arch = cfg.model.architecture
     return 2 * int(arch["position_buckets"]) if arch.get("relative_attention") else 0
+
+
+def _selected(cfg: RunConfig, examples: int) -> tuple[int, float]:
+    """Training examples that are left when a slice is held out, and their share."""
+    kept = train_size(examples, cfg.selection)
+    return kept, kept / examples
 
 
 def _attention(cfg: RunConfig, positions: int, squares: int) -> float:

@@ -18,8 +18,13 @@ from lora2.records import read_record, record_path
 
 
 def say(text: str) -> None:
-    """A line for the user; standard output is kept for results."""
-    print(text, file=sys.stderr, flush=True)
+    """A line for the user, from the first process only; standard output is kept for results."""
+    if _first_process():
+        print(text, file=sys.stderr, flush=True)
+
+
+def _first_process() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def run(cfg: RunConfig) -> int:
@@ -56,7 +61,7 @@ def _sole_owner(folder: Path) -> Iterator[None]:
         UserError: another process is doing this run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0:  # one process of a multi-process run holds it for all
+    if not _first_process():  # the first process of a run holds it for all
         yield
         return
     lock = FileLock(folder / ".lock", timeout=0)

@@ -18,7 +18,7 @@ from lora2.config_methods import LoRA2MethodConfig
 from lora2.errors import UserError
 from lora2.glue.data import load_raw
 from lora2.glue.tasks import TASKS
-from lora2.inject import Adapter
+from lora2.injection import Adapter
 from lora2.methods.lora2 import LoRA2
 from lora2.models import load_model, load_tokenizer, weights_hash
 from lora2.records import RunRecord, read_record, record_path

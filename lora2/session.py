@@ -30,6 +30,7 @@ from lora2.models import load_model, load_tokenizer, weights_hash
 from lora2.provenance import cpu_name, provenance
 from lora2.records import Counts, Metrics, RecordConfig, RunRecord, Timing, write_record
 from lora2.signals import heed_signals
+from lora2.tracking import Log, finish_tracking, start_tracking
 from lora2.trainer import CancelledError, DivergedError, Trainer
 
 MERGE_TOLERANCE = {
@@ -71,7 +72,7 @@ def execute(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: l
     folder = Path(cfg.output_dir) / run_id
     try:
         with heed_signals() as stop:
-            outcome = _train(cfg, raw, folder, accelerator, stop)
+            outcome = _train(cfg, raw, folder, accelerator, stop, start_tracking(accelerator, cfg, run_id, setting_id))
     except UserError:
         raise
     except EXPECTED as error:
@@ -88,6 +89,7 @@ def execute(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: l
         if record.status != "cancelled":
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     accelerator.wait_for_everyone()  # gloo may abort when a process ends while another still talks
+    finish_tracking(accelerator, _summary(record))
     return record
 
 
@@ -97,7 +99,9 @@ def _status(error: Exception) -> Literal["failed", "oom", "cancelled"]:
     return "oom" if isinstance(error, torch.OutOfMemoryError) else "failed"
 
 
-def _train(cfg: RunConfig, raw: RawTask, folder: Path, accelerator: Accelerator, stop: Callable[[], bool]) -> Outcome:
+def _train(
+    cfg: RunConfig, raw: RawTask, folder: Path, accelerator: Accelerator, stop: Callable[[], bool], log: Log
+) -> Outcome:
     task = TASKS[cfg.task]
     set_seed(cfg.seed)
     tokenizer = load_tokenizer(cfg.model, raw)
@@ -122,7 +126,7 @@ def _train(cfg: RunConfig, raw: RawTask, folder: Path, accelerator: Accelerator,
         seed=cfg.seed,
         folder=folder / CHECKPOINTS,
         stop=stop,
-        log=_no_log,
+        log=log,
     )
     fit, notes = trainer.fit()
     census = method.census()
@@ -215,7 +219,10 @@ def _accelerator(cfg: RunConfig) -> Accelerator:
     )  # an earlier run in this process may have had another precision
     GradientState._reset_state()
     precision = {"fp32": "no"}.get(cfg.recipe.precision, cfg.recipe.precision)
-    return Accelerator(mixed_precision=precision)
+    tracker = None if cfg.tracker.name == "none" else cfg.tracker.name
+    # without cpu=True, accelerate would run the processes of a CPU torchrun apart from each other
+    cpu = not torch.cuda.is_available()
+    return Accelerator(mixed_precision=precision, log_with=tracker, project_dir=cfg.output_dir, cpu=cpu)
 
 
 def _device_name(device: torch.device) -> str:
@@ -233,5 +240,8 @@ def _peak_memory(device: torch.device) -> dict[str, float]:
     return peak
 
 
-def _no_log(step: int, numbers: dict[str, float]) -> None:
-    """No tracker."""
+def _summary(record: RunRecord) -> dict[str, float]:
+    """The record's main numbers, for a tracker's summary."""
+    metrics = {} if record.metrics is None else {f"best/{name}": value for name, value in record.metrics.best.items()}
+    counts = {} if record.counts is None else {f"counts/{name}": n for name, n in record.counts.model_dump().items()}
+    return metrics | counts

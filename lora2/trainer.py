@@ -283,7 +283,7 @@ def _optimizer_groups(method: Method, recipe: RecipeConfig) -> list[dict[str, ob
     """
     groups: list[dict[str, object]] = []
     for group in method.groups:
-        spared = {name for name in group.parameters if name.endswith("bias") or "LayerNorm" in name}
+        spared = {x for x in group.parameters if not group.decays or x.endswith("bias") or "LayerNorm" in x}
         for decays in (True, False):
             members = [p for name, p in group.parameters.items() if (name not in spared) == decays]
             if members:

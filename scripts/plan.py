@@ -1,4 +1,4 @@
-"""What an experiment will cost: `python scripts/plan.py table1 [--probe | --gpu A100] [--seeds 5] [--model minilm] [--json]`.
+"""What an experiment will cost: `python scripts/plan.py table1 [--probe | --gpu A100] [--model minilm] [--json]`.
 
 Steps, real tokens, padded positions, operations, peak memory, hours, and what is done already. Hours come from
 --probe (a few real runs of 20 steps on this device, remembered), from runs that are done, or from a named GPU's data

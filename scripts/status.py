@@ -1,4 +1,4 @@
-"""How far an experiment is: `python scripts/status.py table3 [--seeds 5] [--model minilm] [--watch]`, one line per cell.
+"""How far an experiment is, cell by cell: `python scripts/status.py table3 [--seeds 5] [--model minilm] [--watch]`.
 
 `+` done, `>` running, `x` failed, `.` to do. Hours are known once something ran here, or after scripts/plan.py --probe.
 With --watch it renews itself in place until all is done.

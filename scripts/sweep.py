@@ -1,7 +1,7 @@
-"""Run an experiment's jobs one after the other: `python scripts/sweep.py table3 [--seeds 5] [--model minilm] [task=rte]`.
+"""Run an experiment's jobs in turn: `python scripts/sweep.py table3 [--seeds 5] [--model minilm] [task=rte]`.
 
 Finished runs are skipped, a failing one does not stop the others, each is a process of its own. --dry-run lists the
-jobs with their cost instead. For many machines: python scripts/train.py -m experiment=table3 hydra/launcher=submitit_slurm.
+jobs with their cost instead. Many machines: python scripts/train.py -m experiment=table3 hydra/launcher=submitit_slurm
 Exit codes: 0 done, 1 a run failed, 2 a mistake in the command line, 130 interrupted.
 """
 

@@ -198,15 +198,15 @@ MUTANTS = (
     _mutant(
         "merging twice adds twice",
         "layers.py",
-        "        if self._original is None:\n            self._original",
-        "        if True:\n            self._original",
+        "        if self._aside is None:\n            self._aside",
+        "        if True:\n            self._aside",
         LAYERS,
     ),
     _mutant(
         "unmerge subtracts nothing",
         "layers.py",
-        "self.weight, self._original, self._cast = self._original, None, None",
-        "self._original = None",
+        "self.weight, self._aside, self._cast = self._aside[0], None, None",
+        "self._aside = None",
         LAYERS,
     ),
     _mutant(
@@ -273,7 +273,8 @@ MUTANTS = (
         "missing gradients ignored",
         "allocator.py",
         "                if weight.grad is None:\n                    raise RuntimeError(",
-        "                if weight.grad is None:\n                    continue\n                    raise RuntimeError(",
+        "                if weight.grad is None:\n                    continue\n"
+        "                    raise RuntimeError(",
         ALLOCATOR,
     ),
     # ------------------------------------------------------------------------------------- budget
@@ -303,7 +304,9 @@ MUTANTS = (
         "importance after the optimizer step",
         "methods/lora2.py",
         "        yield\n        if self.allocator is not None:\n            self.allocator.mask(step)",
-        "        yield\n        if self.allocator is not None and usable:\n            self.allocator.observe(step)\n        if self.allocator is not None:\n            self.allocator.mask(step)",
+        "        yield\n        if self.allocator is not None and usable:\n"
+        "            self.allocator.observe(step)\n        if self.allocator is not None:\n"
+        "            self.allocator.mask(step)",
         TRAINER,
     ),
     _mutant(
@@ -316,12 +319,12 @@ MUTANTS = (
     _mutant(
         "gradients not cleared", "trainer.py", "            optimizer.zero_grad()\n", "            pass\n", TRAINER
     ),
-    _mutant("biases decay", "trainer.py", 'name.endswith("bias") or', "False or", TRAINER),
+    _mutant("biases decay", "trainer.py", 'x.endswith("bias") or', "False or", TRAINER),
     _mutant(
         "best is the last of equals",
         "trainer.py",
-        "[self.task.main_metric] > fit.best[",
-        "[self.task.main_metric] >= fit.best[",
+        "or chosen_by > fit.best_selection:",
+        "or chosen_by >= fit.best_selection:",
         TRAINER,
     ),
     _mutant(
@@ -418,10 +421,10 @@ def source(mutant: Mutant, root: Path = ROOT) -> str:
     return (root / mutant.file).read_text(encoding="utf-8")
 
 
-def copy(folder: Path) -> None:
-    """The project as it is now, without its history and its environment."""
+def copy(origin: Path, folder: Path) -> None:
+    """The project in `origin`, without its history and its environment."""
     for name in COPIED:
-        path = ROOT / name
+        path = origin / name
         if path.is_dir():
             shutil.copytree(path, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
         else:
@@ -437,15 +440,15 @@ def pytest_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def killed(mutant: Mutant, red: list[str]) -> bool:
-    """Whether a test other than those already `red` turns red with this fault planted.
+def killed(mutant: Mutant, origin: Path, red: list[str]) -> bool:
+    """Whether a test other than those already `red` turns red with this fault planted in a copy of `origin`.
 
     Raises:
         RuntimeError: they could not be run at all, which proves nothing.
     """
     with tempfile.TemporaryDirectory(prefix="lora2-mutant-") as name:
         folder = Path(name)
-        copy(folder)
+        copy(origin, folder)
         text = source(mutant, folder)
         if text.count(mutant.old) != 1:
             raise RuntimeError(f"{mutant.name}: its text occurs {text.count(mutant.old)} times in {mutant.file}")
@@ -458,13 +461,26 @@ def killed(mutant: Mutant, red: list[str]) -> bool:
     return done.returncode == 1
 
 
-def red_before(tests: list[str]) -> list[str]:
+def red_before(origin: Path, tests: list[str]) -> list[str]:
     """The tests that fail without any fault: they can kill nothing."""
-    with tempfile.TemporaryDirectory(prefix="lora2-mutant-") as name:
-        copy(Path(name))
-        done = pytest_in(Path(name), *tests)
+    done = pytest_in(origin, *tests)
     lines = [line.split(" ")[1:] for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
     return [" ".join(line).split(" - ")[0] for line in lines]
+
+
+def survivors(wanted: list[Mutant], jobs: int) -> list[str]:
+    """Plant each fault, say what became of it, and return the names of those that no test noticed."""
+    with tempfile.TemporaryDirectory(prefix="lora2-mutants-") as name, ThreadPoolExecutor(jobs) as pool:
+        origin = Path(name)  # one state of the code for all, whatever happens to the project meanwhile
+        copy(ROOT, origin)
+        red = red_before(origin, sorted({test for mutant in wanted for test in mutant.tests}))
+        for test in red:
+            print(f"left out, it is red without any fault: {test}", file=sys.stderr)
+        alive = []
+        for mutant, dead in zip(wanted, pool.map(lambda m: killed(m, origin, red), wanted), strict=True):
+            print(f"{'killed  ' if dead else 'SURVIVED'}  {mutant.file}: {mutant.name}", flush=True)
+            alive += [] if dead else [mutant.name]
+        return alive
 
 
 def main() -> int:
@@ -476,20 +492,13 @@ def main() -> int:
     wanted = [
         m for m in MUTANTS if chosen.only is None or (m.issue2 if chosen.only == "issue2" else chosen.only in m.name)
     ]
-    red = red_before(sorted({test for mutant in wanted for test in mutant.tests}))
-    for test in red:
-        print(f"left out, it is red without any fault: {test}", file=sys.stderr)
-    survivors, started = [], time.perf_counter()
-    with ThreadPoolExecutor(chosen.jobs) as pool:
-        for mutant, dead in zip(wanted, pool.map(lambda m: killed(m, red), wanted), strict=True):
-            print(f"{'killed  ' if dead else 'SURVIVED'}  {mutant.file}: {mutant.name}", flush=True)
-            if not dead:
-                survivors.append(mutant.name)
+    started = time.perf_counter()
+    alive = survivors(wanted, chosen.jobs)
     minutes = (time.perf_counter() - started) / 60
-    print(f"{len(wanted) - len(survivors)} of {len(wanted)} killed in {minutes:.1f} minutes")
+    print(f"{len(wanted) - len(alive)} of {len(wanted)} killed in {minutes:.1f} minutes")
     if chosen.only is None:
-        write({"tried": len(wanted), "killed": len(wanted) - len(survivors), "survivors": survivors})
-    return 1 if survivors else 0
+        write({"tried": len(wanted), "killed": len(wanted) - len(alive), "survivors": alive})
+    return 1 if alive else 0
 
 
 def write(figures: dict[str, object]) -> None:

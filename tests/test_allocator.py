@@ -8,7 +8,7 @@ from toys import adapted, matrix, tokens, wake
 
 from lora2.allocator import SCORED, RankAllocator
 from lora2.budget import BudgetSchedule
-from lora2.inject import Adapter
+from lora2.injection import Adapter
 
 TOTAL, T_I, T_F, R, TARGET = 14, 2, 4, 5, 17
 
@@ -222,6 +222,7 @@ def test_the_state_round_trips_through_a_new_allocator():
     assert not torch.equal(restored.keep, allocator.keep)
     restored.load_state_dict(state)
     assert torch.equal(restored.scores(), allocator.scores())
+    assert torch.equal(restored.keep, allocator.keep)
     steps(adapter, restored, 7, TOTAL)
     assert torch.equal(restored.keep, reference.keep)
     assert torch.equal(live(adapter), live(whole))

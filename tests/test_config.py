@@ -258,6 +258,7 @@ OTHER = {  # another allowed value of each setting that is a word or null
     "data.dir": "elsewhere",
     "tracker.project": "other",
     "checkpoint.every_steps": 5,
+    "selection": "heldout",
 }
 
 

@@ -20,10 +20,10 @@ from torch import Tensor
 from toys import KINDS, SIZES, adapted, encoder
 
 from lora2.config import resolve
-from lora2.export import largest_difference, lora_pair, save_lora
+from lora2.export import largest_difference, lora_pair, save_lora, save_merged
 from lora2.export_run import FACTS, export_run
 from lora2.export_run import TOLERANCE as TOLERANCE_OF_EXPORT
-from lora2.inject import Adapter
+from lora2.injection import Adapter
 from lora2.saved_run import open_run, trained_model
 from lora2.targets import HEADS, head_parameters
 from scripts import export as cli
@@ -155,6 +155,25 @@ def test_a_wrong_tensor_is_caught_before_anything_appears(home: Home, tmp_path: 
     assert list((tmp_path / "new").iterdir()) == []
 
 
+def test_merged_file_has_the_stock_names_and_no_other(home: Home, tmp_path: Path):
+    export_run(open_run(home.run_id, "best", home.results), "merged", tmp_path / "merged")
+    assert load_file(tmp_path / "merged" / "model.safetensors").keys() == encoder("bert").state_dict().keys()
+
+
+def test_merging_for_the_file_leaves_the_model_as_it_was(tmp_path: Path):
+    model, adapter = pruned("bert")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    save_merged(model, adapter, tmp_path / "one")
+    with adapter.merged():  # a model that is merged already gives the same file
+        save_merged(model, adapter, tmp_path / "two")
+    assert (tmp_path / "one" / "model.safetensors").read_bytes() == (
+        tmp_path / "two" / "model.safetensors"
+    ).read_bytes()
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
 def test_difference_sees_one_changed_layer():
     model, _ = pruned("roberta")
     other, other_adapter = pruned("roberta")
@@ -209,13 +228,14 @@ def test_card_of_real_data_and_weights_names_its_base(home: Home, tmp_path: Path
     real = saved.record.model_copy(update={"synthetic": False, "model_random_init": False})
     model = saved.cfg.model.model_copy(update={"random_init": False, "hub_id": "some/bert", "revision": "abc"})
     exported = Exported("lora", "last", {"a": 0, "b": 0}, 1e-7)
-    card = model_card(real, saved.cfg.model_copy(update={"model": model}), exported)
+    card = model_card(real, saved.cfg.model_copy(update={"model": model, "selection": "heldout"}), exported)
     for said in (
         "base_model: some/bert",
         "datasets: nyu-mll/glue",
         'revision="abc"',
         "0.5000",
         "No matrix kept",
+        "`best` on a part of the training data",
         "rank 0: 2",
     ):
         assert said in card

@@ -10,7 +10,7 @@ from toys import KINDS, adapted, encoder, matrix, tokens, wake
 
 from lora2 import bf16
 from lora2.bf16 import EmulatedProducts
-from lora2.inject import LoRA2Config, inject
+from lora2.injection import LoRA2Config, inject
 from lora2.layers import INIT_STD, FactorStack, LoRA2Linear
 from lora2.targets import MATRICES
 
@@ -235,13 +235,13 @@ def test_merging_twice_is_merging_once_and_unmerging_twice_is_unmerging_once():
 
 
 def test_merged_is_a_context_that_ends_even_after_an_error():
-    model, adapter = adapted()
+    _, adapter = adapted()
     layer = adapter.layers["layer.0.query"]
     before = layer.weight
     with pytest.raises(ZeroDivisionError), adapter.merged():
         _ = 1 / int(layer.weight is before)
     assert layer.weight is before
-    assert "_original" not in dict(model.named_parameters())
+    assert adapter.layers["layer.0.query"].is_merged is False
 
 
 def test_a_merged_model_also_computes_in_bf16():
@@ -314,6 +314,21 @@ def test_gradients_survive_a_forward_without_them(call):
     with torch.no_grad():  # an evaluation between forward and backward
         run(**tokens(2))
     assert_same(list(torch.autograd.grad(loss, list(adapter.parameters()))), expected)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_the_encoder_alone_notices_that_gradients_were_switched_on_and_off(off):
+    model, adapter = adapted()
+    before = model.bert(**tokens()).last_hidden_state
+    with off():
+        assert torch.equal(model.bert(**tokens()).last_hidden_state, before)
+    out = model.bert(**tokens()).last_hidden_state
+    grads = torch.autograd.grad(out.square().sum(), list(adapter.parameters()))
+    expected = torch.autograd.grad(before.square().sum(), list(adapter.parameters()))
+    assert_same(list(grads), list(expected), 1e-6)
+    with off():
+        model.bert(**tokens())
+    assert model.bert(**tokens()).last_hidden_state.requires_grad
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,12 +12,12 @@ from toys import encoder
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 import lora2
-import lora2.inject
+import lora2.injection
 from lora2.allocator import RankAllocator
 from lora2.budget import BudgetSchedule
 from lora2.errors import UserError
 from lora2.hf_callback import STATE_FILE, LoRA2Callback, LoRA2Trainer
-from lora2.inject import Adapter, LoRA2Config
+from lora2.injection import Adapter, LoRA2Config
 
 ROOT = Path(__file__).resolve().parents[1]
 R, STEPS = 4, 8
@@ -43,7 +43,7 @@ def schedule(total: int) -> BudgetSchedule:
 def trainer(folder: Path, *, gamma: float = 0.1, callback: bool = True, **changes: object) -> LoRA2Trainer:
     """8 steps of 8 rows on a two-layer BERT without dropout."""
     model = encoder("bert")
-    adapter = lora2.inject(model, LoRA2Config(k=2, r=R))
+    adapter = lora2.injection(model, LoRA2Config(k=2, r=R))
     model.classifier.requires_grad_()
     options = {
         "max_steps": STEPS, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "save_strategy": "no",
@@ -73,7 +73,7 @@ def weights(made: LoRA2Trainer) -> dict[str, Tensor]:
 def test_import_is_light_and_names_are_complete():
     code = (
         "import sys, lora2; assert 'torch' not in sys.modules; from lora2 import BudgetSchedule; "
-        "assert 'torch' not in sys.modules; import lora2.inject; from lora2 import LoRA2Config, RankAllocator, inject; "
+        "assert 'torch' not in sys.modules; from lora2 import LoRA2Config, RankAllocator, inject; "
         "import torch; m = torch.nn.Sequential(torch.nn.Linear(3, 2)); "
         "assert len(inject(m, LoRA2Config(targets=('0',))).layers) == 1"
     )
@@ -115,7 +115,7 @@ def test_trainer_equals_a_loop_by_hand(tmp_path: Path):
     made = trainer(tmp_path, **WHOLE)
     made.train()
     model = encoder("bert").train()
-    adapter = lora2.inject(model, LoRA2Config(k=2, r=R))
+    adapter = lora2.injection(model, LoRA2Config(k=2, r=R))
     model.classifier.requires_grad_()
     allocator = RankAllocator(list(adapter.layers.values()), schedule(STEPS))
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}

@@ -72,7 +72,7 @@ def test_the_record_tells_task_loss_and_regularisers_apart(done):
         set(row) == {"step", "lr", "loss/task", "loss/orth_uv", "loss/orth_UV", "loss/orth_PQ"}
         for row in history["train"]
     )
-    assert [set(row) for row in history["eval"]] == [{"step", "accuracy"}]
+    assert [set(row) - {"selection"} for row in history["eval"]] == [{"step", "accuracy"}]
 
 
 def test_the_trained_weights_are_saved_best_and_last(done):
@@ -157,7 +157,6 @@ def test_the_same_command_twice_gives_the_same_record(done, tmp_path):
             load_file(root / "outputs" / record.run_id / f"{name}.safetensors") for root in (path, tmp_path)
         )
         assert all(torch.equal(first[key], second[key]) for key in first)
-    assert {entry.name for entry in tmp_path.iterdir()} == {"results", "outputs"}  # no log file of Hydra's
 
 
 # ---------------------------------------------------------------------------------------------- runs that go wrong
@@ -235,11 +234,11 @@ def test_a_schedule_that_does_not_fit_is_scaled_and_noted_or_refused(tmp_path):
     assert settle_budget(fits, 1024) == (fits, [])
 
 
-@pytest.mark.parametrize("overrides", [("recipe.max_steps=1",), ("budget.target_rank=0.01",)])
-def test_a_budget_that_cannot_be_is_refused_before_torch_is_needed(overrides, tmp_path):
-    """One step has no room for a decay and a last phase; 0.01 of 12 matrices is no singular value at all."""
+def test_a_run_too_short_for_any_budget_is_refused_before_torch_is_needed(tmp_path):
+    """One step has no room for a decay and a last phase, however they are scaled."""
+    cfg = resolve(compose(*TINY, *folders(tmp_path), "recipe.max_steps=1"))
     with pytest.raises(UserError, match=r"budget\.") as error:
-        settle_budget(resolve(compose(*TINY, *folders(tmp_path), *overrides)), 1024)
+        settle_budget(cfg, 1024)
     assert "or budget.scale=auto" not in str(error.value)  # it is on already
 
 
@@ -277,7 +276,6 @@ def mistakes(path: Path) -> dict[str, tuple[tuple[str, ...], str]]:
         "unwritable output": ((f"output_dir={path}/file/x",), r"output_dir: cannot write into .*file/x"),
         "no network": (("data=hub",), r"data=hub: .*out of reach"),
         "unknown option": (("model=bert_huge",), r"bert_huge"),
-        "grammar": (("recipe.lr=[1",), r"no viable alternative at input"),
     }
 
 
@@ -293,7 +291,6 @@ MISTAKES = (
     "unwritable output",
     "no network",
     "unknown option",
-    "grammar",
 )
 
 
@@ -336,6 +333,12 @@ def test_a_mistake_ends_in_one_clear_message(name, attempts):
 def test_a_mistake_prints_nothing_but_its_message(attempts):
     """Hydra's "Error executing job with overrides" says nothing to the user."""
     assert {name for name, (process, *_) in attempts[1].items() if not process.stderr.startswith("error: ")} == set()
+
+
+def test_nothing_is_written_beside_results_and_outputs(attempts):
+    """No log file of Hydra's, in whatever folder the user stands."""
+    made = {"poison", "empty", "glue", "file"}  # by the fixture, and the hub's empty cache
+    assert {entry.name for entry in attempts[0].iterdir()} - made == {"results", "outputs"}
 
 
 def test_a_mistake_leaves_no_record(attempts):

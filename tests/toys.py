@@ -8,7 +8,7 @@ from oracle import Matrix
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from lora2.inject import Adapter, LoRA2Config, inject
+from lora2.injection import Adapter, LoRA2Config, inject
 from lora2.layers import LoRA2Linear
 
 SIZES = {

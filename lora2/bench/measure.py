@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,14 @@ from lora2.bf16 import EmulatedProducts, needs_emulation
 from lora2.methods import Method
 
 METHOD_PHASES = ("penalty", "method")  # regulariser; importance and allocation
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of each timed step, and the median seconds of each phase."""
+
+    seconds: list[float]
+    phases: dict[str, float]
 
 
 @dataclass
@@ -99,10 +107,10 @@ class _Both(AbstractContextManager[object]):
             part.__exit__(*exc)  # type: ignore[arg-type]
 
 
-def make_runner(peer: str, shape: Shape, dtype: str, device: torch.device) -> Runner:
+def make_runner(apply: Callable[[nn.Module], Method], shape: Shape, dtype: str, device: torch.device) -> Runner:
     """Build one method on a fresh backbone of the given shape."""
     model = backbone(shape)
-    method = PEERS[peer](model)
+    method = apply(model)
     model.to(device)
     parameters = [p for group in method.groups for p in group.parameters.values()]
     return Runner(model, method, torch.optim.AdamW(parameters, lr=1e-4, fused=True), dtype, device)
@@ -117,10 +125,15 @@ def make_batch(shape: Shape, device: torch.device) -> dict[str, Tensor]:
 
 
 def interleaved(
-    peers: Sequence[str], shape: Shape, dtype: str, rounds: int, device: torch.device, tell: Callable[[str], None]
-) -> dict[str, dict[str, object]]:
-    """Per peer: seconds of each round, and the median seconds of each phase. The order within a round is shuffled."""
-    runners = {peer: make_runner(peer, shape, dtype, device) for peer in peers}
+    peers: Mapping[str, Callable[[nn.Module], Method]],
+    shape: Shape,
+    dtype: str,
+    rounds: int,
+    device: torch.device,
+    tell: Callable[[str], None],
+) -> dict[str, Timed]:
+    """One step of every peer in each round, in shuffled order; by peer."""
+    runners = {name: make_runner(apply, shape, dtype, device) for name, apply in peers.items()}
     batch, order = make_batch(shape, device), np.random.default_rng(0)
     times: dict[str, list[float]] = {peer: [] for peer in peers}
     warm_up = 2
@@ -131,8 +144,7 @@ def interleaved(
             if index >= warm_up:
                 times[peer].append(seconds)
         tell(f"{dtype} round {index + 1 - warm_up} of {rounds}")
-    phases = {peer: _median_phases(runner.seconds[warm_up:]) for peer, runner in runners.items()}
-    return {peer: {"seconds": times[peer], "phases": phases[peer]} for peer in peers}
+    return {peer: Timed(times[peer], _median_phases(runner.seconds[warm_up:])) for peer, runner in runners.items()}
 
 
 def ratio(ours: Sequence[float], peer: Sequence[float]) -> dict[str, float]:
@@ -156,7 +168,7 @@ def peak_above_backbone(peer: str, shape_name: str, dtype: str) -> float:
     before = _memory_now(device)
     del model
     gc.collect()
-    runner = make_runner(peer, shape, dtype, device)
+    runner = make_runner(PEERS[peer], shape, dtype, device)
     _reset_peak(device)
     for index in range(5):
         runner.step(batch, index + 1)

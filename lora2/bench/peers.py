@@ -82,10 +82,13 @@ def backbone(shape: Shape) -> nn.Module:
     return model
 
 
-def _lora2(path: Literal["auto", "plain", "fused"]) -> Callable[[nn.Module], Method]:
+def lora2_peer(
+    path: Literal["auto", "plain", "fused"] = "auto", k: int = K, r: int = R
+) -> Callable[[nn.Module], Method]:
+    """Our LoRA² with k and r, half of its singular values in the final budget."""
     penalty = PenaltyConfig(weight=0.1, terms=("uv", "UV", "PQ"), form="squared")
     method = LoRA2MethodConfig(name="lora2", targets="all", init="paper", lam_lr_scale=1.0, path=path, penalty=penalty)
-    return lambda model: LoRA2(model, method, RankConfig(k=K, r=R, alpha=16.0), _budget(4.0), STEPS)
+    return lambda model: LoRA2(model, method, RankConfig(k=k, r=r, alpha=16.0), _budget(r / 2), STEPS)
 
 
 def _budget(target: float) -> BudgetConfig:
@@ -108,9 +111,9 @@ def _naive(model: nn.Module) -> Method:
 
 
 PEERS: dict[str, Callable[[nn.Module], Method]] = {
-    "ours": _lora2("auto"),
-    "ours_plain": _lora2("plain"),
-    "ours_fused": _lora2("fused"),
+    "ours": lora2_peer(),
+    "ours_plain": lora2_peer("plain"),
+    "ours_fused": lora2_peer("fused"),
     "naive": _naive,
     "peft_adalora": _adalora,
     "peft_lora": lambda model: LoRA(model, LoRAMethodConfig(name="lora", targets="all"), RankConfig(r=8, alpha=16.0)),

@@ -1,19 +1,20 @@
 """From measurements to results/bench: one JSON, a markdown table, a plot."""
 
 import json
-import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lora2.bench.measure import METHOD_PHASES, best_device, interleaved, memory_in_own_process, ratio
-from lora2.bench.peers import SHAPES
+from lora2.bench.measure import METHOD_PHASES, Timed, best_device, interleaved, memory_in_own_process, ratio
+from lora2.bench.peers import PEERS, SHAPES
 from lora2.bf16 import needs_emulation
 from lora2.provenance import cpu_name, provenance
 
+Tell = Callable[[str], None]
 Nested = dict[str, dict[str, dict[str, Any]]]  # [shape][dtype][peer]
 LABELS = {
     "ours": "LoRA² (ours)", "ours_plain": "… plain path", "ours_fused": "… fused path", "naive": "LoRA² as released",
@@ -23,7 +24,7 @@ LABELS = {
 
 
 def collect(
-    shapes: Sequence[str], dtypes: Sequence[str], peers: Sequence[str], rounds: int, *, memory: bool
+    shapes: Sequence[str], dtypes: Sequence[str], peers: Sequence[str], rounds: int, tell: Tell, *, memory: bool
 ) -> dict[str, Any]:
     """Measure everything; the keys `ratios`, `memory_ratios`, `method_share` compare ours with each peer."""
     device = best_device()
@@ -37,36 +38,93 @@ def collect(
     }
     for shape in shapes:
         for dtype in dtypes:
-            timed = interleaved(peers, SHAPES[shape], dtype, rounds, device, lambda text, s=shape: _tell(f"{s} {text}"))  # type: ignore[misc]
+            part = partial(_say, tell, shape)
+            timed = interleaved({p: PEERS[p] for p in peers}, SHAPES[shape], dtype, rounds, device, part)
             _add_times(out, shape, dtype, timed)
             if memory:
                 peaks = {}
                 for peer in peers:
-                    _tell(f"{shape} {dtype} memory of {peer}")
+                    tell(f"{shape} {dtype} memory of {peer}")
                     peaks[peer] = memory_in_own_process(peer, shape, dtype)
                 out["peak_bytes"][shape][dtype] = peaks
                 out["memory_ratios"][shape][dtype] = {p: peaks["ours"] / peaks[p] for p in peers if p != "ours"}
     return json.loads(json.dumps(out))  # type: ignore[no-any-return]  # plain dicts
 
 
-def _add_times(out: dict[str, Any], shape: str, dtype: str, timed: Mapping[str, Mapping[str, Any]]) -> None:
-    seconds = {peer: values["seconds"] for peer, values in timed.items()}
+def _say(tell: Tell, shape: str, text: str) -> None:
+    tell(f"{shape} {text}")
+
+
+def _add_times(out: dict[str, Any], shape: str, dtype: str, timed: Mapping[str, Timed]) -> None:
+    seconds = {peer: values.seconds for peer, values in timed.items()}
     spread = {peer: ratio(seconds["ours"], each) for peer, each in seconds.items() if peer != "ours"}
     out["spread"][shape][dtype] = spread
     out["ratios"][shape][dtype] = {peer: each["median"] for peer, each in spread.items()}
-    out["phases"][shape][dtype] = {peer: values["phases"] for peer, values in timed.items()}
+    out["phases"][shape][dtype] = {peer: values.phases for peer, values in timed.items()}
     if "bitfit" in seconds:
         out["to_bitfit"][shape][dtype] = {p: ratio(each, seconds["bitfit"])["median"] for p, each in seconds.items()}
-    ours = timed["ours"]["phases"]
+    ours = timed["ours"].phases
     out["method_share"][shape][dtype] = sum(ours[phase] for phase in METHOD_PHASES) / sum(ours.values())
 
 
-def write(result: Mapping[str, Any], path: Path) -> None:
+def write_steps(result: Mapping[str, Any], path: Path) -> None:
     """latest.json, latest.md and latest.png in one folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     path.with_suffix(".md").write_text(markdown(result))
     plot(result, path.with_suffix(".png"))
+
+
+def results_block(folder: Path) -> str:
+    """docs/RESULTS.md's section, from what lies in results/bench."""
+    parts = [(folder / "latest.md").read_text()] if (folder / "latest.md").exists() else ["Not run."]
+    if (folder / "padding.json").exists():
+        parts.append(padding_table(json.loads((folder / "padding.json").read_text())))
+    if (folder / "growth.json").exists():
+        parts.append(growth_table(json.loads((folder / "growth.json").read_text())))
+    return "\n".join(parts)
+
+
+def padding_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Padding over the authors' recipe, and evaluation's share."""
+    lines = [
+        "### Padding, over the authors' recipe (MiniLM, LoRA² k=8)",
+        "",
+        "Released: every batch padded to the recipe's length, in random order. Ours: batches of like length, padded to "
+        "their longest. Seconds are means over interleaved steps of the same run.",
+        "",
+        "| task | length | positions per epoch, released / ours | ratio | seconds per step, released / ours | ratio "
+        "| evaluation every | evaluation's share of our run |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        positions, seconds = row["positions_per_epoch"], row["seconds_per_step"]
+        lines.append(
+            f"| {row['task']} ({row['data']}) | {row['max_length']} "
+            f"| {positions['released']:,} / {positions['ours']:,} | {row['positions_ratio']:.2f} "
+            f"| {seconds['released']:.2f} / {seconds['ours']:.2f} "
+            f"| {row['time_ratio']:.2f} | {row['eval_every']} steps | {row['eval_share']:.1%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def growth_table(result: Mapping[str, Any]) -> str:
+    """One line an axis: value and ratio to BitFit."""
+    free = result["free_up_to_k"]
+    lines = [
+        "### How the cost grows",
+        "",
+        f"Our step over BitFit's, one setting varied at a time from {result['base']}. Slope over k: "
+        f"{result['slope_per_k']:.4f} per unit; up to "
+        + (f"k = {free}" if free is not None else "no measured k")
+        + f" the ratio stays at or below {result['free_means']:.2f}.",
+        "",
+        "| varied | value: ratio to BitFit |",
+        "|---|---|",
+    ]
+    for axis, points in result["axes"].items():
+        lines.append(f"| {axis} | " + ", ".join(f"{p[axis]}: {p['to_bitfit']:.3f}" for p in points) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -132,8 +190,3 @@ def _tree() -> Nested:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-
-
-def _tell(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

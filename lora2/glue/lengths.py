@@ -61,7 +61,8 @@ def stored(task: str, max_length: int) -> Lengths:
 
     def spread(n: int) -> Counts:
         values = np.interp((np.arange(n) + 0.5) * 100 / n, data["points"], entry["quantiles"])
-        return np.minimum(np.rint(values), max_length).astype(np.int64)
+        tokens: Counts = np.minimum(np.rint(values), max_length).astype(np.int64)
+        return tokens
 
     return Lengths(spread(spec.rows["train"]), spread(sum(spec.rows[s] for s in spec.dev_splits)), entry["source"])
 
@@ -90,7 +91,7 @@ def measure(configs: Iterable[RunConfig]) -> None:
         command, input=json.dumps([wanted, str(Path.cwd())]), cwd=root, text=True, capture_output=True, check=False
     )
     if done.returncode:
-        raise UserError(f"the data's lengths cannot be measured: {done.stderr.strip().splitlines()[-1:]}")
+        raise UserError(f"lengths cannot be measured: {done.stderr.strip()}")
 
 
 def padded(tokens: Counts, batch_size: int, *, grouped: bool, width: int | None) -> tuple[int, int]:

@@ -12,13 +12,14 @@ from lora2.errors import UserError
 from lora2.glue.data import load_raw
 from lora2.glue.lengths import measured_path
 from lora2.glue.tasks import TASKS
-from lora2.glue.tokens import tokenise
-from lora2.models import load_tokenizer
 
 
 def measure_one(cfg: RunConfig) -> None:
     """Write the lengths of one task's train and dev splits."""
     raw = load_raw(cfg.task, cfg.data.source, None if cfg.data.dir is None else Path(cfg.data.dir))
+    from lora2.glue.tokens import tokenise  # seconds of imports, and the data may not be there
+    from lora2.models import load_tokenizer
+
     splits = tokenise(raw, load_tokenizer(cfg.model, raw), cfg.recipe.max_length, Path(cfg.output_dir) / "tokens")
     dev = np.concatenate([splits[name].lengths for name in TASKS[cfg.task].dev_splits])
     path = measured_path(cfg)

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters by name that share a learning-rate multiplier (on the recipe's rate)."""
+    """Parameters by name that share a learning-rate multiplier (on the recipe's rate) and whether they may decay."""
 
     parameters: dict[str, nn.Parameter]
     lr_scale: float = 1.0
+    decays: bool = True
 
 
 @dataclass(frozen=True)

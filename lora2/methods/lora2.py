@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lora2.allocator import RankAllocator
 from lora2.budget import BudgetSchedule
 from lora2.config_methods import BudgetConfig, LoRA2MethodConfig, RankConfig
-from lora2.inject import LoRA2Config, inject
+from lora2.injection import LoRA2Config, inject
 from lora2.layers import LoRA2Linear
 from lora2.methods.base import Census, ParameterGroup
 from lora2.targets import SUBSETS, head_parameters

@@ -56,7 +56,7 @@ class SoRA:
         factors = {name: p for name, p in self._adapter.items() if name not in gates}
         self.groups = [
             ParameterGroup(factors),
-            ParameterGroup(gates, method.gate_lr_scale),
+            ParameterGroup(gates, method.gate_lr_scale, decays=False),  # its reference gives them an optimizer without
             ParameterGroup(self._head),
         ]
         self._gates = list(gates.values())

@@ -9,8 +9,9 @@ from torch import nn
 from toys import KINDS, adapted, encoder, tokens
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from lora2.counting import DEBERTA_V3_BASE, ROBERTA_LARGE, lora2_parameters
 from lora2.errors import UserError
-from lora2.inject import LoRA2Config, adapter_parameters, inject
+from lora2.injection import LoRA2Config, inject
 from lora2.layers import LoRA2Linear
 from lora2.targets import HEADS, LAYOUTS, MATRICES, SUBSETS, find_targets, head_parameters
 
@@ -184,12 +185,12 @@ def backbones():
 
 @pytest.mark.parametrize(("name", "targets", "k", "r", "count"), COUNTS)
 def test_parameter_counts(name, targets, k, r, count, backbones):
+    backbone = {"deberta_v3_base": DEBERTA_V3_BASE, "roberta_large": ROBERTA_LARGE}[name]
+    assert lora2_parameters(backbone, k, r, SUBSETS[targets]) == count
     shapes = [
-        (module.in_features, module.out_features)
-        for path in find_targets(backbones[name], SUBSETS[targets])
-        for module in [backbones[name].get_submodule(path)]
+        backbones[name].get_submodule(path).weight.shape for path in find_targets(backbones[name], SUBSETS[targets])
     ]
-    assert adapter_parameters(shapes, k, r) == count
+    assert sum(k * sum(shape) + 2 * k * r + r for shape in shapes) == count
 
 
 @pytest.mark.parametrize(("name", "k", "count"), [("deberta_v3_base", 8, 1_336_896), ("roberta_large", 1, 445_824)])

@@ -1,10 +1,8 @@
 """Put LoRA² into a model: replace the target linear layers, freeze everything else, hold the shared factors."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -85,11 +83,14 @@ class Adapter(nn.Module):
     @contextmanager
     def merged(self) -> Iterator[None]:
         """Merged inside the block, as it was outside: for evaluation at the backbone's own cost."""
-        self.merge()
+        inside = [layer for layer in self.layers.values() if not layer.is_merged]
+        for layer in inside:
+            layer.merge()
         try:
             yield
         finally:
-            self.unmerge()
+            for layer in inside:
+                layer.unmerge()
 
     def forget(self, *_: object) -> None:
         """Drop the folded pairs of all stacks; a forward pre-hook of the adapted model."""
@@ -134,18 +135,3 @@ def _new_stack(base: nn.Module, n: int, config: LoRA2Config) -> FactorStack:
     scale = config.alpha / config.r
     stack = FactorStack(n, base.in_features, base.out_features, config.k, config.r, scale, config.init)
     return stack.to(base.weight.device)
-
-
-def adapter_parameters(shapes: list[tuple[int, int]], k: int, r: int) -> int:
-    """Σ [k(d + o) + 2kr + r] over adapted matrices (d, o): the count that the paper's Table 4 prints."""
-    return sum(k * (d + o) + 2 * k * r + r for d, o in shapes)
-
-
-class _Callable(ModuleType):
-    """`from lora2 import inject` finds this module if it was imported before: calling it calls the function."""
-
-    def __call__(self, model: nn.Module, config: LoRA2Config) -> Adapter:
-        return inject(model, config)
-
-
-sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,50 @@
+"""How the cost of an adapter grows: our step over BitFit's, one setting varied at a time."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from lora2.bench.measure import best_device, interleaved, ratio
+from lora2.bench.peers import PEERS, SHAPES, Shape, lora2_peer
+
+BASE = SHAPES["minilm_32x64"]
+K = R = 8
+FREE = 1.10  # up to this ratio to BitFit the adapter counts as free
+AXES: dict[str, tuple[int, ...]] = {
+    "k": (1, 4, 8, 16, 32, 64),
+    "r": (4, 8, 16, 32),
+    "batch": (8, 16, 32),
+    "length": (32, 64, 128),
+    "layers": (2, 4, 6),
+}
+
+
+def growth(rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
+    """For each axis and value: median ratio to BitFit, and our seconds per step; the slope over k."""
+    device, axes = best_device(), {}
+    for axis, values in AXES.items():
+        points = []
+        for value in values:
+            shape, k, r = _point(axis, value)
+            peers = {"ours": lora2_peer(k=k, r=r), "bitfit": PEERS["bitfit"]}
+            timed = interleaved(peers, shape, "fp32", rounds, device, lambda text: None)
+            ours, bitfit = timed["ours"].seconds, timed["bitfit"].seconds
+            seconds = statistics.median(ours)
+            points.append({axis: value, "to_bitfit": ratio(ours, bitfit)["median"], "seconds": seconds})
+            tell(f"growth over {axis}: {value}")
+        axes[axis] = points
+    return {"base": "MiniLM, 32 x 64 tokens, k = r = 8, float32", "axes": axes, **_slope(axes["k"])}
+
+
+def _point(axis: str, value: int) -> tuple[Shape, int, int]:
+    """Shape, k and r with one of them changed."""
+    changes: dict[str, dict[str, Any]] = {"batch": {"b": value}, "length": {"s": value}, "layers": {"layers": value}}
+    return replace(BASE, **changes.get(axis, {})), value if axis == "k" else K, value if axis == "r" else R
+
+
+def _slope(points: list[dict[str, float]]) -> dict[str, Any]:
+    """Least-squares growth of the ratio per unit of k, and the largest measured k that still counts as free."""
+    fit = statistics.linear_regression([p["k"] for p in points], [p["to_bitfit"] for p in points])
+    free = [p["k"] for p in points if p["to_bitfit"] <= FREE]
+    return {"slope_per_k": fit.slope, "free_up_to_k": max(free, default=None), "free_means": FREE}

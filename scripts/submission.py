@@ -1,0 +1,109 @@
+"""Test-set predictions of a finished LoRA² run, as the GLUE server wants them: `python scripts/submission.py RUN`.
+
+Writes one file for each test split of the run's task into OUTPUT; zip those of all tasks together for the server, which
+takes a prediction for every task. Exit codes: 0 done, 2 a mistake of the user's.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
+
+from lora2.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import nn
+
+    from lora2.glue.tokens import TokenisedSplit
+    from lora2.saved_run import SavedRun
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCH = 128
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    cli = argparse.ArgumentParser(description="Predictions for the GLUE server from a finished LoRA² run.")
+    cli.add_argument("run", metavar="RUN", help="run id (the name of its record in results/runs), or a record's path")
+    cli.add_argument("--which", choices=("best", "last"), default="best", help="weights of the best or last evaluation")
+    cli.add_argument("--output", type=Path, default=Path("outputs/submission"), help="folder for the files")
+    cli.add_argument("--results", type=Path, default=ROOT / "results", help="folder with runs/")
+    cli.add_argument("--outputs", type=Path, help="folder with RUN/best.safetensors; default: what the run was given")
+    cli.add_argument("--data-dir", type=Path, help="the official GLUE download, if it has moved since the run")
+    return cli
+
+
+def run(args: argparse.Namespace) -> int:
+    """Rebuild the model, predict, write."""
+    from lora2.glue.submission import write_submission  # torch is imported only here, so that --help is quick
+    from lora2.glue.tasks import TASKS
+    from lora2.saved_run import open_run
+
+    saved = open_run(args.run, args.which, args.results, args.outputs)
+    task = TASKS[saved.cfg.task]
+    predictions = predict(saved, args.data_dir)
+    try:
+        paths = write_submission(task, predictions, args.output)
+    except ValueError as error:  # a test file of another size
+        raise UserError(str(error)) from None
+    print(*paths, sep="\n")
+    if saved.record.synthetic:
+        print("note: trained on synthetic data; the server's score of these files means nothing", file=sys.stderr)
+    return 0
+
+
+def predict(saved: "SavedRun", data_dir: Path | None) -> "dict[str, npt.NDArray[np.float32]]":
+    """Class ids or scores (n,) of every test split, in the order of the file."""
+    from lora2.glue.data import load_raw
+    from lora2.glue.metrics import decide
+    from lora2.glue.raw import RawTask
+    from lora2.glue.tasks import TASKS
+    from lora2.glue.tokens import tokenise
+    from lora2.saved_run import tokenizer, trained_model
+
+    cfg, task = saved.cfg, TASKS[saved.cfg.task]
+    folder = data_dir or (None if cfg.data.dir is None else Path(cfg.data.dir))
+    source = "local" if data_dir else cfg.data.source
+    if source == "demo":
+        raise UserError(f"{saved.record.run_id}: synthetic data has no test set on the server; give --data-dir DIR")
+    raw = load_raw(cfg.task, source, folder, include_test=True)
+    tests = {name: raw.splits[name] for name in task.test_splits}
+    only_tests = RawTask(raw.task, tests, raw.source, raw.synthetic, raw.fingerprint, raw.warnings)
+    words = tokenizer(saved)
+    splits = tokenise(only_tests, words, cfg.recipe.max_length, Path(cfg.output_dir) / "tokens")
+    model, adapter = trained_model(saved)
+    pad_id = int(words.pad_token_id or 0)
+    with adapter.merged():
+        return {name: decide(task, logits(model, split, pad_id)) for name, split in splits.items()}
+
+
+def logits(model: "nn.Module", split: "TokenisedSplit", pad_id: int) -> "npt.NDArray[np.float32]":
+    """Head outputs (n, labels) in the split's order."""
+    import numpy as np
+    import torch
+
+    from lora2.glue.batches import collate, eval_batches
+
+    orders = eval_batches(split.lengths, BATCH)
+    with torch.no_grad():
+        parts = [model(**collate(split, order, pad_id=pad_id)).logits.float().numpy() for order in orders]
+    back = np.argsort(np.concatenate(orders))
+    return np.concatenate(parts)[back]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point: one message and exit code 2 for a mistake of the user's."""
+    args = parser().parse_args(argv)
+    try:
+        return run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

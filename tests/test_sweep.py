@@ -1,0 +1,162 @@
+"""A sweep goes on after a failure, skips what is done, sees what runs elsewhere, and says all that by its exit code."""
+
+import json
+from pathlib import Path
+
+import pytest
+import runs
+from filelock import FileLock
+
+from lora2.config import run_id
+from lora2.experiments import expand
+from lora2.progress import held_locks, read_records, survey
+from lora2.records import record_path
+from lora2.sweep import counts, do
+from scripts import status, sweep
+
+DATA = "f" * 64
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def jobs():
+    return expand("table4", ["task=rte", "data=demo", "model=tiny"], seeds=1)
+
+
+def leave_record(job, state="ok", data=DATA):
+    """A record as a run of the job would leave it, as far as a sweep reads it."""
+    path = record_path(job.cfg.results_dir, run_id(job.cfg, data))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {
+        "run_id": path.stem, "status": state, "error": None if state == "ok" else "it broke",
+        "config": {"task": job.cfg.task, "data": job.cfg.data.source}, "hashes": {"data": data},
+    }  # fmt: skip
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_a_failing_job_does_not_stop_the_others(jobs, capfd):
+    started = []
+
+    def start(overrides):
+        started.append(overrides)
+        return 1 if "method.targets=qv" in overrides else 0
+
+    assert do(survey(jobs), start) == 1
+    assert started == [job.overrides for job in jobs]
+    said = capfd.readouterr().err
+    assert "[2/4] method.targets=qv seed=0\nFAILED (exit code 1): method.targets=qv seed=0\n[3/4]" in said
+    assert "4 runs: 3 done now, 0 done before, 1 failed\n  method.targets=qv seed=0: python scripts/train.py" in said
+
+
+def test_all_done_is_zero(jobs):
+    assert do(survey(jobs), lambda overrides: 0) == 0
+
+
+def test_what_is_done_is_not_started(jobs, capfd):
+    leave_record(jobs[0])
+    leave_record(jobs[1], "failed")
+    standings = survey(jobs)
+    assert [item.state for item in standings] == ["done", "failed", "to do", "to do"]
+    assert counts(standings) == "1 done, 0 running, 1 failed, 2 to do"
+    started = []
+    assert do(standings, lambda overrides: started.append(overrides) or 0) == 0
+    assert started == [job.overrides for job in jobs[1:]]
+    assert "4 runs: 3 done now, 1 done before, 0 failed" in capfd.readouterr().err
+
+
+def test_a_record_of_other_data_is_another_run(jobs):
+    leave_record(jobs[0], data="a" * 64)
+    leave_record(jobs[1], data="b" * 64)
+    assert [item.state for item in survey(jobs)] == ["done", "done", "to do", "to do"]
+    other = expand("table4", ["task=rte", "data=demo", "model=tiny", "recipe.lr=0.5"], seeds=1)
+    assert {item.state for item in survey(other)} == {"to do"}
+
+
+@pytest.mark.parametrize("code", [-2, 130, 143])
+def test_an_interrupt_stops_the_sweep(jobs, code, capfd):
+    started = []
+    assert do(survey(jobs), lambda overrides: started.append(overrides) or code) == 130
+    assert len(started) == 1
+    assert "goes on from here" in capfd.readouterr().err
+
+
+def test_a_job_in_another_process_is_left_alone(jobs, capfd):
+    leave_record(jobs[0])
+    folder = Path(jobs[1].cfg.output_dir) / run_id(jobs[1].cfg, DATA)
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        assert held_locks(Path(jobs[1].cfg.output_dir)) == {folder.name}
+        standings = survey(jobs)
+        assert [item.state for item in standings] == ["done", "running", "to do", "to do"]
+        assert do(standings, lambda overrides: 0) == 0
+    assert "1 running in another process" in capfd.readouterr().err
+    assert survey(jobs)[1].state == "to do"
+
+
+def test_the_first_run_of_a_task_is_known_by_its_readable_name(jobs):
+    folder = Path(jobs[2].cfg.output_dir) / run_id(jobs[2].cfg, DATA)
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        assert [item.state for item in survey(jobs)] == ["to do", "to do", "running", "to do"]
+
+
+def test_damaged_records_are_left_out(jobs):
+    leave_record(jobs[0])
+    runs_folder = Path(jobs[0].cfg.results_dir) / "runs"
+    (runs_folder / "half.json").write_text('{"run_id": ', encoding="utf-8")
+    (runs_folder / "list.json").write_text("[]", encoding="utf-8")
+    assert len(read_records(jobs[0].cfg.results_dir)) == 1
+    record_path(jobs[1].cfg.results_dir, run_id(jobs[1].cfg, DATA)).write_text("{", encoding="utf-8")
+    assert survey(jobs)[1].state == "to do"
+
+
+# -------------------------------------------------------------------------------------------------------- the commands
+
+
+def test_dry_run_lists_and_runs_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "do", lambda *arguments: pytest.fail("something was started"))
+    assert sweep.main(["table3", "--seeds", "2", "--model", "roberta_large", "task=rte", "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert len(lines) == 10
+    assert all(line.startswith("to do") and "3,900 steps" in line for line in lines)
+    assert lines[0].endswith("experiment=table3 model=roberta_large task=rte method.penalty.terms=[uv] seed=0")
+    assert err == "table3: 0 done, 0 running, 0 failed, 10 to do\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table9"], "error: experiment: got 'table9'"),
+        (["table3", "--data", "local"], "data.dir: no value"),
+        (["table3", "task=nope"], "task: got 'nope'"),
+    ],
+)
+def test_mistakes_are_one_message_and_exit_code_2(arguments, message, capsys):
+    assert sweep.main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_status_shows_one_sign_for_each_seed(capsys):
+    jobs = expand("table4", ["task=rte"], seeds=3)
+    leave_record(jobs[0])
+    leave_record(jobs[1], "oom")
+    assert status.main(["table4", "task=rte", "--seeds", "3", "--watch"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "method.targets=qk   +x.  hours left unknown"
+    assert lines[1] == "method.targets=qv   ...  hours left unknown"
+    assert lines[-2] == "x method.targets=qk seed=1: it broke"
+    assert lines[-1] == "table4: 1 done, 0 running, 1 failed, 10 to do; hours left unknown"
+
+
+def test_hydras_multirun_starts_processes_and_goes_on_after_a_failure(tmp_path):
+    common = ["-m", "model=tiny", "task=rte", "recipe=demo", "recipe.max_steps=2", "rank=k1"]
+    done = runs.command(*common, "method.path=wrong,plain", *runs.folders(tmp_path), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "FAILED: model=tiny task=rte" in done.stderr
+    assert "failed jobs, 1 in all:\n  model=tiny task=rte" in done.stderr
+    assert len(list((tmp_path / "results" / "runs").glob("tiny-rte-lora2_k1-s0-*.json"))) == 1
