@@ -81,6 +81,8 @@ def fit_phases(total: int, t_i: int, t_f: int) -> tuple[int, int]:
 
 
 def _does_not_fit(total: int, t_i: int, t_f: int) -> str:
+    if total < 2:
+        return f"budget.t_i, budget.t_f: a run of {total} optimizer step has room for no schedule; use budget=none"
     first, last = fit_phases(total, t_i, t_f)
     return (
         f"budget.t_i={t_i} and budget.t_f={t_f} do not fit into the {total} optimizer steps of this run: allowed are "

@@ -134,6 +134,10 @@ def variant_name(method: MethodConfig, rank: RankConfig | None, budget: BudgetCo
         parts.append("reg-" + ("+".join(term for term in TERMS if term in method.penalty.terms) or "none"))
     if method.targets != "all":
         parts.append(f"modules-{method.targets}")
+    if isinstance(method, LoRA2MethodConfig) and budget is None:
+        parts.append("unpruned")
+    if isinstance(method, LoRA2MethodConfig) and budget is not None and budget.score == "full":
+        parts.append("score-full")
     return "_".join(parts)
 
 

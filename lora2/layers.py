@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from lora2 import functional
 from lora2.bf16 import widen
@@ -59,13 +60,22 @@ class FactorStack(nn.Module):
         """Drop the kept fold."""
         self._pair = None
 
+    def __getstate__(self) -> dict[str, object]:
+        """Copies and pickles leave the fold behind: it belongs to a graph."""
+        return {**self.__dict__, "_pair": None}
+
     def _fold(self, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        with torch.autocast(self.v.device.type, enabled=False):  # the k x k core stays in float32
+        # the k x k core stays in float32; and under gradient checkpointing, what the fold saves is not the layer's
+        with torch.autocast(self.v.device.type, enabled=False), saved_tensors_hooks(_as_it_is, _as_it_is):
             a, b = functional.low_rank(self.factors, self.scale)
             a, b = a.to(dtype), b.to(dtype)
         if b.requires_grad:
             b.register_hook(self.forget)
         return a.unbind(), b.unbind()
+
+
+def _as_it_is(saved: Tensor) -> Tensor:
+    return saved
 
 
 def _normal(matrix: Tensor) -> object:

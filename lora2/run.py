@@ -88,6 +88,7 @@ def settle_budget(cfg: RunConfig, train_examples: int) -> tuple[RunConfig, list[
         BudgetSchedule(total, cfg.rank.r, max(1, round(budget.target_rank)), budget.t_i, budget.t_f)
         return cfg, []
     t_i, t_f = fit_phases(total, budget.t_i, budget.t_f)
+    BudgetSchedule(total, 2, 1, t_i, t_f)  # too few steps for any schedule: says so
     scaled = BudgetConfig(**{**budget.model_dump(), "t_i": t_i, "t_f": t_f})
     note = f"budget.scale=auto: {total} steps, so t_i {budget.t_i} -> {t_i} and t_f {budget.t_f} -> {t_f}"
     return cfg.model_copy(update={"budget": scaled}), [note]

@@ -67,6 +67,7 @@ def execute(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: l
         "synthetic": raw.synthetic,
         "model_random_init": cfg.model.random_init,
         "notes": notes,
+        "hashes": {"data": raw.fingerprint},
     }
     accelerator = _accelerator(cfg)
     folder = Path(cfg.output_dir) / run_id
@@ -137,7 +138,7 @@ def _train(
     }
     if accelerator.is_main_process:
         _save(folder, fit, dict(trainer.trained()))
-    return Outcome(fit, notes, census, checks, {"data": raw.fingerprint, "frozen_weights": before})
+    return Outcome(fit, notes, census, checks, {"frozen_weights": before})
 
 
 def _merge_error(trainer: Trainer) -> float:
@@ -165,7 +166,7 @@ def _record(base: dict[str, Any], outcome: Outcome, wall: float) -> RunRecord:
     failed = [name for name, passed in outcome.checks.items() if not passed]
     main = TASKS[base["config"].task].main_metric
     return RunRecord(
-        **base | {"notes": [*base["notes"], *outcome.notes]},
+        **base | {"notes": [*base["notes"], *outcome.notes], "hashes": base["hashes"] | outcome.hashes},
         status="failed" if failed else "ok",
         error=f"checks failed: {', '.join(failed)}" if failed else None,
         metrics=Metrics(best=fit.best, last=fit.last, best_step=fit.best_step, main=main),
@@ -179,7 +180,6 @@ def _record(base: dict[str, Any], outcome: Outcome, wall: float) -> RunRecord:
         positions=fit.positions,
         history=fit.history,
         checks=outcome.checks,
-        hashes=outcome.hashes,
         timing=_timing(fit, wall),
     )
 

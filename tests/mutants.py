@@ -40,7 +40,7 @@ def _mutant(name: str, file: str, old: str, new: str, *tests: str, issue2: bool 
 
 
 FUNCTIONAL, LAYERS, LINEAR = "test_functional.py", "test_layers.py", "test_lowrank_linear.py"
-ALLOCATOR, BUDGET, INJECT, TRAINER = "test_allocator.py", "test_budget.py", "test_inject.py", "test_trainer.py"
+ALLOCATOR, BUDGET, INJECT, TRAINER = "test_allocator.py", "test_budget.py", "test_injection.py", "test_trainer.py"
 
 MUTANTS = (
     # ------------------------------------------------------------ the eight of issue 2, Done when 1
@@ -217,14 +217,20 @@ MUTANTS = (
         LAYERS,
     ),
     # ------------------------------------------------------------------------------------ inject
-    _mutant("alpha not divided by r", "inject.py", "scale = config.alpha / config.r", "scale = config.alpha", INJECT),
-    _mutant("backbone not frozen", "inject.py", "model.requires_grad_(False)", "model.requires_grad_(True)", INJECT),
     _mutant(
-        "no forgetting before a forward", "inject.py", "model.register_forward_pre_hook(adapter.forget)", "pass", LAYERS
+        "alpha not divided by r", "injection.py", "scale = config.alpha / config.r", "scale = config.alpha", INJECT
+    ),
+    _mutant("backbone not frozen", "injection.py", "model.requires_grad_(False)", "model.requires_grad_(True)", INJECT),
+    _mutant(
+        "no forgetting before a forward",
+        "injection.py",
+        "model.register_forward_pre_hook(adapter.forget)",
+        "pass",
+        LAYERS,
     ),
     _mutant(
         "norm not averaged over both Grams",
-        "inject.py",
+        "injection.py",
         "1 / (2 * len(self.layers) * len(terms))",
         "1 / (len(self.layers) * len(terms))",
         INJECT,

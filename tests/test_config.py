@@ -100,7 +100,7 @@ def test_methods_without_rank_or_budget_get_none():
     assert (cfg.rank, cfg.budget, cfg.variant) == (None, None, "bitfit")
     cfg = resolve(compose("method=lora2", "budget=none"))
     assert cfg.budget is None
-    assert cfg.variant == "lora2_k8"
+    assert cfg.variant == "lora2_k8_unpruned"
 
 
 @pytest.mark.parametrize(

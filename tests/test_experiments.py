@@ -53,7 +53,11 @@ def test_jobs_compose_as_hydra_composes_them(name):
 @pytest.mark.parametrize("row", options("row"))
 def test_rows_are_named_by_their_variant(row):
     variant = resolve(compose([f"row={row}", "recipe=authors"])).variant
-    exceptions = {"no_projection": "adalora_r1", "no_regulariser": "lora2_k8_reg-none", "full_importance": "lora2_k8"}
+    exceptions = {
+        "no_projection": "adalora_r1",
+        "no_regulariser": "lora2_k8_reg-none",
+        "full_importance": "lora2_k8_score-full",
+    }
     assert variant == exceptions.get(row, row)
 
 

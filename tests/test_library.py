@@ -12,7 +12,6 @@ from toys import encoder
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 import lora2
-import lora2.injection
 from lora2.allocator import RankAllocator
 from lora2.budget import BudgetSchedule
 from lora2.errors import UserError
@@ -43,7 +42,7 @@ def schedule(total: int) -> BudgetSchedule:
 def trainer(folder: Path, *, gamma: float = 0.1, callback: bool = True, **changes: object) -> LoRA2Trainer:
     """8 steps of 8 rows on a two-layer BERT without dropout."""
     model = encoder("bert")
-    adapter = lora2.injection(model, LoRA2Config(k=2, r=R))
+    adapter = lora2.inject(model, LoRA2Config(k=2, r=R))
     model.classifier.requires_grad_()
     options = {
         "max_steps": STEPS, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "save_strategy": "no",
@@ -115,7 +114,7 @@ def test_trainer_equals_a_loop_by_hand(tmp_path: Path):
     made = trainer(tmp_path, **WHOLE)
     made.train()
     model = encoder("bert").train()
-    adapter = lora2.injection(model, LoRA2Config(k=2, r=R))
+    adapter = lora2.inject(model, LoRA2Config(k=2, r=R))
     model.classifier.requires_grad_()
     allocator = RankAllocator(list(adapter.layers.values()), schedule(STEPS))
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
