@@ -49,7 +49,7 @@ $(TASKS): install
 	  $(if $(DATA_DIR),data.dir=$(DATA_DIR)) $(if $(R),rank.r=$(R)) $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 test: install ## all fast tests
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist worksteal
 
 lint: install ## ruff and mypy
 	$(PY) -m ruff check .

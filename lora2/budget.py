@@ -75,6 +75,7 @@ def fit_phases(total: int, t_i: int, t_f: int) -> tuple[int, int]:
 
     The authors' scripts leave about a third too (MRPC: 600 + 1800 of 3450 steps).
     """
+    t_i, t_f = max(0, t_i), max(0, t_f)
     share = 2 * total / 3 / max(t_i + t_f, 1)
     last = max(1, int(t_f * share))
     return max(0, min(int(t_i * share), total - last - 1)), last

@@ -52,9 +52,9 @@ def delta_weight(f: Factors, scale: float) -> Tensor:
 def penalties(f: Factors, terms: frozenset[str], form: PenaltyForm) -> dict[str, Tensor]:
     """The orthogonality regularisers of eq. 5, each summed over the n matrices.
 
-    Every term is a distance of a Gram matrix to the identity. Of the two Grams of a matrix the smaller one is
-    used: ‖XᵀX − I‖² and ‖XXᵀ − I‖² differ by a constant, so their gradients are equal. The r x r Gram of
-    P = uv comes from u (vvᵀ) uᵀ, so the r x d product is never formed.
+    Every term is a distance of a Gram matrix to the identity: k x k for u, v, U, V (as in AdaLoRA's trainer), r x r
+    for P and Q. Squared, it does not matter which of its two Grams is taken: ‖XᵀX − I‖² and ‖XXᵀ − I‖² differ by a
+    constant. The Gram of P = uv comes from u (vvᵀ) uᵀ, so the r x d product is never formed.
 
     Args:
         f: the factors of n matrices.

@@ -62,6 +62,8 @@ class Adapter(nn.Module):
 
         The average is that of AdaLoRA's trainer: over every regularised matrix, so that the terms add up to it.
         """
+        if not terms:
+            return {}
         each = [functional.penalties(stack.factors, terms, form) for stack in self.factor_stacks()]
         share = 1 / (2 * len(self.layers) * len(terms)) if form == "norm" else 1.0
         return {term: share * torch.stack([part[term] for part in each]).sum() for term in sorted(terms)}

@@ -38,6 +38,8 @@ def test_nothing_is_computed_from_nothing_or_nan(values: list[float]) -> None:
 
 def test_same_seed_same_interval_and_another_seed_another_one() -> None:
     assert bootstrap_interval(FIVE, seed=3) == bootstrap_interval(FIVE, seed=3)
+    few = [[bootstrap_interval(FIVE, seed=seed, resamples=101) for seed in range(5)] for _ in range(2)]
+    assert few[0] == few[1]  # with many resamples of five values any seed gives the same interval
     assert bootstrap_interval(FIVE, seed=3, resamples=101) != bootstrap_interval(FIVE, seed=4, resamples=101)
 
 

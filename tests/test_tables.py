@@ -341,3 +341,7 @@ def test_no_torch_no_pandas_no_matplotlib_for_a_table() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_shows_the_records_that_are_there() -> None:
+    assert cli("--readme", ROOT / "README.md", "--check").returncode == 0
