@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = "outputs/demo"  # apart from results/, which holds the runs worth keeping
-TASKS = ("sst2", "rte")
+TASKS = ("sst2", "stsb")
 RUNS = (("method=head",), ("method=lora2", "rank=k1"), ("method=lora2", "rank=k8"))
 
 
