@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from lora2.cli import INTERRUPTED
 from lora2.experiments import Job, expand, experiments
 from lora2.progress import STATES, Standing
 
 TRAIN = Path(__file__).resolve().parent.parent / "scripts" / "train.py"
-INTERRUPTED = 130
 
 
 def say(text: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
+from lora2.cli import guarded
 from lora2.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,13 +86,8 @@ def push(folder: Path, name: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point: one message and exit code 2 for a mistake of the user's."""
-    args = parser().parse_args(argv)
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """Entry point."""
+    return guarded(run, parser().parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
+from lora2.cli import guarded
 from lora2.errors import UserError
 from lora2.figures import agreement, draw_figure3, panels
 from lora2.paper import load_figure3
@@ -54,13 +55,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point: one message and exit code 2 for a mistake of the user's."""
-    args = parser().parse_args(argv)
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """Entry point."""
+    return guarded(run, parser().parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
+from lora2.cli import guarded
 from lora2.errors import UserError
 from lora2.estimate import as_json, as_table, estimate, gpu, hours, this_device
 from lora2.glue.lengths import measure
@@ -63,15 +64,8 @@ def probe(standings: list[Standing]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point: one message and exit code 2 for a mistake of the user's."""
-    args = parser().parse_intermixed_args(argv)
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    """Entry point."""
+    return guarded(run, parser().parse_intermixed_args(argv))
 
 
 if __name__ == "__main__":

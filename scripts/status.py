@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.errors import UserError
+from lora2.cli import guarded
 from lora2.estimate import Estimate, estimate, hours, this_device
 from lora2.progress import Standing, State, survey
 from lora2.sweep import add_selection, counts, select
@@ -68,15 +68,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point: one message and exit code 2 for a mistake of the user's."""
-    args = parser().parse_intermixed_args(argv)
-    try:
-        return run(args)
-    except UserError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    """Entry point."""
+    return guarded(run, parser().parse_intermixed_args(argv))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
+from lora2.cli import guarded
 from lora2.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,13 +97,8 @@ def logits(model: "nn.Module", split: "TokenisedSplit", pad_id: int) -> "npt.NDA
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point: one message and exit code 2 for a mistake of the user's."""
-    args = parser().parse_args(argv)
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """Entry point."""
+    return guarded(run, parser().parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.errors import UserError
+from lora2.cli import guarded
 from lora2.estimate import estimate, this_device
 from lora2.progress import Standing, survey
 from lora2.sweep import add_selection, counts, do, say, select, start_run
@@ -41,15 +41,8 @@ def listing(standings: list[Standing]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point: one message and exit code 2 for a mistake of the user's."""
-    args = parser().parse_intermixed_args(argv)
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    """Entry point."""
+    return guarded(run, parser().parse_intermixed_args(argv))
 
 
 if __name__ == "__main__":

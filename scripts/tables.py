@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
+from lora2.cli import guarded
 from lora2.errors import UserError
 from lora2.render import SUFFIXES, read_text, render, replace_block, write_text
 from lora2.runfiles import load_runs
@@ -75,13 +76,8 @@ def update_readme(path: Path, table: str, check: bool) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point: one message and exit code 2 for a mistake of the user's."""
-    args = parser().parse_args(argv)
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """Entry point."""
+    return guarded(run, parser().parse_args(argv))
 
 
 if __name__ == "__main__":

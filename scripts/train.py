@@ -16,8 +16,9 @@ from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
+from lora2.cli import INTERRUPTED, MISTAKE  # noqa: E402
 from lora2.errors import UserError  # noqa: E402
-from lora2.sweep import INTERRUPTED, say, start_run  # noqa: E402
+from lora2.sweep import say, start_run  # noqa: E402
 
 EXIT_CODES: list[int] = []
 FAILURES = "LORA2_SWEEP_FAILURES"  # names the file where the jobs of a sweep, in whatever process, leave their failures
@@ -60,7 +61,7 @@ def main() -> int:
             job()
         except (HydraException, OmegaConfBaseException) as error:
             say(f"error: {error}\n  see all keys with --cfg job")
-            return 2
+            return MISTAKE
         except KeyboardInterrupt:
             say("interrupted")
             return INTERRUPTED

@@ -1,0 +1,21 @@
+"""What all command lines share: a user's mistake is one message and exit code 2, an interruption 130, no traceback."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+
+from lora2.errors import UserError
+
+MISTAKE, INTERRUPTED = 2, 130
+
+
+def guarded(run: Callable[[Namespace], int], args: Namespace) -> int:
+    """The exit code of `run(args)`."""
+    try:
+        return run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
