@@ -14,7 +14,7 @@ from lora2.config import BudgetConfig, RunConfig, run_id, setting_id
 from lora2.errors import UserError
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
-from lora2.records import read_record, record_path
+from lora2.records import RunRecord, read_record, record_path
 
 
 def say(text: str) -> None:
@@ -48,9 +48,27 @@ def run(cfg: RunConfig) -> int:
 
         record = execute(settled, raw, name, setting_id(cfg, raw.fingerprint), [*raw.warnings, *notes], started)
     say(f"{name}: {record.status}{'' if record.error is None else ': ' + record.error}; record in {path}")
+    for line in _summary(record):
+        say(f"{name}: {line}")
     if record.status == "cancelled":
         return exit_code()
     return 0 if record.status == "ok" else 1
+
+
+def _summary(record: RunRecord) -> list[str]:
+    """What came out, in a line for the metrics and one for the parameters; nothing for a run that did not end."""
+    if record.metrics is None or record.counts is None:
+        return []
+    best, last = map(_shown, (record.metrics.best, record.metrics.last))
+    counts = record.counts
+    return [
+        f"best (step {record.metrics.best_step}): {best}; last: {last}",
+        f"parameters: adapter {counts.adapter:,}, active after pruning {counts.active_adapter:,}, head {counts.head:,}",
+    ]
+
+
+def _shown(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 
 @contextmanager
