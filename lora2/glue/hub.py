@@ -5,7 +5,6 @@ cache and on a machine
 that was handed the cache: loading by repository id looks into another cache and fails where only the snapshot is there.
 """
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ from huggingface_hub import HfApi, snapshot_download
 from lora2.errors import UserError
 from lora2.glue.raw import RawSplit
 from lora2.glue.tasks import TaskSpec
+from lora2.hub_snapshot import PROBE_SECONDS, unreachable
 
 REPOSITORY = "nyu-mll/glue"
 REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
-PROBE_SECONDS = 3.0
 
 _CURE = (
     "Use data=local data.dir=DIR with the official GLUE download, or data=demo for synthetic data, "
@@ -94,22 +93,5 @@ def _downloaded(task: TaskSpec) -> Path:
 
 
 def _probe(seconds: float) -> str | None:
-    """Why the hub cannot be asked for the repository, or None if it can.
-
-    One request without retries: without a network the download itself would retry for 23 s. In a thread, as a name
-    look-up knows no timeout.
-    """
-    problems: list[str | None] = [f"no answer within {seconds:g} s"]
-
-    def ask() -> None:
-        try:
-            HfApi().dataset_info(REPOSITORY, revision=REVISION, timeout=seconds)
-        except Exception as error:  # see _downloaded
-            problems.append(f"{type(error).__name__}: {error}")
-        else:
-            problems.append(None)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return problems[-1]
+    """Why the hub cannot be asked for the repository, or None if it can."""
+    return unreachable(lambda: HfApi().dataset_info(REPOSITORY, revision=REVISION, timeout=seconds), seconds)

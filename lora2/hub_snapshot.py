@@ -1,0 +1,61 @@
+"""A model's files from the Hugging Face hub, at a pinned revision; from the hub's cache where they are there already.
+
+Only what is read is fetched: configuration, tokenizer, safetensors. A pickle is never downloaded.
+"""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+
+PROBE_SECONDS = 3.0
+PATTERNS = ["*.json", "*.safetensors", "*.txt", "spm.model"]
+NEEDED = ("config.json", "model.safetensors")
+
+
+def model_snapshot(hub_id: str, revision: str | None) -> Path:
+    """The folder of the snapshot.
+
+    Raises:
+        OSError: not in the cache, and no way to the hub (known within PROBE_SECONDS) or no such files there.
+    """
+    folder = _snapshot(hub_id, revision, cached=True)
+    if folder is None:
+        problem = unreachable(lambda: HfApi().model_info(hub_id, revision=revision, timeout=PROBE_SECONDS))
+        if problem is not None:
+            raise OSError(f"not in the cache, and the hub is out of reach: {problem}")
+        folder = _snapshot(hub_id, revision, cached=False)
+    if folder is None:
+        raise OSError(f"the hub's {hub_id} at {revision} has no {' or no '.join(NEEDED)}")
+    return folder
+
+
+def unreachable(ask: Callable[[], object], seconds: float = PROBE_SECONDS) -> str | None:
+    """Why one request to the hub fails, or None if it does not; without retries, known within `seconds`.
+
+    Without a network a download would retry for 23 s. In a thread, as a name look-up knows no timeout.
+    """
+    problems: list[str | None] = [f"no answer within {seconds:g} s"]
+
+    def attempt() -> None:
+        try:
+            ask()
+        except Exception as error:  # the client has changed its HTTP library, and its exceptions, more than once
+            problems.append(f"{type(error).__name__}: {error}")
+        else:
+            problems.append(None)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return problems[-1]
+
+
+def _snapshot(hub_id: str, revision: str | None, *, cached: bool) -> Path | None:
+    """The snapshot's folder if it is whole."""
+    try:
+        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=PATTERNS, local_files_only=cached))
+    except OSError:
+        return None
+    return folder if all((folder / name).is_file() for name in NEEDED) else None
