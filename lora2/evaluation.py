@@ -42,6 +42,8 @@ class Evaluator:
 
     def _decisions(self, model: nn.Module, names: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Predictions and labels of labelled splits; the model is in training mode afterwards."""
+        # not the wrapper that averages gradients: it would talk to processes that may have no batch here
+        model = self.accelerator.unwrap_model(model, keep_fp32_wrapper=True)
         model.eval()
         with torch.no_grad(), self.method.merged():
             decisions = {name: decide(self.task, self.logits(model, self.splits[name])) for name in names}

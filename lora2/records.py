@@ -58,13 +58,16 @@ class Counts(Part):
 class Timing(Part):
     """Clocks of the training loop, evaluation apart."""
 
-    wall_s: float = Field(description="the whole run, loading included")
+    wall_s: float = Field(
+        description="of the process that ended the run, loading included; the others add up over resumes"
+    )
     train_s: float
     eval_s: float
     seconds_per_step: float
     tokens_per_s: float = Field(description="real tokens, padding not counted")
     shares: dict[str, float] = Field(
-        description="share of train_s: forward, backward, penalty, method, optimizer, data"
+        description="share of train_s: forward, backward, penalty, method, optimizer, data; by the host's clock, "
+        "so on a GPU the waiting falls to the phase that waits"
     )
 
 

@@ -5,6 +5,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +29,16 @@ from lora2.glue.tokens import tokenise
 from lora2.methods import Census, build
 from lora2.models import load_model, load_tokenizer, weights_hash
 from lora2.provenance import cpu_name, provenance
-from lora2.records import Counts, Metrics, RecordConfig, RunRecord, Timing, write_record
+from lora2.records import (
+    Counts,
+    Metrics,
+    RecordConfig,
+    RunRecord,
+    Timing,
+    read_record,
+    record_path,
+    write_record,
+)
 from lora2.signals import heed_signals
 from lora2.tracking import Log, finish_tracking, start_tracking
 from lora2.trainer import CancelledError, DivergedError, Trainer
@@ -71,12 +81,14 @@ def execute(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: l
     }
     accelerator = _accelerator(cfg)
     folder = Path(cfg.output_dir) / run_id
+    diverged = False
     try:
         with heed_signals() as stop:
             outcome = _train(cfg, raw, folder, accelerator, stop, start_tracking(accelerator, cfg, run_id, setting_id))
     except UserError:
         raise
     except EXPECTED as error:
+        diverged = isinstance(error, DivergedError | FloatingPointError)
         record = RunRecord(**base, status=_status(error), error=str(error))
     except Exception as error:  # a fault of ours: the sweep goes on, the record and the log say what it was
         traceback.print_exc()
@@ -86,12 +98,22 @@ def execute(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: l
     record.provenance = provenance(_device_name(accelerator.device))
     record.memory = _peak_memory(accelerator.device)
     if accelerator.is_main_process:
-        write_record(record, cfg.results_dir)
-        if record.status != "cancelled":
+        _keep(record, cfg.results_dir)
+        if record.status == "ok" or diverged:  # after any other end the run can go on from its last checkpoint
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     accelerator.wait_for_everyone()  # gloo may abort when a process ends while another still talks
     finish_tracking(accelerator, _summary(record))
     return record
+
+
+def _keep(record: RunRecord, results_dir: str) -> None:
+    """Write the record, unless it tells of a failure and there is a good one of an earlier run."""
+    path = record_path(results_dir, record.run_id)
+    with suppress(UserError):
+        if record.status != "ok" and path.exists() and read_record(path).status == "ok":
+            record.notes.append("not written: the record of an earlier run, which ended well, is kept")
+            return
+    write_record(record, results_dir)
 
 
 def _status(error: Exception) -> Literal["failed", "oom", "cancelled"]:
@@ -110,6 +132,7 @@ def _train(
     if cfg.selection == "heldout":
         splits["train"], splits[HELDOUT] = hold_out(splits["train"], cfg.seed)
     model = load_model(cfg.model, task.num_labels, cfg.recipe.cls_dropout)
+    model.to(accelerator.device)  # before the method, whose state lives where the weights do
     method = build(model, cfg, cfg.recipe.total_steps(len(splits["train"])))
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
     before = weights_hash(model, frozen)
@@ -130,6 +153,8 @@ def _train(
         log=log,
     )
     fit, notes = trainer.fit()
+    if cfg.budget is not None and fit.best_step <= trainer.total - cfg.budget.t_f:
+        notes.append(f"the best checkpoint, step {fit.best_step}, is from before the final ranks were fixed")
     census = method.census()
     checks = {
         "budget_met": True,  # census raises otherwise

@@ -266,7 +266,10 @@ def task_loss(task: TaskSpec, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def linear_schedule(step: int, warmup: int, total: int) -> float:
-    """Factor on the learning rate: from 0 up to 1 over `warmup` steps, then down to 0 at `total` (HF's linear)."""
+    """Factor on the learning rate: from 0 up to 1 over `warmup` steps, then down to 0 at `total` (as HF's linear).
+
+    A warm-up given as a ratio is cut to whole steps; HF rounds it up.
+    """
     if step < warmup:
         return step / warmup
     return (total - step) / max(1, total - warmup)

@@ -32,7 +32,12 @@ class TrainingState:
         for rank, state in enumerate(gather_object([self._random_state()])):
             tensors |= {f"random/{rank}/{name}": value for name, value in state.items()}
         scaler = self.accelerator.scaler
-        return Checkpoint(fit.steps, tensors, {"fit": fit.plain(), "scaler": scaler.state_dict() if scaler else None})
+        state = {
+            "fit": fit.plain(),
+            "scaler": scaler.state_dict() if scaler else None,
+            "world": self.accelerator.num_processes,
+        }
+        return Checkpoint(fit.steps, tensors, state)
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> Fit:
@@ -44,10 +49,11 @@ class TrainingState:
         self._restore_optimizer(tensors)
         if self.method.stateful is not None:
             self.method.stateful.load_state_dict(_under(tensors, "method/"))
-        random = _under(tensors, f"random/{self.accelerator.process_index}/")
-        torch.set_rng_state(random["cpu"])
-        if "cuda" in random:
-            torch.cuda.set_rng_state(random["cuda"], self.accelerator.device)
+        if checkpoint.state["world"] == self.accelerator.num_processes:  # else dropout starts anew from the seed
+            random = _under(tensors, f"random/{self.accelerator.process_index}/")
+            torch.set_rng_state(random["cpu"])
+            if "cuda" in random:
+                torch.cuda.set_rng_state(random["cuda"], self.accelerator.device)
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
         return Fit.restore(checkpoint.state["fit"], _under(tensors, "best/"))

@@ -309,10 +309,9 @@ MUTANTS = (
     _mutant(
         "importance after the optimizer step",
         "methods/lora2.py",
-        "        yield\n        if self.allocator is not None:\n            self.allocator.mask(step)",
-        "        yield\n        if self.allocator is not None and usable:\n"
-        "            self.allocator.observe(step)\n        if self.allocator is not None:\n"
-        "            self.allocator.mask(step)",
+        "            self.allocator.observe(step)\n        yield\n",
+        "            pass\n        yield\n        if self.allocator is not None and usable:\n"
+        "            self.allocator.observe(step)\n",
         TRAINER,
     ),
     _mutant(

@@ -245,3 +245,12 @@ def test_masking_real_gradients_of_a_model():
         model.zero_grad()
     allocator.assert_final_budget()
     assert sum(adapter.kept().values()) == TARGET
+
+
+def test_its_state_lives_where_the_weights_do():
+    model, adapter = adapted("bert", k=3, r=R)
+    model.to("meta")
+    layers = list(adapter.layers.values())
+    allocator = RankAllocator(layers, schedule(len(layers)))
+    assert {tensor.device.type for tensor in allocator.state_dict().values()} == {"meta"}
+    assert {place.device.type for place in allocator.place} == {"meta"}

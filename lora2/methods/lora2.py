@@ -55,7 +55,7 @@ class LoRA2:
         if self.allocator is not None and usable:
             self.allocator.observe(step)
         yield
-        if self.allocator is not None:
+        if self.allocator is not None and (usable or step >= self.allocator.schedule.final):
             self.allocator.mask(step)
 
     def merged(self) -> AbstractContextManager[None]:
