@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,33 +85,20 @@ class Runner:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def _precision(self) -> AbstractContextManager[object]:
-        if self.dtype == "fp32":
-            return nullcontext()
-        stack = torch.autocast(self.device.type, torch.bfloat16)
-        return _Both(EmulatedProducts(), stack) if needs_emulation(self.device) else stack
-
-
-class _Both(AbstractContextManager[object]):
-    """Two contexts, entered in order."""
-
-    def __init__(self, first: AbstractContextManager[object], second: AbstractContextManager[object]) -> None:
-        self.parts = (first, second)
-
-    def __enter__(self) -> None:
-        for part in self.parts:
-            part.__enter__()
-
-    def __exit__(self, *exc: object) -> None:
-        for part in reversed(self.parts):
-            part.__exit__(*exc)  # type: ignore[arg-type]
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            if self.dtype != "fp32" and needs_emulation(self.device):
+                stack.enter_context(EmulatedProducts())
+            if self.dtype != "fp32":
+                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+            yield
 
 
 def make_runner(apply: Callable[[nn.Module], Method], shape: Shape, dtype: str, device: torch.device) -> Runner:
     """Build one method on a fresh backbone of the given shape."""
-    model = backbone(shape)
+    model = backbone(shape).to(device)  # before the method, whose state lives where the weights do
     method = apply(model)
-    model.to(device)
     parameters = [p for group in method.groups for p in group.parameters.values()]
     return Runner(model, method, torch.optim.AdamW(parameters, lr=1e-4, fused=True), dtype, device)
 

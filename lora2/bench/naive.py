@@ -55,8 +55,6 @@ class Naive:
         factors = {
             f"{i}.{name}": p for i, x in enumerate(self.layers) for name, p in x.named_parameters() if p.requires_grad
         }
-        for layer in self.layers:
-            layer.base.requires_grad_(False)
         self.groups = [ParameterGroup(factors), ParameterGroup(head)]
         self.stateful = None
         self.schedule, self.weight = schedule, weight

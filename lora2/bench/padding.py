@@ -87,9 +87,9 @@ def _positions(train: TokenisedSplit, batch: np.ndarray, limit: int | None) -> i
 def _runner(cfg: RunConfig, examples: int, device: torch.device) -> tuple[Runner, LoRA2]:
     torch.manual_seed(cfg.seed)
     model = load_model(cfg.model, TASKS[cfg.task].num_labels, cfg.recipe.cls_dropout)
+    torch.nn.Module.to(model, device)  # before the method, whose state lives where the weights do
     method = build(model, cfg, cfg.recipe.total_steps(examples))
     assert isinstance(method, LoRA2)
-    torch.nn.Module.to(model, device)
     trained = [p for group in method.groups for p in group.parameters.values()]
     return Runner(model, method, torch.optim.AdamW(trained, lr=1e-4, fused=True), "fp32", device), method
 
