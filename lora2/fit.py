@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 HISTORY_POINTS = 500  # training losses kept in a record, whatever the length of the run
+MONITOR_POINTS = 50  # looks into the method: a line for every matrix's rank, so fewer
 
 
 @dataclass
@@ -20,7 +21,8 @@ class Fit:
         tokens, positions: real training tokens, and positions with padding, of all processes.
         best, last: dev metrics; best by the task's main metric on the selecting split, the first of equals.
         best_selection: that metric's value.
-        history: "train": losses and learning rate, "eval": dev metrics; each entry has its step.
+        history: "train": losses and learning rate, "eval": dev metrics, "monitor": what the method shows of itself.
+            Each entry has its step.
         seconds: by phase of the loop.
         best_weights: the trained parameters at `best_step`, on the CPU.
     """
@@ -32,7 +34,9 @@ class Fit:
     best_selection: float | None = None
     best: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
-    history: dict[str, list[dict[str, float]]] = field(default_factory=lambda: {"train": [], "eval": []})
+    history: dict[str, list[dict[str, float]]] = field(
+        default_factory=lambda: {name: [] for name in ("train", "eval", "monitor")}
+    )
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
@@ -42,6 +46,11 @@ class Fit:
         start = time.perf_counter()
         yield
         self.seconds[name] += time.perf_counter() - start
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds in the loop so far, evaluation apart."""
+        return sum(self.seconds.values()) - self.seconds["eval"]
 
     def plain(self) -> dict[str, Any]:
         """Everything but the weights, as JSON."""

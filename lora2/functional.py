@@ -81,6 +81,15 @@ def sum_from_identity(*grams: Tensor, form: PenaltyForm) -> Tensor:
     return torch.stack([torch.linalg.matrix_norm(distance).sum() for distance in distances]).sum()
 
 
+def cross_cosines(f: Factors) -> Tensor:
+    """Cosine of each row of P = uv with each row of Q = 𝒰𝒱, (n, r, r), for square matrices (d = o).
+
+    The paper argues that the two scales should not learn the same directions; no term of eq. 5 ties P to Q.
+    """
+    p, q = f.u @ f.v, f.U @ f.V  # (n, r, d), (n, r, o)
+    return torch.nn.functional.normalize(p, dim=-1) @ torch.nn.functional.normalize(q, dim=-1).mT
+
+
 def update_importance(
     smoothed: Tensor, uncertainty: Tensor, weight: Tensor, grad: Tensor, beta1: float, beta2: float
 ) -> None:

@@ -92,7 +92,9 @@ class RunRecord(Part):
     tokens: int = Field(default=0, description="real training tokens processed")
     positions: int = Field(default=0, description="training positions processed, padding included")
     history: dict[str, list[dict[str, float]]] = Field(
-        default={}, description="train: losses by step; eval: metrics by step"
+        default={},
+        description="by step. train: losses; eval: metrics; monitor: budget and rank of each matrix; of LoRA² "
+        "also every regulariser unweighted, on or off, and the mean |cosine| of the rows of P and Q",
     )
     checks: dict[str, bool] = Field(default={}, description="what the run verified about itself; all true in an ok run")
     hashes: dict[str, str] = Field(default={}, description="SHA-256 of data and of the backbone's frozen weights")

@@ -211,8 +211,7 @@ def _record(base: dict[str, Any], outcome: Outcome, wall: float) -> RunRecord:
 
 def _timing(fit: Fit, wall: float) -> Timing:
     seconds = dict(fit.seconds)
-    evaluation = seconds.pop("eval", 0.0)
-    train = sum(seconds.values())
+    evaluation, train = seconds.pop("eval", 0.0), fit.train_seconds
     return Timing(
         wall_s=wall,
         train_s=train,

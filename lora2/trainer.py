@@ -22,12 +22,13 @@ from lora2.bf16 import EmulatedProducts, needs_emulation
 from lora2.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from lora2.config import CheckpointConfig, RecipeConfig
 from lora2.evaluation import Evaluator
-from lora2.fit import HISTORY_POINTS, Fit
+from lora2.fit import HISTORY_POINTS, MONITOR_POINTS, Fit
 from lora2.glue.batches import collate, epoch_batches, padded_width, shard
 from lora2.glue.heldout import HELDOUT
 from lora2.glue.tasks import TaskSpec
 from lora2.glue.tokens import TokenisedSplit
 from lora2.methods import Method
+from lora2.optimization import linear_schedule, optimizer_groups, warmup_steps
 from lora2.training_state import TrainingState
 
 
@@ -94,7 +95,7 @@ class Trainer:
             DivergedError: loss or gradient is not finite.
             CancelledError: `stop` said so; the checkpoint is written.
         """
-        optimizer = torch.optim.AdamW(_optimizer_groups(self.method, self.recipe), lr=self.recipe.lr, fused=True)
+        optimizer = torch.optim.AdamW(optimizer_groups(self.method, self.recipe), lr=self.recipe.lr, fused=True)
         model, prepared = self.accelerator.prepare(self.model, optimizer)
         state = TrainingState(self.accelerator, self.method, optimizer)
         found, notes = latest_checkpoint(self.folder)
@@ -106,6 +107,7 @@ class Trainer:
                 losses = self._step(fit, model, prepared, batch, step)
                 fit.steps = step + 1
                 self._note(fit, losses, bar, optimizer.param_groups[0]["lr"])
+                self._look(fit)
                 if fit.steps % every == 0 or fit.steps == self.total:
                     self._evaluate(fit, model)
                 stop = self._agreed(self.stop())
@@ -144,7 +146,7 @@ class Trainer:
 
     def _set_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """The recipe's learning rate at this step, for each group by its multiplier."""
-        factor = linear_schedule(step, _warmup(self.recipe, self.total), self.total)
+        factor = linear_schedule(step, warmup_steps(self.recipe, self.total), self.total)
         for group in optimizer.param_groups:
             group["lr"] = self.recipe.lr * group["lr_scale"] * factor
 
@@ -234,15 +236,26 @@ class Trainer:
     def _note(self, fit: Fit, losses: dict[str, Tensor], bar: "tqdm[Any]", lr: float) -> None:
         """Progress; and every so many steps the losses, read from the device, into history and tracker."""
         bar.update()
-        if fit.steps % max(1, self.total // HISTORY_POINTS) and fit.steps != self.total:
+        if not self._is_point(fit.steps, HISTORY_POINTS):
             return
         numbers = {name: float(value) for name, value in losses.items()}
         if not all(map(math.isfinite, numbers.values())):
             raise DivergedError(f"step {fit.steps - 1}: the loss is not finite ({numbers}); lower recipe.lr")
         fit.history["train"].append({"step": fit.steps, "lr": lr, **numbers})
-        self.log(fit.steps, {"lr": lr, **numbers})
+        self.log(fit.steps, {"lr": lr, **numbers, "tokens_per_s": fit.tokens / fit.train_seconds})
         shown = " ".join(f"{name} {value:.3f}" for name, value in fit.last.items())
         bar.set_postfix_str(f"loss {numbers['loss/task']:.3f} {shown}", refresh=False)
+
+    def _look(self, fit: Fit) -> None:
+        """What the method shows of itself, into history and tracker."""
+        if self._is_point(fit.steps, MONITOR_POINTS):
+            seen = self.method.monitor()
+            fit.history["monitor"].append({"step": fit.steps, **seen})
+            self.log(fit.steps, seen)
+
+    def _is_point(self, steps: int, points: int) -> bool:
+        """Whether a history of about so many points over the run has one after this step; the last step always."""
+        return steps % max(1, self.total // points) == 0 or steps == self.total
 
     def _progress(self, done: int) -> "tqdm[Any]":
         quiet = None if self.accelerator.is_main_process else True  # None: quiet unless standard error is a terminal
@@ -263,36 +276,6 @@ def task_loss(task: TaskSpec, logits: Tensor, labels: Tensor) -> Tensor:
     if task.is_regression:
         return F.mse_loss(logits.squeeze(-1), labels, reduction="none")
     return F.cross_entropy(logits, labels, reduction="none")
-
-
-def linear_schedule(step: int, warmup: int, total: int) -> float:
-    """Factor on the learning rate: from 0 up to 1 over `warmup` steps, then down to 0 at `total` (as HF's linear).
-
-    A warm-up given as a ratio is cut to whole steps; HF rounds it up.
-    """
-    if step < warmup:
-        return step / warmup
-    return (total - step) / max(1, total - warmup)
-
-
-def _warmup(recipe: RecipeConfig, total: int) -> int:
-    return recipe.warmup_steps if recipe.warmup_steps is not None else int((recipe.warmup_ratio or 0) * total)
-
-
-def _optimizer_groups(method: Method, recipe: RecipeConfig) -> list[dict[str, object]]:
-    """AdamW's groups: the method's, each cut into weights that decay, and biases and norms that do not.
-
-    HF's Trainer, with which the authors' scripts ran, spares the same.
-    """
-    groups: list[dict[str, object]] = []
-    for group in method.groups:
-        spared = {x for x in group.parameters if not group.decays or x.endswith("bias") or "LayerNorm" in x}
-        for decays in (True, False):
-            members = [p for name, p in group.parameters.items() if (name not in spared) == decays]
-            if members:
-                decay = recipe.weight_decay if decays else 0.0
-                groups.append({"params": members, "lr_scale": group.lr_scale, "weight_decay": decay})
-    return groups
 
 
 def _nowhere(folder: Path, checkpoint: Checkpoint) -> None:

@@ -324,7 +324,7 @@ MUTANTS = (
     _mutant(
         "gradients not cleared", "trainer.py", "            optimizer.zero_grad()\n", "            pass\n", TRAINER
     ),
-    _mutant("biases decay", "trainer.py", 'x.endswith("bias") or', "False or", TRAINER),
+    _mutant("biases decay", "optimization.py", 'x.endswith("bias") or', "False or", TRAINER),
     _mutant(
         "best is the last of equals",
         "trainer.py",

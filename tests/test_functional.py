@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lora2.functional import (
     Factors,
+    cross_cosines,
     delta_weight,
     low_rank,
     penalties,
@@ -100,6 +101,20 @@ def test_the_other_gram_of_a_matrix_has_the_same_squared_gradient(k, r):
     assert float((other - ours).detach()) == pytest.approx(N * ((r - k) + (D - k)), abs=1e-8)
     for mine, theirs in zip(gradients(ours, f), gradients(other, f), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-9)
+
+
+@pytest.mark.parametrize(("k", "r"), SHAPES)
+def test_cross_cosines_are_those_of_the_rows_one_by_one(k, r):
+    f = random_factors(k, r)
+    f = f._replace(V=torch.randn(N, k, D, dtype=torch.float64))
+    ours = cross_cosines(f).detach()
+    for n in range(N):
+        p, q = (f.u[n] @ f.v[n]).detach(), (f.U[n] @ f.V[n]).detach()
+        for i in range(r):
+            for j in range(r):
+                assert float(ours[n, i, j]) == pytest.approx(
+                    float(p[i] @ q[j] / (p[i].norm() * q[j].norm())), abs=1e-12
+                )
 
 
 def test_penalties_vanish_for_orthonormal_factors():

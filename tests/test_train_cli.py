@@ -75,6 +75,22 @@ def test_the_record_tells_task_loss_and_regularisers_apart(done):
     assert [set(row) - {"selection"} for row in history["eval"]] == [{"step", "accuracy"}]
 
 
+def test_the_record_follows_ranks_and_regularisers_over_training(done):
+    rows = done[2].history["monitor"]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    ranks = {f"rank/{matrix}": rank for matrix, rank in done[2].ranks.items()}
+    assert ranks.items() <= rows[-1].items()
+    assert all(row["budget"] == sum(row[name] for name in ranks) for row in rows)
+    assert rows[0]["budget"] >= rows[-1]["budget"] == 12 * 4
+    gamma = done[2].config.resolved["method"]["penalty"]["weight"]
+    for before, after in zip(
+        rows, done[2].history["train"][1:], strict=False
+    ):  # a loss is of the weights before its step
+        for term in ("uv", "UV", "PQ"):
+            assert gamma * before[f"monitor/orth_{term}"] == pytest.approx(after[f"loss/orth_{term}"], rel=1e-6)
+    assert all(0 < row["monitor/cosine_PQ"] < 1 for row in rows)
+
+
 def test_the_trained_weights_are_saved_best_and_last(done):
     path, _, record = done
     folder = path / "outputs" / record.run_id

@@ -101,8 +101,8 @@ class Watched:
         self.method, self.groups = method, method.groups
         self.masks: list[list[bool]] = []
         self.lam: list[list[list[float]]] = []
-        self.penalties, self.merged, self.census = method.penalties, method.merged, method.census
-        self.stateful = method.stateful
+        self.penalties, self.merged, self.monitor = method.penalties, method.merged, method.monitor
+        self.census, self.stateful = method.census, method.stateful
 
     @contextmanager
     def step(self, step: int, usable: bool) -> Iterator[None]:
@@ -281,6 +281,9 @@ class Counting:
         self.log.append("merged")
         return self.inner.merged()
 
+    def monitor(self) -> dict[str, float]:
+        return self.inner.monitor()
+
     def census(self) -> object:
         return self.inner.census()
 
@@ -343,10 +346,10 @@ def test_the_learning_rate_is_linear_with_warm_up_and_scaled_for_lambda(monkeypa
 
 
 def test_biases_and_norms_do_not_decay():
-    from lora2.trainer import _optimizer_groups
+    from lora2.optimization import optimizer_groups
 
     model = encoder("bert")
-    groups = _optimizer_groups(Subset(model, "full"), recipe(weight_decay=0.3))
+    groups = optimizer_groups(Subset(model, "full"), recipe(weight_decay=0.3))
     names = {id(p): name for name, p in model.named_parameters()}
     spared = {names[id(p)] for group in groups if group["weight_decay"] == 0 for p in group["params"]}
     assert spared == {name for name in names.values() if name.endswith("bias") or "LayerNorm" in name}

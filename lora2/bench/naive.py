@@ -5,13 +5,13 @@ loops over matrices; the mask is a global threshold. One gradient of shape (d, o
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from lora2.budget import BudgetSchedule
-from lora2.methods.base import Census, ParameterGroup
+from lora2.methods.base import Census, Method, ParameterGroup
 from lora2.targets import MATRICES, find_targets, head_parameters
 
 SCORED = ("b", "e", "aa")
@@ -37,7 +37,7 @@ class NaiveLinear(nn.Module):
         return self.base(x) + x @ delta * self.scale  # type: ignore[no-any-return]
 
 
-class Naive:
+class Naive(Method):
     """The method around NaiveLinear."""
 
     def __init__(self, model: nn.Module, k: int, r: int, schedule: BudgetSchedule, weight: float) -> None:
@@ -56,7 +56,6 @@ class Naive:
             f"{i}.{name}": p for i, x in enumerate(self.layers) for name, p in x.named_parameters() if p.requires_grad
         }
         self.groups = [ParameterGroup(factors), ParameterGroup(head)]
-        self.stateful = None
         self.schedule, self.weight = schedule, weight
 
     def penalties(self) -> dict[str, Tensor]:
@@ -91,10 +90,6 @@ class Naive:
         with torch.no_grad():
             for layer, score in zip(self.layers, scores, strict=True):
                 layer.e.masked_fill_((score <= threshold).view(-1, 1), 0)
-
-    def merged(self) -> AbstractContextManager[None]:
-        """Never merged."""
-        return nullcontext()
 
     def census(self) -> Census:
         """The benchmark counts nothing."""

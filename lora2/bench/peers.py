@@ -24,6 +24,7 @@ from lora2.methods.adalora import AdaLoRA
 from lora2.methods.lora import LoRA
 from lora2.methods.lora2 import LoRA2
 from lora2.methods.subset import Subset
+from lora2.targets import MATRICES, find_targets
 
 K = R = 8
 STEPS = 100_000  # of the imagined run: every timed step is in the phase where ranks are renewed at each step
@@ -105,7 +106,7 @@ def _adalora(model: nn.Module) -> Method:
 
 
 def _naive(model: nn.Module) -> Method:
-    layers = len([m for m in model.modules() if isinstance(m, nn.Linear)])
+    layers = len(find_targets(model, MATRICES))
     schedule = BudgetSchedule(STEPS, layers * R, layers * R // 2, 0, 1)
     return Naive(model, K, R, schedule, weight=0.1)
 

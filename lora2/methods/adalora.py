@@ -5,7 +5,7 @@ called here: the model is called itself, and the regulariser is a penalty of the
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,15 +13,18 @@ from torch import Tensor, nn
 
 from lora2.config_methods import AdaLoRAMethodConfig, BudgetConfig, RankConfig
 from lora2.functional import sum_from_identity
-from lora2.methods.base import Census, ParameterGroup
+from lora2.methods.base import Census, Method, ParameterGroup, Stateful, rank_numbers
 from lora2.methods.parts import backbone_size, size, trained_parts
 from lora2.targets import SUBSETS, find_targets
 
 ADAPTER = "default"  # PEFT's name for the only adapter
 
 
-class AdaLoRA:
-    """PEFT's layers and allocator under our training loop."""
+class AdaLoRA(Method):
+    """PEFT's layers and allocator under our training loop.
+
+    Not merged in evaluation: PEFT unmerges by subtraction, which does not give the weights back bit for bit.
+    """
 
     def __init__(
         self, model: nn.Module, method: AdaLoRAMethodConfig, rank: RankConfig, budget: BudgetConfig | None, total: int
@@ -34,12 +37,17 @@ class AdaLoRA:
         self._tuner = AdaLoraModel(model, _peft_config(list(self._matrices), rank, budget, total), ADAPTER)
         self._adapter, self._head = trained_parts(model)
         self.groups = [ParameterGroup(self._adapter), ParameterGroup(self._head)]
-        self.stateful = AllocatorState(self._tuner)
+        self._state = AllocatorState(self._tuner)
         self._gamma = method.penalty.weight
         self._right = _by_shape(p for name, p in self._adapter.items() if "lora_A" in name)  # Q, each (r, d)
         self._left = _by_shape(p for name, p in self._adapter.items() if "lora_B" in name)  # P, each (o, r)
         self._rank, self._target = rank.r, rank.r if budget is None else int(budget.target_rank)
         self._final = total if budget is None else total - budget.t_f
+
+    @property
+    def stateful(self) -> Stateful:
+        """PEFT's allocator."""
+        return self._state
 
     def penalties(self) -> dict[str, Tensor]:
         """γ times the mean over all P and Q of ‖·‖_F, un-squared: the form of AdaLoRA's trainer and of PEFT."""
@@ -62,9 +70,9 @@ class AdaLoRA:
         if self._target < self._rank and (usable or step >= self._final):
             self._tuner.update_and_allocate(step)
 
-    def merged(self) -> AbstractContextManager[None]:
-        """Nothing: PEFT unmerges by subtraction, which does not give the frozen weights back bit for bit."""
-        return nullcontext()
+    def monitor(self) -> dict[str, float]:
+        """Kept ranks."""
+        return rank_numbers(self._named(self._kept()))
 
     def census(self) -> Census:
         """Counts; asserts that the final budget was reached exactly."""

@@ -1,6 +1,6 @@
 """What the training loop asks of a fine-tuning method."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,30 +40,42 @@ class Stateful(Protocol):
 
 
 class Method(Protocol):
-    """A method after it was applied to a model: what is trained, what is added to the loss, what happens in a step."""
+    """A method after it was applied to a model: what is trained, what is added to the loss, what happens in a step.
+
+    A method inherits from this and says only what it does; what it leaves out does nothing.
+    """
 
     groups: list[ParameterGroup]
 
     @property
     def stateful(self) -> Stateful | None:
         """What a checkpoint must hold besides the trained parameters, if anything."""
-        ...
+        return None
 
     def penalties(self) -> dict[str, Tensor]:
         """Regulariser terms by name, weighted: their sum is added to the task loss once per optimizer step."""
-        ...
+        return {}
 
     def step(self, step: int, usable: bool) -> AbstractContextManager[None]:
         """Wraps the optimizer step number `step` (from 0): reads weights and gradients first, changes weights after it.
 
         `usable` is false when the gradients overflowed and the optimizer will skip the step.
         """
-        ...
+        return nullcontext()
 
     def merged(self) -> AbstractContextManager[None]:
         """Inside, the model computes what it computes outside, at the backbone's own cost where the method can."""
-        ...
+        return nullcontext()
+
+    def monitor(self) -> dict[str, float]:
+        """Numbers about the adapter that are worth following over training, by the name that a tracker shows."""
+        return {}
 
     def census(self) -> Census:
         """Count what was trained, and check the method's own promise (a final budget): RuntimeError if broken."""
         ...
+
+
+def rank_numbers(kept: dict[str, int]) -> dict[str, float]:
+    """Kept ranks as numbers to follow: "budget", their sum, and "rank/<matrix>" for each."""
+    return {"budget": float(sum(kept.values()))} | {f"rank/{matrix}": float(rank) for matrix, rank in kept.items()}

@@ -8,13 +8,11 @@ and 0.61M (Houlsby b = 8, 16) and 0.30M and 0.60M (Pfeiffer b = 16, 32). Two of 
 without biases.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora2.config_methods import BottleneckMethodConfig
-from lora2.methods.base import Census, ParameterGroup
+from lora2.methods.base import Census, Method, ParameterGroup
 from lora2.methods.parts import backbone_size, size, trained_parts
 from lora2.targets import find_targets
 
@@ -44,7 +42,7 @@ class BottleneckLinear(nn.Module):
         return out
 
 
-class Bottleneck:
+class Bottleneck(Method):
     """Small two-layer networks between the sub-layers of a frozen encoder."""
 
     def __init__(self, model: nn.Module, method: BottleneckMethodConfig) -> None:
@@ -56,19 +54,6 @@ class Bottleneck:
             model.set_submodule(name, BottleneckLinear(base, method.bottleneck))
         self._adapter, self._head = trained_parts(model)
         self.groups = [ParameterGroup(self._adapter), ParameterGroup(self._head)]
-        self.stateful = None
-
-    def penalties(self) -> dict[str, Tensor]:
-        """None."""
-        return {}
-
-    def step(self, step: int, usable: bool) -> AbstractContextManager[None]:
-        """Nothing around the optimizer step."""
-        return nullcontext()
-
-    def merged(self) -> AbstractContextManager[None]:
-        """Nothing: a non-linear adapter cannot be merged."""
-        return nullcontext()
 
     def census(self) -> Census:
         """Counts; a bottleneck has no rank."""

@@ -1,17 +1,18 @@
 """LoRA (Hu et al. 2021) from PEFT's public API."""
 
-from contextlib import AbstractContextManager, nullcontext
-
-from torch import Tensor, nn
+from torch import nn
 
 from lora2.config_methods import LoRAMethodConfig, RankConfig
-from lora2.methods.base import Census, ParameterGroup
+from lora2.methods.base import Census, Method, ParameterGroup
 from lora2.methods.parts import backbone_size, size, trained_parts
 from lora2.targets import SUBSETS, find_targets
 
 
-class LoRA:
-    """ΔW = (alpha / r) B A in each target matrix; B starts at zero."""
+class LoRA(Method):
+    """ΔW = (alpha / r) B A in each target matrix; B starts at zero.
+
+    It is not merged in evaluation: PEFT unmerges by subtraction, which does not give the weights back bit for bit.
+    """
 
     def __init__(self, model: nn.Module, method: LoRAMethodConfig, rank: RankConfig) -> None:
         from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and only its own methods need it
@@ -23,19 +24,6 @@ class LoRA:
         self._adapter, self._head = trained_parts(model)
         self._ranks = dict.fromkeys(matrices.values(), rank.r)
         self.groups = [ParameterGroup(self._adapter), ParameterGroup(self._head)]
-        self.stateful = None
-
-    def penalties(self) -> dict[str, Tensor]:
-        """None."""
-        return {}
-
-    def step(self, step: int, usable: bool) -> AbstractContextManager[None]:
-        """Nothing around the optimizer step."""
-        return nullcontext()
-
-    def merged(self) -> AbstractContextManager[None]:
-        """Nothing: PEFT unmerges by subtraction, which does not give the frozen weights back bit for bit."""
-        return nullcontext()
 
     def census(self) -> Census:
         """Counts, with the same rank everywhere."""

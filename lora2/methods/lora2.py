@@ -3,18 +3,22 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+import torch
 from torch import Tensor, nn
 
+from lora2 import functional
 from lora2.allocator import RankAllocator
 from lora2.budget import BudgetSchedule
 from lora2.config_methods import BudgetConfig, LoRA2MethodConfig, RankConfig
 from lora2.injection import LoRA2Config, inject
 from lora2.layers import LoRA2Linear
-from lora2.methods.base import Census, ParameterGroup
+from lora2.methods.base import Census, Method, ParameterGroup, rank_numbers
 from lora2.targets import SUBSETS, head_parameters
 
+ALL_TERMS = frozenset({"uv", "UV", "PQ"})
 
-class LoRA2:
+
+class LoRA2(Method):
     """Two-scale low-rank adapters with orthogonality regularisers and pruned singular values."""
 
     def __init__(
@@ -40,7 +44,11 @@ class LoRA2:
         self._backbone = sum(p.numel() for p in model.parameters()) - trained
         self._penalty = method.penalty
         self.allocator = None if budget is None else _allocator(list(self.adapter.layers.values()), rank, budget, total)
-        self.stateful = self.allocator
+
+    @property
+    def stateful(self) -> RankAllocator | None:
+        """The allocator's statistics and mask."""
+        return self.allocator
 
     def penalties(self) -> dict[str, Tensor]:
         """γ times each regulariser of eq. 5 that is switched on."""
@@ -62,13 +70,31 @@ class LoRA2:
         """ΔW folded into the weights."""
         return self.adapter.merged()
 
+    @torch.no_grad()
+    def monitor(self) -> dict[str, float]:
+        """Kept ranks; every regulariser of eq. 5 as printed, on or off, γ left out; how alike the two sides are.
+
+        The cosine is the mean |cos| of a row of P = uv and a row of Q = 𝒰𝒱, over the matrices in which they have one
+        length; of independent random rows it is about √(2/πd).
+        """
+        terms = self.adapter.penalties(ALL_TERMS, "squared")
+        shown = {f"monitor/orth_{name}": float(value) for name, value in terms.items()}
+        square = [stack.factors for stack in self.adapter.factor_stacks() if stack.v.shape[2] == stack.V.shape[2]]
+        if square:
+            cosines = torch.cat([functional.cross_cosines(factors).abs().flatten() for factors in square])
+            shown["monitor/cosine_PQ"] = float(cosines.mean())
+        return rank_numbers(self._kept()) | shown
+
     def census(self) -> Census:
         """Counts; asserts that the final budget was reached."""
         if self.allocator is not None:
             self.allocator.assert_final_budget()
-        kept = self.adapter.kept() if self.allocator is None else self.allocator.kept(list(self.adapter.layers))
+        kept = self._kept()
         adapter = sum(p.numel() for p in self.adapter.parameters())
         return Census(adapter, self._active(kept), self._head, self._backbone, kept)
+
+    def _kept(self) -> dict[str, int]:
+        return self.adapter.kept() if self.allocator is None else self.allocator.kept(list(self.adapter.layers))
 
     def _active(self, kept: dict[str, int]) -> int:
         """Parameters that still act: k(d+o) + 2kr' + r' of a matrix with r' kept values, none of an empty one."""

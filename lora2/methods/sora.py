@@ -9,14 +9,14 @@ another experiment; λ2 is constant in the runs behind the tables.
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora2.config_methods import RankConfig, SoRAMethodConfig
-from lora2.methods.base import Census, ParameterGroup
+from lora2.methods.base import Census, Method, ParameterGroup, rank_numbers
 from lora2.methods.parts import backbone_size, size, trained_parts
 from lora2.targets import SUBSETS, find_targets
 
@@ -39,8 +39,8 @@ class SoRALinear(nn.Module):
         return out
 
 
-class SoRA:
-    """Gated low-rank adapters."""
+class SoRA(Method):
+    """Gated low-rank adapters; not merged in evaluation, since W + ΔW rounded to bf16 would not compute the same."""
 
     def __init__(self, model: nn.Module, method: SoRAMethodConfig, rank: RankConfig) -> None:
         self._backbone = backbone_size(model)
@@ -60,7 +60,6 @@ class SoRA:
             ParameterGroup(self._head),
         ]
         self._gates = list(gates.values())
-        self.stateful = None
         self._penalty, self._threshold = method.sparse_lambda, method.sparse_lambda_2
 
     def penalties(self) -> dict[str, Tensor]:
@@ -78,15 +77,18 @@ class SoRA:
         if usable:
             close_gates(self._gates, self._threshold)
 
-    def merged(self) -> AbstractContextManager[None]:
-        """Nothing: the adapter is cheap, and a sum W + ΔW rounded to bf16 would not compute the same."""
-        return nullcontext()
+    def monitor(self) -> dict[str, float]:
+        """Open gates."""
+        return rank_numbers(self._kept())
 
     def census(self) -> Census:
         """Counts; active is what is left of A, B and gate where the gates are open."""
-        kept = {matrix: int(layer.gate.count_nonzero()) for matrix, layer in self._layers.items()}
+        kept = self._kept()
         active = sum(rank * (sum(self._layers[matrix].base.weight.shape) + 1) for matrix, rank in kept.items())
         return Census(size(self._adapter), active, size(self._head), self._backbone, kept)
+
+    def _kept(self) -> dict[str, int]:
+        return {matrix: int(layer.gate.count_nonzero()) for matrix, layer in self._layers.items()}
 
 
 @torch.no_grad()

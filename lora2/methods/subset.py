@@ -1,11 +1,10 @@
 """Methods that only choose which of the model's own parameters are trained: full, bitfit, head."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
-from torch import Tensor, nn
+from torch import nn
 
-from lora2.methods.base import Census, ParameterGroup
+from lora2.methods.base import Census, Method, ParameterGroup
 from lora2.targets import head_parameters
 
 RULES: dict[str, Callable[[str], bool]] = {
@@ -15,7 +14,7 @@ RULES: dict[str, Callable[[str], bool]] = {
 }
 
 
-class Subset:
+class Subset(Method):
     """Train the parameters that a rule picks by name, and the head."""
 
     def __init__(self, model: nn.Module, rule: str) -> None:
@@ -28,19 +27,6 @@ class Subset:
         self._backbone = sum(p.numel() for name, p in model.named_parameters() if name not in head)
         self._rest = sum(p.numel() for name, p in trained.items() if name not in head)
         self.groups = [ParameterGroup(trained)]
-        self.stateful = None
-
-    def penalties(self) -> dict[str, Tensor]:
-        """None."""
-        return {}
-
-    def step(self, step: int, usable: bool) -> AbstractContextManager[None]:
-        """Nothing around the optimizer step."""
-        return nullcontext()
-
-    def merged(self) -> AbstractContextManager[None]:
-        """Nothing to merge."""
-        return nullcontext()
 
     def census(self) -> Census:
         """Parameters outside the head count as the adapter."""

@@ -71,4 +71,9 @@ def test_merged_computes_the_same_and_leaves_no_trace(overrides, configure, tiny
 def test_ranks_are_named_by_layer_and_matrix(name, configure, tiny, train):
     method = build(tiny, configure(*ADAPTERS[name], "method.targets=qv", *PHASES), 3)
     train(tiny, method, 3)
-    assert list(method.census().ranks) == ["layer.0.query", "layer.0.value", "layer.1.query", "layer.1.value"]
+    kept = method.census().ranks
+    followed = method.monitor()
+    if name != "lora":  # its ranks never change
+        assert {f"rank/{matrix}": rank for matrix, rank in kept.items()}.items() <= followed.items()
+        assert followed["budget"] == sum(kept.values())
+    assert list(kept) == ["layer.0.query", "layer.0.value", "layer.1.query", "layer.1.value"]
