@@ -57,16 +57,31 @@ class RankAllocator:
                     )
                 update_importance(smoothed, uncertainty, weight, weight.grad, *self.betas)
 
-    def scores(self) -> Tensor:
-        """Importance of every singular value in the global order, (matrices · r,)."""
+    def scores(self, score: Score | None = None) -> Tensor:
+        """Importance of every singular value in the global order, (matrices · r,).
+
+        Args:
+            score: "reduced" asks an allocator that keeps the full score's statistics for the reduced score.
+        """
+        names = SCORED[score or self.score]
         rows = [
-            singular_value_scores({name: smoothed * uncertainty for name, (smoothed, uncertainty) in stats.items()})
-            for stats in self.stats
-        ]  # each (n, r)
+            singular_value_scores({name: _product(stats[name]) for name in names}) for stats in self.stats
+        ]  # (n, r)
         merged = rows[0].new_empty(sum(len(row) for row in rows), rows[0].shape[1])
         for place, row in zip(self.place, rows, strict=True):
             merged[place] = row
         return merged.flatten()
+
+    @torch.no_grad()
+    def agreement(self) -> float:
+        """Share of the singular values kept now that the reduced score would keep too, from the same statistics.
+
+        Within one matrix the full score only adds a constant, so there the two always agree; over all matrices they
+        need not (eq. 8 against eq. 9). Needs score "full".
+        """
+        budget = int(self.keep.sum())
+        both = top_mask(self.scores("full"), budget) & top_mask(self.scores("reduced"), budget)
+        return int(both.sum()) / budget
 
     @torch.no_grad()
     def mask(self, step: int) -> int:
@@ -118,6 +133,10 @@ class RankAllocator:
         """Restore what state_dict returned, for the same layers and score."""
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])
+
+
+def _product(pair: tuple[Tensor, Tensor]) -> Tensor:
+    return pair[0] * pair[1]
 
 
 def _zeros_twice(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -100,6 +100,27 @@ def test_the_budget_is_exact_at_every_step(interval):
     assert allocator.kept(list(adapter.layers)) == adapter.kept()
 
 
+def test_the_two_scores_agree_within_every_matrix_but_not_over_all():
+    full, reduced = (make(score)[1] for score in ("full", "reduced"))
+    for allocator in (full, reduced):
+        for stack, other in zip(allocator.stacks, full.stacks, strict=True):
+            stack.load_state_dict(other.state_dict())
+    for step in range(T_I + 6):
+        for allocator in (full, reduced):
+            for i, stack in enumerate(allocator.stacks):
+                for j, p in enumerate(stack.parameters()):
+                    p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(100 * step + 10 * i + j))
+            allocator.observe(step)
+    torch.testing.assert_close(full.scores("reduced"), reduced.scores(), rtol=0, atol=0)
+    orders = [scores.view(-1, R).argsort(1, descending=True) for scores in (full.scores(), full.scores("reduced"))]
+    assert torch.equal(*orders)  # eq. 8 adds a constant within a matrix
+    full.mask(TOTAL - T_F - 1)
+    kept = int(full.keep.sum())
+    assert kept < len(full.keep)
+    mine, theirs = ({*scores.topk(kept).indices.tolist()} for scores in (full.scores(), reduced.scores()))
+    assert full.agreement() == len(mine & theirs) / kept < 1
+
+
 def test_nothing_is_pruned_before_the_first_mask():
     adapter, allocator = make()
     for step in range(T_I + 1):

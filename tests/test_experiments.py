@@ -18,8 +18,9 @@ from lora2.run import run
 from lora2.targets import SUBSETS
 
 JOBS = {
-    "ablation_contributions": 80, "demo": 6, "figure3": 20, "importance": 80, "roberta_large": 240, "sweep_k": 120,
-    "sweep_r": 80, "table1": 400, "table2": 56, "table3": 100, "table4": 80, "unpruned": 80,
+    "ablation_contributions": 80, "demo": 6, "figure3": 20, "importance": 80, "init": 8, "methods": 11,
+    "roberta_large": 240, "sceptic": 5, "sweep_k": 120, "sweep_r": 80, "table1": 400, "table2": 56,
+    "table3": 100, "table4": 80, "unpruned": 80,
 }  # fmt: skip
 TINY = ["model=tiny", "data=demo", "task=rte", "recipe=demo", "recipe.max_steps=2", "recipe.precision=fp32"]
 
@@ -31,14 +32,14 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 def test_every_experiment_is_known_with_its_number_of_jobs():
     assert {name: len(expand(name)) for name in experiments()} == JOBS
-    assert len(options("row")) == 17
+    assert len(options("row")) == 18
 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_each_file_begins_with_its_command(name):
     lines = (runs.CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# @package _global_"
-    assert re.fullmatch(rf"# make ({name}|sweep EXPERIMENT={name})", lines[1])
+    assert re.fullmatch(rf"# make ({name}|sweep EXPERIMENT={name}( DATA=local DATA_DIR=\.\./glue)?)", lines[1])
     assert read_option("experiment", name)["experiment"] == name
 
 

@@ -83,6 +83,8 @@ class LoRA2(Method):
         if square:
             cosines = torch.cat([functional.cross_cosines(factors).abs().flatten() for factors in square])
             shown["monitor/cosine_PQ"] = float(cosines.mean())
+        if self.allocator is not None and self.allocator.score == "full":
+            shown["monitor/reduced_agrees"] = self.allocator.agreement()
         return rank_numbers(self._kept()) | shown
 
     def census(self) -> Census:
