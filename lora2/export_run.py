@@ -13,6 +13,7 @@ from lora2.errors import UserError
 from lora2.export import largest_difference, load_lora, load_merged, save_lora, save_merged
 from lora2.injection import Adapter
 from lora2.layers import LoRA2Linear
+from lora2.methods.lora2 import LoRA2
 from lora2.model_card import Exported, Form, model_card
 from lora2.saved_run import SavedRun, backbone, tokenizer, trained_model
 from lora2.targets import HEADS
@@ -25,9 +26,12 @@ def export_run(saved: SavedRun, form: Form, folder: Path) -> Exported:
     """Write the run to `folder`, in place of an earlier export; the folder appears whole or not at all.
 
     Raises:
-        UserError: `folder` holds something else, or the run cannot be rebuilt.
+        UserError: not a LoRA² run, `folder` holds something else, or the run cannot be rebuilt.
         RuntimeError: what was written, loaded by stock libraries, does not give the trained model's logits.
     """
+    if saved.record.config.method != "lora2":
+        method = saved.record.config.method
+        raise UserError(f"{saved.record.run_id}: its method is {method}; only lora2 runs are exported")
     if folder.exists() and not (folder / FACTS).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output: {folder} exists and is no earlier export; choose another or remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -42,11 +46,12 @@ def export_run(saved: SavedRun, form: Form, folder: Path) -> Exported:
 
 def _write(saved: SavedRun, form: Form, folder: Path) -> Exported:
     folder.mkdir()
-    model, adapter = trained_model(saved)
+    model, method = trained_model(saved)
+    assert isinstance(method, LoRA2)
     if form == "lora":
         ranks, loaded = _write_lora(saved, model, folder)
     else:
-        ranks, loaded = _write_merged(saved, model, adapter, folder)
+        ranks, loaded = _write_merged(saved, model, method.adapter, folder)
     exported = Exported(form, saved.which, ranks, largest_difference(model, loaded, model.config.vocab_size))
     if not exported.difference <= TOLERANCE:
         raise RuntimeError(f"{folder.name}: logits differ by {exported.difference:g} of the largest; nothing written")

@@ -1,4 +1,4 @@
-"""A finished LoRA² run, back from its record and its weights file: the settings, the backbone, the trained model."""
+"""A finished run, back from its record and its weights file: the settings, the backbone, the trained model."""
 
 import difflib
 from dataclasses import dataclass
@@ -14,15 +14,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lora2.config import RunConfig
-from lora2.config_methods import LoRA2MethodConfig
 from lora2.errors import UserError
 from lora2.glue.data import load_raw
 from lora2.glue.tasks import TASKS
-from lora2.injection import Adapter
-from lora2.methods.lora2 import LoRA2
+from lora2.methods import Method, build
 from lora2.models import load_model, load_tokenizer, weights_hash
 from lora2.records import RunRecord, read_record, record_path
-from lora2.targets import head_parameters
 
 Which = Literal["best", "last"]
 
@@ -46,11 +43,9 @@ def open_run(run: str, which: Which, results: Path, outputs: Path | None = None)
         outputs: the folder that holds <run_id>/; the record's own output_dir if None.
 
     Raises:
-        UserError: no such run, not a finished LoRA² run, or a file that is missing or damaged.
+        UserError: no such run, not a finished one, or a file that is missing or damaged.
     """
     record = read_record(_record_file(run, results))
-    if record.config.method != "lora2":
-        raise UserError(f"{record.run_id}: its method is {record.config.method}; only lora2 runs are exported")
     if record.status != "ok":
         raise UserError(
             f"{record.run_id}: the run is not finished well ({record.status}: {record.error}); run it again"
@@ -69,19 +64,11 @@ def backbone(saved: SavedRun) -> PreTrainedModel:
     """The model as it was before the method was applied, its head untrained; in evaluation mode, labels named.
 
     Raises:
-        UserError: its weights cannot be had, or are not those of the run.
+        UserError: its weights cannot be had.
     """
     cfg, task = saved.cfg, TASKS[saved.cfg.task]
     set_seed(cfg.seed)  # random weights come from it
     model = load_model(cfg.model, task.num_labels, cfg.recipe.cls_dropout)
-    head = {name for name, _ in head_parameters(model)}
-    frozen = [name for name, _ in model.named_parameters() if name not in head]
-    if weights_hash(model, frozen) != saved.record.hashes.get("frozen_weights"):
-        source = "this version of torch makes" if cfg.model.random_init else "model.path, package or hub gives"
-        raise UserError(
-            f"{saved.record.run_id}: the backbone that {source} is not the one the run was trained on "
-            f"(hashes.frozen_weights differs); restore that one, or train again"
-        )
     if task.is_regression:
         model.config.problem_type = "regression"
     else:
@@ -92,22 +79,22 @@ def backbone(saved: SavedRun) -> PreTrainedModel:
 
 
 @torch.no_grad()
-def trained_model(saved: SavedRun) -> tuple[PreTrainedModel, Adapter]:
-    """The model with LoRA² and its trained weights, in evaluation mode.
+def trained_model(saved: SavedRun) -> tuple[PreTrainedModel, Method]:
+    """The model with its method and trained weights, in evaluation mode.
 
     Raises:
-        UserError: the weights file does not hold what this run trained.
+        UserError: the backbone is not that of the run, or the weights file does not hold what this run trained.
     """
-    cfg, model = saved.cfg, backbone(saved)
-    assert isinstance(cfg.method, LoRA2MethodConfig)  # open_run has checked it
-    assert cfg.rank is not None
-    method = LoRA2(model, cfg.method, cfg.rank, None, 0)
+    model = backbone(saved)
+    unpruned = saved.cfg.model_copy(update={"budget": None})  # what was pruned is zero in the weights
+    method = build(model, unpruned, saved.record.steps)
+    _check_backbone(saved, model)
     trained = {name: p for group in method.groups for name, p in group.parameters.items()}
     _check_weights(saved, trained)
     for name, parameter in trained.items():
         parameter.copy_(saved.weights[name])
     model.eval()
-    return model, method.adapter
+    return model, method
 
 
 def tokenizer(saved: SavedRun) -> PreTrainedTokenizerBase:
@@ -140,6 +127,17 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         ) from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: damaged ({error}); run it again with force=true") from None
+
+
+def _check_backbone(saved: SavedRun, model: nn.Module) -> None:
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    if weights_hash(model, frozen) != saved.record.hashes.get("frozen_weights"):
+        random = saved.cfg.model.random_init
+        source = "this version of torch makes" if random else "model.path, package or hub gives"
+        raise UserError(
+            f"{saved.record.run_id}: the backbone that {source} is not the one the run was trained on "
+            f"(hashes.frozen_weights differs); restore that one, or train again"
+        )
 
 
 def _check_weights(saved: SavedRun, trained: dict[str, nn.Parameter]) -> None:

@@ -1,4 +1,4 @@
-"""Test-set predictions of a finished LoRA² run, as the GLUE server wants them: `python scripts/submission.py RUN`.
+"""Test-set predictions of a finished run, as the GLUE server wants them: `python scripts/submission.py RUN`.
 
 Writes one file for each test split of the run's task into OUTPUT; zip those of all tasks together for the server, which
 takes a prediction for every task. Exit codes: 0 done, 2 a mistake of the user's.
@@ -28,7 +28,7 @@ BATCH = 128
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    cli = argparse.ArgumentParser(description="Predictions for the GLUE server from a finished LoRA² run.")
+    cli = argparse.ArgumentParser(description="Predictions for the GLUE server from a finished run.")
     cli.add_argument("run", metavar="RUN", help="run id (the name of its record in results/runs), or a record's path")
     cli.add_argument("--which", choices=("best", "last"), default="best", help="weights of the best or last evaluation")
     cli.add_argument("--output", type=Path, default=Path("outputs/submission"), help="folder for the files")
@@ -76,9 +76,9 @@ def predict(saved: "SavedRun", data_dir: Path | None) -> "dict[str, npt.NDArray[
     only_tests = RawTask(raw.task, tests, raw.source, raw.synthetic, raw.fingerprint, raw.warnings)
     words = tokenizer(saved)
     splits = tokenise(only_tests, words, cfg.recipe.max_length, Path(cfg.output_dir) / "tokens")
-    model, adapter = trained_model(saved)
+    model, method = trained_model(saved)
     pad_id = int(words.pad_token_id or 0)
-    with adapter.merged():
+    with method.merged():
         return {name: decide(task, logits(model, split, pad_id)) for name, split in splits.items()}
 
 
