@@ -18,18 +18,19 @@ Path = Literal["auto", "plain", "fused"]
 
 
 class _LowRankLinear(torch.autograd.Function):
-    """The adapted linear layer as one node of the graph: it saves x and no other activation."""
+    """The adapted linear layer as one node of the graph: it saves x and, if fused, W + ΔW; no other activation."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, fused: bool) -> Tensor:
-        ctx.save_for_backward(x, weight, a, b)
         ctx.fused = fused
-        wide_x, weight, a, b = widen(x, weight, a, b)
+        wide_x, wide_weight, wide_a, wide_b = widen(x, weight, a, b)
         bias = None if bias is None else bias.to(wide_x.dtype)
         if fused:
-            y = F.linear(wide_x, torch.addmm(weight, b.t(), a), bias)  # (t, o)
+            weight = torch.addmm(wide_weight, wide_b.t(), wide_a)  # W + ΔW (o, d), kept for the backward pass
+            y = F.linear(wide_x, weight, bias)  # (t, o)
         else:
-            y = F.linear(wide_x, weight, bias).addmm_((a @ wide_x.t()).t(), b)  # (t, o)
+            y = F.linear(wide_x, wide_weight, bias).addmm_((wide_a @ wide_x.t()).t(), wide_b)  # (t, o)
+        ctx.save_for_backward(x, weight, a, b)
         return y.to(x.dtype)
 
     @staticmethod
@@ -43,8 +44,9 @@ class _LowRankLinear(torch.autograd.Function):
         grad_b = (a @ x.t()) @ grad  # (k, o)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            fused = ctx.fused
-            grad_x = grad @ torch.addmm(weight, b.t(), a) if fused else (grad @ weight).addmm_(grad_h.t(), a)  # (t, d)
+            grad_x = grad @ weight  # (t, d)
+            if not ctx.fused:
+                grad_x = grad_x.addmm_(grad_h.t(), a)
             grad_x = grad_x.to(dtype)
         return grad_x, None, None, grad_a.to(dtype), grad_b.to(dtype), None
 
@@ -72,7 +74,9 @@ def lowrank_linear(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b:
 def prefers_fused(x: Tensor, weight: Tensor) -> bool:
     """Whether writing W + ΔW (o·d numbers) moves less than a second pass over y (t·o) and over grad_x (t·d).
 
+    W + ΔW is kept from the forward to the backward pass, so that much memory is what the speed costs; by this rule it
+    is never more than x and y together.
     In 16 bits the sum W + ΔW would be rounded to 8 bits of mantissa and lose a small ΔW, so `plain` is taken.
     """
     (t, d), o = x.shape, weight.shape[0]
-    return x.dtype == torch.float32 and 2 * o * d <= 2 * t * (o + d)
+    return x.dtype == torch.float32 and o * d <= t * (o + d)
