@@ -19,7 +19,7 @@ from lora2.render import read_text, replace_block, write_text
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("steps", "padding", "growth")
 SHAPES = ("minilm_32x64", "deberta_16x64", "deberta_32x128", "roberta_16x64")
-PEERS = ("ours", "ours_plain", "ours_fused", "naive", "peft_adalora", "peft_lora", "bitfit", "full")
+PEERS = ("ours", "ours_plain", "ours_fused", "ours_full_score", "naive", "peft_adalora", "peft_lora", "bitfit", "full")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from lora2.allocator import Score
 from lora2.bench.naive import Naive
 from lora2.budget import BudgetSchedule
 from lora2.config_methods import (
@@ -84,17 +85,17 @@ def backbone(shape: Shape) -> nn.Module:
 
 
 def lora2_peer(
-    path: Literal["auto", "plain", "fused"] = "auto", k: int = K, r: int = R
+    path: Literal["auto", "plain", "fused"] = "auto", k: int = K, r: int = R, score: Score = "reduced"
 ) -> Callable[[nn.Module], Method]:
     """Our LoRA² with k and r, half of its singular values in the final budget."""
     penalty = PenaltyConfig(weight=0.1, terms=("uv", "UV", "PQ"), form="squared")
     method = LoRA2MethodConfig(name="lora2", targets="all", init="paper", lam_lr_scale=1.0, path=path, penalty=penalty)
-    return lambda model: LoRA2(model, method, RankConfig(k=k, r=r, alpha=16.0), _budget(r / 2), STEPS)
+    return lambda model: LoRA2(model, method, RankConfig(k=k, r=r, alpha=16.0), _budget(r / 2, score), STEPS)
 
 
-def _budget(target: float) -> BudgetConfig:
+def _budget(target: float, score: Score = "reduced") -> BudgetConfig:
     return BudgetConfig(
-        target_rank=target, t_i=0, t_f=1, interval=1, scale="strict", schedule="released", score="reduced",
+        target_rank=target, t_i=0, t_f=1, interval=1, scale="strict", schedule="released", score=score,
         beta1=0.85, beta2=0.85,
     )  # fmt: skip
 
@@ -115,6 +116,7 @@ PEERS: dict[str, Callable[[nn.Module], Method]] = {
     "ours": lora2_peer(),
     "ours_plain": lora2_peer("plain"),
     "ours_fused": lora2_peer("fused"),
+    "ours_full_score": lora2_peer(score="full"),
     "naive": _naive,
     "peft_adalora": _adalora,
     "peft_lora": lambda model: LoRA(model, LoRAMethodConfig(name="lora", targets="all"), RankConfig(r=8, alpha=16.0)),

@@ -5,22 +5,21 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
+from lora2.bench.floor import adapter_floor
+from lora2.bench.labels import LABELS
 from lora2.bench.measure import METHOD_PHASES, Timed, best_device, interleaved, memory_in_own_process, ratio
 from lora2.bench.peers import PEERS, SHAPES
+from lora2.bench.targets import targets_table
 from lora2.bf16 import needs_emulation
 from lora2.provenance import cpu_name, provenance
 
 Tell = Callable[[str], None]
 Nested = dict[str, dict[str, dict[str, Any]]]  # [shape][dtype][peer]
-LABELS = {
-    "ours": "LoRA² (ours)", "ours_plain": "… plain path", "ours_fused": "… fused path", "naive": "LoRA² as released",
-    "peft_adalora": "AdaLoRA (PEFT)", "peft_lora": "LoRA r=8 (PEFT)", "bitfit": "BitFit", "full": "full fine-tuning",
-    "head": "head only",
-}  # fmt: skip
 
 
 def collect(
@@ -35,12 +34,16 @@ def collect(
         "rounds": rounds,
         **{key: _tree() for key in ("ratios", "spread", "memory_ratios", "peak_bytes", "phases", "to_bitfit")},
         "method_share": _tree(),
+        "floor_to_bitfit": {},
     }
     for shape in shapes:
         for dtype in dtypes:
             part = partial(_say, tell, shape)
             timed = interleaved({p: PEERS[p] for p in peers}, SHAPES[shape], dtype, rounds, device, part)
             _add_times(out, shape, dtype, timed)
+            if dtype == "fp32" and "bitfit" in timed:
+                extra, bitfit = adapter_floor(SHAPES[shape], rounds, device), median(timed["bitfit"].seconds)
+                out["floor_to_bitfit"][shape] = (bitfit + extra) / bitfit
             if memory:
                 peaks = {}
                 for peer in peers:
@@ -71,7 +74,7 @@ def write_steps(result: Mapping[str, Any], path: Path) -> None:
     """latest.json, latest.md and latest.png in one folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
-    path.with_suffix(".md").write_text(markdown(result))
+    path.with_suffix(".md").write_text(markdown(result) + "\n" + targets_table(result))
     plot(result, path.with_suffix(".png"))
 
 
