@@ -58,8 +58,8 @@ def sceptic_table(runs: Iterable[Followed]) -> Table:
             "The cosine is the mean of |cos| over the rows of P = uv and of Q = 𝒰𝒱 in square matrices, at the end; no "
             "term of eq. 5 ties P to Q, and independent random rows of MiniLM's 384 entries give 0.041.",
             "Scores agree: in a run that prunes by the full score (eq. 8), the share of the kept singular values that "
-            "the reduced one (eq. 9) would keep too, least over training and at the end. Within one matrix the two always "
-            "agree, since eq. 8 adds a constant there (a test holds it).",
+            "the reduced one (eq. 9) would keep too, least over training and at the end. Within one matrix the two "
+            "always agree, since eq. 8 adds a constant there (a test holds it).",
         ),
         (f"{len(ordered)} runs with a monitor; kept = singular values left, emptied = matrices left with none.",),
     )

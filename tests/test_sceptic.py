@@ -36,10 +36,10 @@ def test_a_row_for_each_lora2_run_with_its_extremes(home):
 
 def test_the_block_of_a_page_is_replaced(home, tmp_path, capsys):
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- sceptic:begin -->\nold\n<!-- sceptic:end -->\nafter\n")
+    page.write_text("before\n<!-- sceptic:begin -->\nreplace me\n<!-- sceptic:end -->\nafter\n")
     assert sceptic.main(["--results", str(home / "results"), "--output", str(page)]) == 0
     text = page.read_text()
-    assert "old" not in text
+    assert "replace me" not in text
     assert text.startswith("before")
     assert "lora2_k8_score-full" in text
     assert sceptic.main(["--results", str(tmp_path / "none")]) == 2
