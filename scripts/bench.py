@@ -1,8 +1,8 @@
 """Benchmarks, into results/bench/ and docs/RESULTS.md.
 
-`python scripts/bench.py [steps] [padding] [growth] [--shapes …] [--dtypes fp32,bf16] [--rounds 30] [--data-dir GLUE]`
-steps: whole training steps of every method, interleaved; padding: our batches against the released ones over a recipe;
-growth: step time over k, r, batch, length and layers.
+`python scripts/bench.py [steps] [memory] [padding] [growth] [--shapes …] [--dtypes fp32,bf16] [--rounds 30]`
+steps: whole training steps of every method, interleaved; memory: their peaks, a process each; padding: our batches
+against the released ones over a recipe (--data-dir GLUE); growth: step time over k, r, batch, length and layers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone 
 from lora2.render import read_text, replace_block, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("steps", "padding", "growth")
+PARTS = ("steps", "memory", "padding", "growth")
 SHAPES = ("minilm_32x64", "deberta_16x64", "deberta_32x128", "roberta_16x64")
 PEERS = ("ours", "ours_plain", "ours_fused", "ours_full_score", "naive", "peft_adalora", "peft_lora", "bitfit", "full")
 
@@ -30,7 +30,6 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--dtypes", default="fp32,bf16", help="fp32, bf16")
     cli.add_argument("--peers", default=",".join(PEERS))
     cli.add_argument("--rounds", type=int, default=30, help="timed rounds; every method does one step in each")
-    cli.add_argument("--no-memory", action="store_true", help="leave out the peak memory, one process a method")
     cli.add_argument("--data-dir", type=Path, help="the official GLUE download, for padding; else synthetic demo data")
     cli.add_argument("--output", type=Path, default=ROOT / "results" / "bench", help="folder")
     return cli
@@ -61,12 +60,15 @@ def main() -> int:
         return 2
     parts = args.parts or PARTS
     args.output.mkdir(parents=True, exist_ok=True)
+    shapes, dtypes, peers = args.shapes.split(","), args.dtypes.split(","), args.peers.split(",")
     if "steps" in parts:
         from lora2.bench.report import collect, write_steps
 
-        shapes, dtypes, peers = args.shapes.split(","), args.dtypes.split(","), args.peers.split(",")
-        result = collect(shapes, dtypes, peers, args.rounds, tell, memory=not args.no_memory)
-        write_steps(result, args.output / "latest.json")
+        write_steps(collect(shapes, dtypes, peers, args.rounds, tell), args.output / "latest.json")
+    if "memory" in parts:
+        from lora2.bench.report import collect_memory, write_steps
+
+        write_steps(collect_memory(shapes, dtypes, peers, tell), args.output / "latest.json")
     if "padding" in parts:
         from lora2.bench.padding import compare_padding
 

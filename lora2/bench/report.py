@@ -22,17 +22,22 @@ Tell = Callable[[str], None]
 Nested = dict[str, dict[str, dict[str, Any]]]  # [shape][dtype][peer]
 
 
+EMPTY: dict[str, Any] = {"rounds": 0, "machine": {"device": "–", "threads": 0}, "bf16_emulated": False} | {
+    key: {} for key in ("ratios", "spread", "phases", "to_bitfit", "method_share", "peak_bytes", "memory_ratios")
+}
+
+
 def collect(
-    shapes: Sequence[str], dtypes: Sequence[str], peers: Sequence[str], rounds: int, tell: Tell, *, memory: bool
+    shapes: Sequence[str], dtypes: Sequence[str], peers: Sequence[str], rounds: int, tell: Tell
 ) -> dict[str, Any]:
-    """Measure everything; the keys `ratios`, `memory_ratios`, `method_share` compare ours with each peer."""
+    """Time everything; the keys `ratios` and `method_share` compare ours with each peer."""
     device = best_device()
     out: dict[str, Any] = {
         "machine": {"device": _device_name(device), "threads": torch.get_num_threads()},
         "provenance": provenance(_device_name(device)),
         "bf16_emulated": needs_emulation(device),
         "rounds": rounds,
-        **{key: _tree() for key in ("ratios", "spread", "memory_ratios", "peak_bytes", "phases", "to_bitfit")},
+        **{key: _tree() for key in ("ratios", "spread", "phases", "to_bitfit")},
         "method_share": _tree(),
         "floor_to_bitfit": {},
     }
@@ -44,14 +49,23 @@ def collect(
             if dtype == "fp32" and "bitfit" in timed:
                 extra, bitfit = adapter_floor(SHAPES[shape], rounds, device), median(timed["bitfit"].seconds)
                 out["floor_to_bitfit"][shape] = (bitfit + extra) / bitfit
-            if memory:
-                peaks = {}
-                for peer in peers:
-                    tell(f"{shape} {dtype} memory of {peer}")
-                    peaks[peer] = memory_in_own_process(peer, shape, dtype)
-                out["peak_bytes"][shape][dtype] = peaks
-                out["memory_ratios"][shape][dtype] = {p: peaks["ours"] / peaks[p] for p in peers if p != "ours"}
     return json.loads(json.dumps(out))  # type: ignore[no-any-return]  # plain dicts
+
+
+def collect_memory(shapes: Sequence[str], dtypes: Sequence[str], peers: Sequence[str], tell: Tell) -> dict[str, Any]:
+    """Peak bytes of each method in a process of its own; `memory_ratios` compares ours with each peer."""
+    peaks: Nested = _tree()
+    for shape in shapes:
+        for dtype in dtypes:
+            peaks[shape][dtype] = {}
+            for peer in peers:
+                tell(f"{shape} {dtype} memory of {peer}")
+                peaks[shape][dtype][peer] = memory_in_own_process(peer, shape, dtype)
+    ratios = {
+        shape: {dtype: {p: each["ours"] / each[p] for p in each if p != "ours"} for dtype, each in by_dtype.items()}
+        for shape, by_dtype in peaks.items()
+    }
+    return {"peak_bytes": dict(peaks), "memory_ratios": ratios}
 
 
 def _say(tell: Tell, shape: str, text: str) -> None:
@@ -70,12 +84,15 @@ def _add_times(out: dict[str, Any], shape: str, dtype: str, timed: Mapping[str, 
     out["method_share"][shape][dtype] = sum(ours[phase] for phase in METHOD_PHASES) / sum(ours.values())
 
 
-def write_steps(result: Mapping[str, Any], path: Path) -> None:
-    """latest.json, latest.md and latest.png in one folder."""
+def write_steps(part: Mapping[str, Any], path: Path) -> None:
+    """latest.json, latest.md and latest.png in one folder; what `part` does not hold stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    before = json.loads(path.read_text()) if path.exists() else {}
+    result = {**EMPTY, **before, **part}
     path.write_text(json.dumps(result, indent=1) + "\n")
     path.with_suffix(".md").write_text(markdown(result) + "\n" + targets_table(result))
-    plot(result, path.with_suffix(".png"))
+    if result["to_bitfit"]:
+        plot(result, path.with_suffix(".png"))
 
 
 def results_block(folder: Path) -> str:
@@ -167,7 +184,7 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     panels = [(shape, dtype) for shape, by in result["to_bitfit"].items() for dtype in by]
-    figure, axes = plt.subplots(1, max(1, len(panels)), figsize=(4.2 * max(1, len(panels)), 3.6), squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6), squeeze=False)
     for axis, (shape, dtype) in zip(axes[0], panels, strict=True):
         values = dict(sorted(result["to_bitfit"][shape][dtype].items(), key=lambda item: item[1]))
         colors = ["#c44e52" if peer == "ours" else "#4c72b0" for peer in values]
