@@ -1,16 +1,16 @@
 """The record of one run: a JSON file that says what was run, on what, with what result. Documented by its types.
 
-A record is written once, whole: to a temporary file that is flushed to disk and then renamed.
+A record is written once, whole (lora2/storage.py).
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lora2.errors import UserError
+from lora2.storage import write_whole
 
 SCHEMA_VERSION: Literal[1] = 1
 CLOCKS = ("timing", "provenance", "memory")  # what may differ between two runs of one config on one machine
@@ -111,21 +111,16 @@ def record_path(results_dir: str | Path, run_id: str) -> Path:
 
 
 def write_record(record: RunRecord, results_dir: str | Path) -> Path:
-    """Write atomically; returns the path."""
+    """Write it whole, and remove what processes that were killed while they wrote it have left; returns the path.
+
+    Raises:
+        StorageError: the disk does not take it; an earlier record stays as it is.
+    """
     path = record_path(results_dir, record.run_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = (
-        json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n"
-    )
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    write_whole(path, f"{text}\n".encode())
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
     return path
 
 

@@ -1,7 +1,5 @@
 """One run from its settings to its exit code: what can go wrong is found before torch is imported."""
 
-import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,21 +8,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lora2.budget import BudgetSchedule, fit_phases, fits
+from lora2.cli import is_first_process, say
 from lora2.config import BudgetConfig, RunConfig, run_id, setting_id
 from lora2.errors import UserError
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
 from lora2.records import RunRecord, read_record, record_path
-
-
-def say(text: str) -> None:
-    """A line for the user, from the first process only; standard output is kept for results."""
-    if _first_process():
-        print(text, file=sys.stderr, flush=True)
-
-
-def _first_process() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
+from lora2.storage import StorageError, storing
 
 
 def run(cfg: RunConfig) -> int:
@@ -42,11 +32,15 @@ def run(cfg: RunConfig) -> int:
     settled, notes = settle_budget(cfg, train_size(len(raw.splits["train"]), cfg.selection))
     for note in (*raw.warnings, *notes):
         say(f"{name}: note: {note}")
-    with _sole_owner(Path(cfg.output_dir) / name):
-        from lora2.session import execute  # imports torch
-        from lora2.signals import exit_code
+    try:
+        with _sole_owner(Path(cfg.output_dir) / name):
+            from lora2.session import execute  # imports torch
+            from lora2.signals import exit_code
 
-        record = execute(settled, raw, name, setting_id(cfg, raw.fingerprint), [*raw.warnings, *notes], started)
+            record = execute(settled, raw, name, setting_id(cfg, raw.fingerprint), [*raw.warnings, *notes], started)
+    except StorageError as error:  # there is no record to tell of it
+        say(f"{name}: failed: {error}")
+        return 1
     say(f"{name}: {record.status}{'' if record.error is None else ': ' + record.error}; record in {path}")
     for line in _summary(record):
         say(f"{name}: {line}")
@@ -78,15 +72,18 @@ def _sole_owner(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process is doing this run.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if not _first_process():  # the first process of a run holds it for all
+    if not is_first_process():  # the first process of a run holds it for all
         yield
         return
     lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"{folder.name}: another process is doing this run; wait for it, or change a setting") from None
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"{folder.name}: another process is doing this run; wait for it, or change a setting"
+            ) from None
     try:
         yield
     finally:

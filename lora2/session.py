@@ -1,47 +1,40 @@
 """The part of a run that needs torch: build, train, check, save, record."""
 
-import resource
-import shutil
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import set_seed
-from safetensors.torch import save_file
+from accelerate.utils import gather_object, set_seed
+from safetensors.torch import save
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
+from lora2.checkpoint import Checkpoint, CheckpointFolder
+from lora2.cli import say
 from lora2.config import RunConfig
 from lora2.errors import UserError
+from lora2.failure import explain
 from lora2.fit import Fit
 from lora2.glue.heldout import HELDOUT, hold_out
 from lora2.glue.raw import RawTask
 from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import tokenise
-from lora2.methods import Census, build
+from lora2.methods import build
 from lora2.models import load_model, load_tokenizer, weights_hash
-from lora2.provenance import cpu_name, provenance
-from lora2.records import (
-    Counts,
-    Metrics,
-    RecordConfig,
-    RunRecord,
-    Timing,
-    read_record,
-    record_path,
-    write_record,
-)
+from lora2.provenance import provenance
+from lora2.recording import Outcome, device_name, keep, modified, peak_memory, record_config, record_of, summary
+from lora2.records import RunRecord, read_record, record_path
 from lora2.signals import heed_signals
+from lora2.storage import write_whole
 from lora2.tracking import Log, finish_tracking, start_tracking
-from lora2.trainer import CancelledError, DivergedError, Trainer
+from lora2.trainer import Trainer
 
 MERGE_TOLERANCE = {
     "fp32": 1e-3,
@@ -49,86 +42,85 @@ MERGE_TOLERANCE = {
     "fp16": 0.02,
 }  # of the largest logit: rounding of W + ΔW, through the depth
 CHECKPOINTS = "checkpoints"
-EXPECTED = (DivergedError, CancelledError, FloatingPointError, torch.OutOfMemoryError)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run that went to its end has to tell."""
-
-    fit: Fit
-    notes: list[str]
-    census: Census
-    checks: dict[str, bool]
-    hashes: dict[str, str]
 
 
 def execute(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: list[str], started: float) -> RunRecord:
-    """Train, then write the record, whatever happened; only a user's mistake is raised without one.
+    """Train, then write the record, whatever happened.
 
     Args:
+        notes: for the record; what the run notices is added.
         started: time.perf_counter() when the run began.
+
+    Raises:
+        UserError: a mistake of the user's that shows only now; there is no record.
+        StorageError: the record could not be written.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     base: dict[str, Any] = {
         "run_id": run_id,
-        "config": _record_config(cfg, setting_id),
+        "config": record_config(cfg, setting_id),
         "synthetic": raw.synthetic,
         "model_random_init": cfg.model.random_init,
         "notes": notes,
         "hashes": {"data": raw.fingerprint},
     }
-    accelerator = _accelerator(cfg)
-    folder = Path(cfg.output_dir) / run_id
-    diverged = False
+    accelerator, failure = _accelerator(cfg), None
+    path = record_path(cfg.results_dir, run_id)
+    before = modified(path)
+    checkpoints = CheckpointFolder(Path(cfg.output_dir) / run_id / CHECKPOINTS, run_id)
     try:
         with heed_signals() as stop:
-            outcome = _train(cfg, raw, folder, accelerator, stop, start_tracking(accelerator, cfg, run_id, setting_id))
+            log = start_tracking(accelerator, cfg, run_id, setting_id)
+            outcome = _train(cfg, raw, checkpoints, accelerator, stop, log, notes)
     except UserError:
         raise
-    except EXPECTED as error:
-        diverged = isinstance(error, DivergedError | FloatingPointError)
-        record = RunRecord(**base, status=_status(error), error=str(error))
-    except Exception as error:  # a fault of ours: the sweep goes on, the record and the log say what it was
-        traceback.print_exc()
-        record = RunRecord(**base, status="failed", error=f"{type(error).__name__}: {error}")
+    except Exception as error:  # the sweep goes on; the record says what it was
+        failure = explain(error)
+        if not failure.expected:
+            traceback.print_exc()
+        record = RunRecord(**base, status=failure.status, error=failure.reason)
     else:
-        record = _record(base, outcome, time.perf_counter() - started)
-    record.provenance = provenance(_device_name(accelerator.device))
-    record.memory = _peak_memory(accelerator.device)
-    if accelerator.is_main_process:
-        _keep(record, cfg.results_dir)
-        if record.status == "ok" or diverged:  # after any other end the run can go on from its last checkpoint
-            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    accelerator.wait_for_everyone()  # gloo may abort when a process ends while another still talks
-    finish_tracking(accelerator, _summary(record))
+        record = record_of(base, outcome, time.perf_counter() - started)
+    record.provenance = provenance(device_name(accelerator.device))
+    record.memory = peak_memory(accelerator.device)
+    if failure is None or failure.together:
+        if accelerator.is_main_process:
+            keep(record, cfg.results_dir)
+            if record.status == "ok" or (failure and failure.repeats):
+                checkpoints.clear()  # after any other end the run can go on from its last checkpoint
+        accelerator.wait_for_everyone()  # gloo may abort when a process ends while another still talks
+    elif modified(path) == before:
+        record.error = f"{_which(accelerator)}{record.error}"
+        keep(record, cfg.results_dir)
+    else:  # another process failed first and told; that this one lost it is no news
+        record = read_record(path)
+    finish_tracking(accelerator, summary(record))
     return record
 
 
-def _keep(record: RunRecord, results_dir: str) -> None:
-    """Write the record, unless it tells of a failure and there is a good one of an earlier run."""
-    path = record_path(results_dir, record.run_id)
-    with suppress(UserError):
-        if record.status != "ok" and path.exists() and read_record(path).status == "ok":
-            record.notes.append("not written: the record of an earlier run, which ended well, is kept")
-            return
-    write_record(record, results_dir)
-
-
-def _status(error: Exception) -> Literal["failed", "oom", "cancelled"]:
-    if isinstance(error, CancelledError):
-        return "cancelled"
-    return "oom" if isinstance(error, torch.OutOfMemoryError) else "failed"
+def _which(accelerator: Accelerator) -> str:
+    """This process, where there are several."""
+    world = accelerator.num_processes
+    return f"process {accelerator.process_index} of {world}: " if world > 1 else ""
 
 
 def _train(
-    cfg: RunConfig, raw: RawTask, folder: Path, accelerator: Accelerator, stop: Callable[[], bool], log: Log
+    cfg: RunConfig,
+    raw: RawTask,
+    checkpoints: CheckpointFolder,
+    accelerator: Accelerator,
+    stop: Callable[[], bool],
+    log: Log,
+    notes: list[str],
 ) -> Outcome:
     task = TASKS[cfg.task]
     set_seed(cfg.seed)
     tokenizer = load_tokenizer(cfg.model, raw)
-    splits = tokenise(raw, tokenizer, cfg.recipe.max_length, Path(cfg.output_dir) / "tokens")
+    with _main_first(accelerator):
+        splits = tokenise(raw, tokenizer, cfg.recipe.max_length, Path(cfg.output_dir) / "tokens")
+        if cfg.force and accelerator.is_main_process:
+            checkpoints.clear()
     if cfg.selection == "heldout":
         splits["train"], splits[HELDOUT] = hold_out(splits["train"], cfg.seed)
     model = load_model(cfg.model, task.num_labels, cfg.recipe.cls_dropout)
@@ -136,8 +128,6 @@ def _train(
     method = build(model, cfg, cfg.recipe.total_steps(len(splits["train"])))
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
     before = weights_hash(model, frozen)
-    if cfg.force:
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     trainer = Trainer(
         accelerator=accelerator,
         model=model,
@@ -148,11 +138,11 @@ def _train(
         recipe=cfg.recipe,
         checkpoints=cfg.checkpoint,
         seed=cfg.seed,
-        folder=folder / CHECKPOINTS,
+        folder=checkpoints,
         stop=stop,
         log=log,
     )
-    fit, notes = trainer.fit()
+    fit = trainer.fit(_found(checkpoints, notes))
     if cfg.budget is not None and fit.best_step <= trainer.total - cfg.budget.t_f:
         notes.append(f"the best checkpoint, step {fit.best_step}, is from before the final ranks were fixed")
     census = method.census()
@@ -162,8 +152,39 @@ def _train(
         "merged_equals_unmerged": _merge_error(trainer) <= MERGE_TOLERANCE[cfg.recipe.precision],
     }
     if accelerator.is_main_process:
-        _save(folder, fit, dict(trainer.trained()))
-    return Outcome(fit, notes, census, checks, {"frozen_weights": before})
+        _save(checkpoints.path.parent, fit, dict(trainer.trained()))
+    return Outcome(fit, census, checks, {"frozen_weights": before})
+
+
+@contextmanager
+def _main_first(accelerator: Accelerator) -> Iterator[None]:
+    """Inside, the main process writes what the others then find; they follow even if it fails."""
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+    try:
+        yield
+    finally:
+        if accelerator.is_main_process:
+            accelerator.wait_for_everyone()
+
+
+def _found(checkpoints: CheckpointFolder, notes: list[str]) -> Checkpoint | None:
+    """The checkpoint to go on from, if any; what is wrong with others is noted.
+
+    Raises:
+        UserError: the processes of the run do not see the same one.
+    """
+    found, passed_over = checkpoints.latest()
+    for note in passed_over:
+        say(f"{checkpoints.run_id}: note: {note}")
+    notes += passed_over
+    steps = gather_object([0 if found is None else found.step])
+    if len(set(steps)) > 1:
+        raise UserError(
+            f"output_dir: the processes of the run find checkpoints of steps {steps} in {checkpoints.path}; it must be "
+            f"one folder on a disk that all of them share"
+        )
+    return found
 
 
 def _merge_error(trainer: Trainer) -> float:
@@ -180,61 +201,9 @@ def _merge_error(trainer: Trainer) -> float:
 
 def _save(folder: Path, fit: Fit, trained: dict[str, nn.Parameter]) -> None:
     """Trained weights, best and last, as safetensors."""
-    folder.mkdir(parents=True, exist_ok=True)
     last = {name: p.detach().to("cpu", copy=True) for name, p in trained.items()}
     for name, weights in (("best", fit.best_weights), ("last", last)):
-        save_file(weights, folder / f"{name}.safetensors", metadata={"format": "pt"})
-
-
-def _record(base: dict[str, Any], outcome: Outcome, wall: float) -> RunRecord:
-    fit, census = outcome.fit, outcome.census
-    failed = [name for name, passed in outcome.checks.items() if not passed]
-    main = TASKS[base["config"].task].main_metric
-    return RunRecord(
-        **base | {"notes": [*base["notes"], *outcome.notes], "hashes": base["hashes"] | outcome.hashes},
-        status="failed" if failed else "ok",
-        error=f"checks failed: {', '.join(failed)}" if failed else None,
-        metrics=Metrics(best=fit.best, last=fit.last, best_step=fit.best_step, main=main),
-        counts=Counts(
-            adapter=census.adapter, active_adapter=census.active_adapter, head=census.head, backbone=census.backbone
-        ),
-        ranks=census.ranks,
-        padding_share=1 - fit.tokens / fit.positions,
-        steps=fit.steps,
-        tokens=fit.tokens,
-        positions=fit.positions,
-        history=fit.history,
-        checks=outcome.checks,
-        timing=_timing(fit, wall),
-    )
-
-
-def _timing(fit: Fit, wall: float) -> Timing:
-    seconds = dict(fit.seconds)
-    evaluation, train = seconds.pop("eval", 0.0), fit.train_seconds
-    return Timing(
-        wall_s=wall,
-        train_s=train,
-        eval_s=evaluation,
-        seconds_per_step=train / fit.steps,
-        tokens_per_s=fit.tokens / train,
-        shares={name: value / train for name, value in sorted(seconds.items())},
-    )
-
-
-def _record_config(cfg: RunConfig, setting_id: str) -> RecordConfig:
-    return RecordConfig(
-        model=cfg.model.name,
-        task=cfg.task,
-        method=cfg.method.name,
-        seed=cfg.seed,
-        variant=cfg.variant,
-        recipe=cfg.recipe.name,
-        data=cfg.data.source,
-        experiment=cfg.experiment,
-        setting_id=setting_id,
-        resolved=cfg.model_dump(mode="json"),
-    )
+        write_whole(folder / f"{name}.safetensors", save(weights, metadata={"format": "pt"}))
 
 
 def _accelerator(cfg: RunConfig) -> Accelerator:
@@ -247,25 +216,3 @@ def _accelerator(cfg: RunConfig) -> Accelerator:
     # without cpu=True, accelerate would run the processes of a CPU torchrun apart from each other
     cpu = not torch.cuda.is_available()
     return Accelerator(mixed_precision=precision, log_with=tracker, project_dir=cfg.output_dir, cpu=cpu)
-
-
-def _device_name(device: torch.device) -> str:
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{cpu_name()}, {torch.get_num_threads()} threads"
-    )
-
-
-def _peak_memory(device: torch.device) -> dict[str, float]:
-    peak = {"process_bytes": 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
-    if device.type == "cuda":
-        peak["device_bytes"] = float(torch.cuda.max_memory_allocated(device))
-    return peak
-
-
-def _summary(record: RunRecord) -> dict[str, float]:
-    """The record's main numbers, for a tracker's summary."""
-    metrics = {} if record.metrics is None else {f"best/{name}": value for name, value in record.metrics.best.items()}
-    counts = {} if record.counts is None else {f"counts/{name}": n for name, n in record.counts.model_dump().items()}
-    return metrics | counts

@@ -27,5 +27,8 @@ def heed_signals() -> Iterator[Callable[[], bool]]:
 
 
 def exit_code() -> int:
-    """128 + the first signal that came, as shells report it: 143 for SIGTERM, 130 for SIGINT."""
-    return 128 + received[0] if received else 1
+    """128 + the first signal that came, as shells report it: 143 for SIGTERM, 130 for SIGINT.
+
+    143 too where another process of the run got the signal and this one stopped with it.
+    """
+    return 128 + (received[0] if received else signal.SIGTERM)

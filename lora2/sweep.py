@@ -6,16 +6,12 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from lora2.cli import INTERRUPTED
+from lora2.cli import INTERRUPTED, say
 from lora2.experiments import Job, expand, experiments
 from lora2.progress import STATES, Standing
+from lora2.signals import STOPPING
 
 TRAIN = Path(__file__).resolve().parent.parent / "scripts" / "train.py"
-
-
-def say(text: str) -> None:
-    """A line for the user; standard output is kept for results."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def add_selection(cli: argparse.ArgumentParser) -> None:
@@ -54,7 +50,7 @@ def do(standings: Sequence[Standing], start: Callable[[Iterable[str]], int]) -> 
     for index, job in enumerate(waiting, 1):
         say(f"[{index}/{len(waiting)}] {job.label}")
         code = start(job.overrides)
-        if code >= 128 or code < 0:
+        if was_stopped(code):
             say(f"interrupted at {job.label}; the same command goes on from here")
             return INTERRUPTED
         if code:
@@ -62,6 +58,13 @@ def do(standings: Sequence[Standing], start: Callable[[Iterable[str]], int]) -> 
             failures.append(f"{job.label}: python scripts/train.py {' '.join(job.overrides)}")
     say(summary(standings, len(waiting), failures))
     return 1 if failures else 0
+
+
+def was_stopped(code: int) -> bool:
+    """Whether an exit code says that someone stopped the job, so that the sweep must end; else it died by itself, for
+    example by the system's out-of-memory killer.
+    """
+    return any(code in (128 + number, -number) for number in STOPPING)
 
 
 def summary(standings: Sequence[Standing], started: int, failures: Sequence[str]) -> str:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lora2.bf16 import EmulatedProducts, needs_emulation
-from lora2.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from lora2.checkpoint import Checkpoint, CheckpointFolder
 from lora2.config import CheckpointConfig, RecipeConfig
 from lora2.evaluation import Evaluator
 from lora2.fit import HISTORY_POINTS, MONITOR_POINTS, Fit
@@ -47,7 +46,7 @@ class Trainer:
     Args:
         splits: tokenised "train" and the task's dev splits; a "heldout" one, if there, chooses the best checkpoint.
         pad_id: the tokenizer's padding id.
-        folder: checkpoints go here.
+        folder: where checkpoints go.
         stop: asked after every step; true means checkpoint and stop.
         log: called with the step and a flat dict of numbers, for a tracker.
     """
@@ -61,7 +60,7 @@ class Trainer:
     recipe: RecipeConfig
     checkpoints: CheckpointConfig
     seed: int
-    folder: Path
+    folder: CheckpointFolder
     stop: Callable[[], bool]
     log: Callable[[int, dict[str, float]], None]
 
@@ -88,17 +87,17 @@ class Trainer:
         """The length every batch is padded to, or None for the longest of each batch."""
         return self.recipe.max_length if self.recipe.padding == "max_length" else None
 
-    def fit(self) -> tuple[Fit, list[str]]:
-        """Train from the newest checkpoint or the start; returns the course of the run and notes about checkpoints.
+    def fit(self, found: Checkpoint | None = None) -> Fit:
+        """Train from a checkpoint or the start; returns the course of the whole run.
 
         Raises:
             DivergedError: loss or gradient is not finite.
             CancelledError: `stop` said so; the checkpoint is written.
+            StorageError: a checkpoint could not be written.
         """
         optimizer = torch.optim.AdamW(optimizer_groups(self.method, self.recipe), lr=self.recipe.lr, fused=True)
         model, prepared = self.accelerator.prepare(self.model, optimizer)
         state = TrainingState(self.accelerator, self.method, optimizer)
-        found, notes = latest_checkpoint(self.folder)
         fit = Fit() if found is None else state.restore(found)
         every, saved_at = self.recipe.eval_every or self.steps_per_epoch, time.monotonic()
         with self._progress(fit.steps) as bar, self.precision():
@@ -112,14 +111,14 @@ class Trainer:
                     self._evaluate(fit, model)
                 stop = self._agreed(self.stop())
                 if stop or self._agreed(self._due(fit.steps, saved_at)):
-                    save = save_checkpoint if self.accelerator.is_main_process else _nowhere
-                    save(self.folder, state.capture(fit))
-                    saved_at = time.monotonic()
+                    checkpoint, saved_at = state.capture(fit), time.monotonic()
+                    if self.accelerator.is_main_process:
+                        self.folder.save(checkpoint)
                 if stop:
                     raise CancelledError(
                         f"stopped by a signal after step {fit.steps} of {self.total}; run again to go on"
                     )
-        return fit, notes
+        return fit
 
     def _due(self, steps: int, saved_at: float) -> bool:
         """Whether a checkpoint is due, by steps or by minutes since the last one; never after the last step."""
@@ -276,7 +275,3 @@ def task_loss(task: TaskSpec, logits: Tensor, labels: Tensor) -> Tensor:
     if task.is_regression:
         return F.mse_loss(logits.squeeze(-1), labels, reduction="none")
     return F.cross_entropy(logits, labels, reduction="none")
-
-
-def _nowhere(folder: Path, checkpoint: Checkpoint) -> None:
-    """Only the main process writes."""

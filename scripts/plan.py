@@ -12,14 +12,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded
+from lora2.cli import guarded, say
 from lora2.errors import UserError
 from lora2.estimate import as_json, as_table, estimate, gpu, hours, this_device
 from lora2.glue.lengths import measure
 from lora2.progress import Standing, survey
 from lora2.render import render
 from lora2.speed import gpu_names, probe_overrides, probes
-from lora2.sweep import add_selection, counts, say, select, start_run
+from lora2.sweep import add_selection, counts, select, start_run
 
 
 def parser() -> argparse.ArgumentParser:

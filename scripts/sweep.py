@@ -11,10 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded
+from lora2.cli import guarded, say
 from lora2.estimate import estimate, this_device
 from lora2.progress import Standing, survey
-from lora2.sweep import add_selection, counts, do, say, select, start_run
+from lora2.sweep import add_selection, counts, do, select, start_run
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,9 +16,9 @@ from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
-from lora2.cli import INTERRUPTED, MISTAKE  # noqa: E402
+from lora2.cli import INTERRUPTED, MISTAKE, say  # noqa: E402
 from lora2.errors import UserError  # noqa: E402
-from lora2.sweep import say, start_run  # noqa: E402
+from lora2.sweep import start_run, was_stopped  # noqa: E402
 
 EXIT_CODES: list[int] = []
 FAILURES = "LORA2_SWEEP_FAILURES"  # names the file where the jobs of a sweep, in whatever process, leave their failures
@@ -44,7 +44,7 @@ def job(composed: DictConfig) -> None:
 def job_of_sweep(overrides: list[str]) -> None:
     """One job of -m, in a process of its own; a failure is reported at once and does not stop the others."""
     code = start_run(overrides)
-    if code < 0 or code >= 128:
+    if was_stopped(code):
         raise KeyboardInterrupt
     if code:
         line = f"{' '.join(overrides)} (exit code {code})"

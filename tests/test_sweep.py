@@ -76,12 +76,21 @@ def test_a_record_of_other_data_is_another_run(jobs):
     assert {item.state for item in survey(other)} == {"to do"}
 
 
-@pytest.mark.parametrize("code", [-2, 130, 143])
+@pytest.mark.parametrize("code", [-2, -15, 130, 138, 143])
 def test_an_interrupt_stops_the_sweep(jobs, code, capfd):
     started = []
     assert do(survey(jobs), lambda overrides: started.append(overrides) or code) == 130
     assert len(started) == 1
     assert "goes on from here" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("code", [-9, 137, -11, 1])
+def test_a_job_that_died_does_not_stop_the_sweep(jobs, code, capfd):
+    """-9 is the system's out-of-memory killer."""
+    started = []
+    assert do(survey(jobs), lambda overrides: started.append(overrides) or code) == 1
+    assert len(started) == len(jobs)
+    assert f"{len(jobs)} failed" in capfd.readouterr().err
 
 
 def test_a_job_in_another_process_is_left_alone(jobs, capfd):

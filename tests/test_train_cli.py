@@ -212,7 +212,7 @@ def test_scores_that_are_not_finite_leave_a_failed_record(tmp_path, monkeypatch)
 
 
 def test_running_out_of_memory_leaves_a_record(tmp_path, monkeypatch):
-    def fit(self):
+    def fit(self, found):
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr("lora2.trainer.Trainer.fit", fit)

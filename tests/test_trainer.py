@@ -2,96 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 import numpy as np
 import oracle
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor, nn
 from toys import Mlp, encoder, matrix
+from training import BATCH, EXAMPLES, TARGET_RANK, TOTAL, K, R, fit, lora2, recipe, split, trainer
 
-from lora2.config import CheckpointConfig, RecipeConfig
-from lora2.config_methods import BudgetConfig, LoRA2MethodConfig, PenaltyConfig, RankConfig, SubsetMethodConfig
+from lora2.config_methods import SubsetMethodConfig
 from lora2.evaluation import Evaluator
 from lora2.fit import Fit
 from lora2.glue.batches import epoch_batches
 from lora2.glue.tasks import TASKS
-from lora2.glue.tokens import TokenisedSplit
 from lora2.methods.lora2 import LoRA2
 from lora2.methods.subset import Subset
 from lora2.trainer import DivergedError, Trainer, task_loss
-
-K, R, TOTAL, EXAMPLES, BATCH = 2, 3, 12, 23, 8
-TARGET_RANK = 1  # of 6 matrices with 3 values each: 18 -> 6
-
-
-def split(examples: int = EXAMPLES, *, labels: int = 2, seed: int = 0) -> TokenisedSplit:
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(3, 9, examples)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    targets = rng.integers(0, labels, examples) if labels > 1 else rng.uniform(0, 5, examples).astype(np.float32)
-    return TokenisedSplit(rng.integers(4, 30, int(offsets[-1])).astype(np.int32), None, offsets, targets)
-
-
-def recipe(**changes: object) -> RecipeConfig:
-    values = {
-        "name": "test", "lr": 0.02, "epochs": 4, "max_steps": TOTAL, "batch_size": BATCH, "accumulation": 1,
-        "weight_decay": 0.1, "warmup_steps": 2, "warmup_ratio": None, "max_grad_norm": 0.5, "max_length": 16,
-        "padding": "dynamic", "group_by_length": False, "precision": "fp32", "eval_every": 5,
-    }  # fmt: skip
-    return RecipeConfig(**{**values, **changes})
-
-
-def lora2(model: nn.Module, *, targets: str = "qkv", path: str = "plain", lam: float = 3.0, **changes: object) -> LoRA2:
-    penalty = PenaltyConfig(
-        weight=changes.pop("gamma", 0.1), terms=("uv", "UV", "PQ"), form=changes.pop("form", "squared")
-    )
-    budget = {
-        "target_rank": TARGET_RANK, "t_i": 2, "t_f": 4, "interval": 1, "scale": "strict", "schedule": "released",
-        "score": "reduced", "beta1": 0.85, "beta2": 0.85,
-    }  # fmt: skip
-    return LoRA2(
-        model,
-        LoRA2MethodConfig(
-            name="lora2", targets=targets, init="orthogonal", lam_lr_scale=lam, path=path, penalty=penalty
-        ),
-        RankConfig(k=K, r=R, alpha=6.0),
-        BudgetConfig(**{**budget, **changes}),
-        TOTAL,
-    )
-
-
-def trainer(model: nn.Module, method: object, task: str = "rte", seed: int = 3, **changes: object) -> Trainer:
-    AcceleratorState._reset_state(reset_partial_state=False)
-    GradientState._reset_state()
-    labels = TASKS[task].num_labels
-    splits = {"train": split(labels=labels)} | {
-        name: split(17, labels=labels, seed=9) for name in TASKS[task].dev_splits
-    }
-    return Trainer(
-        accelerator=Accelerator(cpu=True),
-        model=model,
-        method=method,
-        task=TASKS[task],
-        splits=splits,
-        pad_id=0,
-        recipe=recipe(**changes),
-        checkpoints=CheckpointConfig(),
-        seed=seed,
-        folder=Path("/nonexistent"),  # nothing is saved in runs this short
-        stop=lambda: False,
-        log=lambda step, numbers: None,
-    )
-
-
-def fit(model: nn.Module, method: object, task: str = "rte", seed: int = 3, **changes: object) -> Fit:
-    """Train, without a checkpoint."""
-    course, notes = trainer(model, method, task, seed, **changes).fit()
-    assert notes == []
-    return course
 
 
 class Watched:
@@ -202,7 +129,7 @@ def test_a_whole_run_is_the_oracles(case):
 
 
 def trained(fit_of: Trainer) -> tuple[Fit, dict[str, Tensor]]:
-    course, _ = fit_of.fit()
+    course = fit_of.fit()
     return course, {name: p.detach().clone() for name, p in fit_of.model.named_parameters() if p.requires_grad}
 
 
@@ -232,7 +159,7 @@ def test_a_last_batch_with_fewer_examples_than_parts():
         run = trainer(
             model, lora2(model, targets="all"), batch_size=22, max_steps=TOTAL, epochs=6, accumulation=accumulation
         )
-        losses.append([row["loss/task"] for row in run.fit()[0].history["train"]])
+        losses.append([row["loss/task"] for row in run.fit().history["train"]])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -316,7 +243,7 @@ def test_best_is_the_first_of_equals_and_its_weights_are_kept(monkeypatch):
         return {"accuracy": next(scores)}
 
     monkeypatch.setattr(Evaluator, "score", score)
-    course, _ = run.fit()
+    course = run.fit()
     assert (course.best_step, course.best, course.last) == (4, {"accuracy": 0.7}, {"accuracy": 0.7})
     assert all(torch.equal(value, seen[1][name]) for name, value in course.best_weights.items())
     assert course.best_weights.keys() == seen[1].keys()

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from lora2.storage import write_whole
 
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -32,15 +33,8 @@ def load(path: Path, key: Mapping[str, str]) -> Tensors | None:
 
 
 def store(path: Path, tensors: Tensors, key: Mapping[str, str]) -> None:
-    """Write to a file of one's own, then rename it: other processes see the whole file or none."""
-    content = save(tensors, metadata={"made_for": _stamp(key, tensors)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write the file; other processes see the whole one or none."""
+    write_whole(path, save(tensors, metadata={"made_for": _stamp(key, tensors)}))
 
 
 def _stamp(key: Mapping[str, str], tensors: Tensors) -> str:

@@ -8,6 +8,7 @@ import pytest
 from lora2.errors import UserError
 from lora2.glue.raw import RawSplit, RawTask
 from lora2.glue.tokens import tokenise, tokenizer_hash
+from lora2.storage import StorageError
 
 PAIRS = RawTask(
     task="mrpc",
@@ -86,7 +87,7 @@ def test_a_failed_write_leaves_nothing_behind(tokenizer, tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match=r"cannot write .*/mrpc-.*: disk full"):
         tokenise(PAIRS, tokenizer, 8, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,57 @@
+"""Files that are whole or as they were before, however the process that writes them dies."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class StorageError(RuntimeError):
+    """A disk takes no more: full, read-only, gone. The message names the file and the reason."""
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Inside, an OSError becomes a StorageError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}; mend that and give the same command, the run goes on "
+            f"from its last checkpoint"
+        ) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write to a file of another name in the same folder, flush it to disk, rename it.
+
+    Raises:
+        StorageError: the disk does not take it; nothing of it is left.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_through(temporary, data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        flush_folder(path.parent)
+
+
+def write_through(path: Path, data: bytes) -> None:
+    """Write a file and flush it to disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush_folder(path: Path) -> None:
+    """Flush the names in a folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
