@@ -16,30 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from lora2 import functional
-from lora2.functional import Factors
 from lora2.injection import Adapter
 from lora2.layers import LoRA2Linear
 
 PREFIX = "base_model.model."  # PEFT's, before every name of the base model
-
-
-@torch.no_grad()
-def lora_pair(layer: LoRA2Linear) -> tuple[Tensor, Tensor]:
-    """A (q, d) and B (o, q) in float32 with ΔW = B A, by the factorisation of least rank: q = min(k, kept).
-
-    Rank k folds Λ and the small factors into B (functional.low_rank); rank kept takes the rows of P and Q whose
-    singular value is not zero. Both are multiplied out in float64. The scale alpha / r is inside B.
-    """
-    f = Factors(*(factor[layer.index].double() for factor in layer.stack.factors))
-    alive = f.lam != 0  # (r,)
-    if int(alive.sum()) >= f.v.shape[0]:
-        one = Factors(*(factor.unsqueeze(0) for factor in f))
-        a, b = (stack[0] for stack in functional.low_rank(one, layer.stack.scale))  # (k, d), (k, o)
-    else:
-        a = f.u[alive] @ f.v  # (kept, d)
-        b = layer.stack.scale * f.lam[alive].unsqueeze(-1) * (f.U[alive] @ f.V)  # (kept, o)
-    return a.float().contiguous(), b.T.float().contiguous()
 
 
 def save_lora(
@@ -65,7 +45,7 @@ def save_lora(
     Returns:
         The exported rank of every adapted module, 0 for those that were left out.
     """
-    pairs = {name: lora_pair(x) for name, x in model.named_modules() if isinstance(x, LoRA2Linear)}
+    pairs = {name: x.lora_pair() for name, x in model.named_modules() if isinstance(x, LoRA2Linear)}
     ranks = {name: len(a) for name, (a, _) in pairs.items()}
     kept = {name: pair for name, pair in pairs.items() if ranks[name]} or _one_zero(pairs)
     tensors = {

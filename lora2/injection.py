@@ -94,6 +94,17 @@ class Adapter(nn.Module):
             for layer in inside:
                 layer.unmerge()
 
+    @contextmanager
+    def exported(self) -> Iterator[None]:
+        """Inside the block every layer computes with the pair that an export writes, as a stock LoRA would."""
+        for layer in self.layers.values():
+            a, b = layer.lora_pair()
+            layer.merge(b @ a)
+        try:
+            yield
+        finally:
+            self.unmerge()
+
     def forget(self, *_: object) -> None:
         """Drop the folded pairs of all stacks; a forward pre-hook of the adapted model."""
         for stack in self.factor_stacks():

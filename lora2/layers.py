@@ -138,12 +138,33 @@ class LoRA2Linear(nn.Module):
         one = Factors(*(factor[self.index : self.index + 1].float() for factor in self.stack.factors))
         return functional.delta_weight(one, self.stack.scale)[0]
 
-    def merge(self) -> None:
-        """Put W⁰ + ΔW in the place of W⁰, which is kept aside. Merging twice changes nothing."""
+    @torch.no_grad()
+    def lora_pair(self) -> tuple[Tensor, Tensor]:
+        """A (q, d) and B (o, q) in float32 with ΔW = B A, by the factorisation of least rank: q = min(k, kept).
+
+        Rank k folds Λ and the small factors into B (functional.low_rank); rank kept takes the rows of P and Q whose
+        singular value is not zero. Both are multiplied out in float64. The scale alpha / r is inside B.
+        """
+        f = Factors(*(factor[self.index].double() for factor in self.stack.factors))
+        alive = f.lam != 0  # (r,)
+        if int(alive.sum()) >= f.v.shape[0]:
+            one = Factors(*(factor.unsqueeze(0) for factor in f))
+            a, b = (stack[0] for stack in functional.low_rank(one, self.stack.scale))  # (k, d), (k, o)
+        else:
+            a = f.u[alive] @ f.v  # (kept, d)
+            b = self.stack.scale * f.lam[alive].unsqueeze(-1) * (f.U[alive] @ f.V)  # (kept, o)
+        return a.float().contiguous(), b.T.float().contiguous()
+
+    def merge(self, delta: Tensor | None = None) -> None:
+        """Put W⁰ + ΔW in the place of W⁰, which is kept aside. Merging twice changes nothing.
+
+        Args:
+            delta: another ΔW (o, d) to put there.
+        """
         if self._aside is None:
             self._aside = (self.weight,)
-            merged = (self.weight.float() + self.delta_weight()).to(self.weight.dtype)
-            self.weight = nn.Parameter(merged, requires_grad=False)
+            merged = self.weight.float() + (self.delta_weight() if delta is None else delta)
+            self.weight = nn.Parameter(merged.to(self.weight.dtype), requires_grad=False)
 
     def unmerge(self) -> None:
         """Put back the very tensor that merge() set aside."""

@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +149,11 @@ def _train(
     checks = {
         "budget_met": True,  # census raises otherwise
         "frozen_weights_unchanged": weights_hash(model, frozen) == before,
-        "merged_equals_unmerged": _merge_error(trainer) <= MERGE_TOLERANCE[cfg.recipe.precision],
     }
+    tolerance = MERGE_TOLERANCE[cfg.recipe.precision]
+    for name, form in (("merged", method.merged()), ("exported", method.exported())):
+        if form is not None:
+            checks[f"{name}_equals_unmerged"] = _difference(trainer, form) <= tolerance
     if accelerator.is_main_process:
         _save(checkpoints.path.parent, fit, dict(trainer.trained()))
     return Outcome(fit, census, checks, {"frozen_weights": before})
@@ -187,16 +190,16 @@ def _found(checkpoints: CheckpointFolder, notes: list[str]) -> Checkpoint | None
     return found
 
 
-def _merge_error(trainer: Trainer) -> float:
-    """Largest difference of merged and unmerged logits on (up to 256) dev examples, relative to the largest logit."""
+def _difference(trainer: Trainer, form: AbstractContextManager[None]) -> float:
+    """Largest difference of logits inside and outside `form`, on up to 256 dev examples, relative to the largest."""
     dev, evaluator = trainer.splits[trainer.task.dev_splits[0]], trainer.evaluator
     split = dev.take(np.arange(min(256, len(dev))))
     trainer.model.eval()
     with torch.no_grad(), trainer.precision():
         plain = evaluator.logits(trainer.model, split)
-        with trainer.method.merged():
-            merged = evaluator.logits(trainer.model, split)
-    return float(abs(merged - plain).max() / max(1.0, abs(plain).max()))
+        with form:
+            other = evaluator.logits(trainer.model, split)
+    return float(abs(other - plain).max() / max(1.0, abs(plain).max()))
 
 
 def _save(folder: Path, fit: Fit, trained: dict[str, nn.Parameter]) -> None:

@@ -20,10 +20,11 @@ from torch import Tensor
 from toys import KINDS, SIZES, adapted, encoder
 
 from lora2.config import resolve
-from lora2.export import largest_difference, lora_pair, save_lora, save_merged
+from lora2.export import largest_difference, save_lora, save_merged
 from lora2.export_run import FACTS, export_run
 from lora2.export_run import TOLERANCE as TOLERANCE_OF_EXPORT
 from lora2.injection import Adapter
+from lora2.layers import LoRA2Linear
 from lora2.saved_run import open_run, trained_model
 from lora2.targets import HEADS, head_parameters
 from scripts import export as cli
@@ -105,7 +106,7 @@ def test_pair_has_the_least_exact_rank_and_gives_delta_weight():
     _, adapter = pruned("bert")
     kept = adapter.kept()
     for name, layer in adapter.layers.items():
-        a, b = lora_pair(layer)
+        a, b = layer.lora_pair()
         assert (a.dtype, b.dtype) == (torch.float32, torch.float32)
         assert a.shape == (min(K, kept[name]), layer.weight.shape[1])
         assert b.shape == (layer.weight.shape[0], min(K, kept[name]))
@@ -149,7 +150,8 @@ def test_equal_adapters_have_equal_files(tmp_path: Path):
 
 
 def test_a_wrong_tensor_is_caught_before_anything_appears(home: Home, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("lora2.export.lora_pair", lambda layer: tuple(2 * x for x in lora_pair(layer)))
+    right = LoRA2Linear.lora_pair
+    monkeypatch.setattr(LoRA2Linear, "lora_pair", lambda layer: tuple(2 * x for x in right(layer)))
     with pytest.raises(RuntimeError, match="logits differ"):
         export_run(open_run(home.run_id, "best", home.results), "lora", tmp_path / "new" / "folder")
     assert list((tmp_path / "new").iterdir()) == []

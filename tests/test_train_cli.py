@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from lora2.config import resolve
 from lora2.errors import UserError
+from lora2.layers import LoRA2Linear
 from lora2.records import RunRecord, read_record, without_clocks
 from lora2.run import run, settle_budget
 
@@ -45,7 +46,8 @@ def test_the_record_holds_what_the_tables_need(done):
     assert set(data["counts"]) == {"adapter", "active_adapter", "head", "backbone"}
     assert data["synthetic"] is True
     assert data["model_random_init"] is True
-    assert data["checks"] == {"budget_met": True, "frozen_weights_unchanged": True, "merged_equals_unmerged": True}
+    checks = ("budget_met", "frozen_weights_unchanged", "merged_equals_unmerged", "exported_equals_unmerged")
+    assert data["checks"] == dict.fromkeys(checks, True)
     assert 0 <= data["padding_share"] == pytest.approx(1 - data["tokens"] / data["positions"])
     assert data["timing"]["tokens_per_s"] > 0
     assert sum(data["timing"]["shares"].values()) == pytest.approx(1)
@@ -221,10 +223,11 @@ def test_running_out_of_memory_leaves_a_record(tmp_path, monkeypatch):
 
 
 def test_a_check_that_fails_makes_the_run_failed(tmp_path, monkeypatch):
-    monkeypatch.setattr("lora2.session._merge_error", lambda trainer: 1.0)
+    right = LoRA2Linear.lora_pair
+    monkeypatch.setattr(LoRA2Linear, "lora_pair", lambda layer: tuple(-9 * x for x in right(layer)))
     assert run(resolve(compose(*TINY, *folders(tmp_path)))) == 1
     record = only_record(tmp_path)
-    assert (record.status, record.error) == ("failed", "checks failed: merged_equals_unmerged")
+    assert (record.status, record.error) == ("failed", "checks failed: exported_equals_unmerged")
 
 
 def test_a_missed_final_budget_leaves_a_failed_record(tmp_path, monkeypatch):

@@ -67,6 +67,10 @@ class Method(Protocol):
         """Inside, the model computes what it computes outside, at the backbone's own cost where the method can."""
         return nullcontext()
 
+    def exported(self) -> AbstractContextManager[None] | None:
+        """Inside, the model computes what its exported adapter would; None for a method without an export."""
+        return None
+
     def monitor(self) -> dict[str, float]:
         """Numbers about the adapter that are worth following over training, by the name that a tracker shows."""
         return {}

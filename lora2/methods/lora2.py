@@ -95,6 +95,10 @@ class LoRA2(Method):
         adapter = sum(p.numel() for p in self.adapter.parameters())
         return Census(adapter, self._active(kept), self._head, self._backbone, kept)
 
+    def exported(self) -> AbstractContextManager[None]:
+        """Each ΔW from the LoRA pair that scripts/export.py writes."""
+        return self.adapter.exported()
+
     def _kept(self) -> dict[str, int]:
         return self.adapter.kept() if self.allocator is None else self.allocator.kept(list(self.adapter.layers))
 
