@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from lora2.errors import UserError
 
 SCHEMA_VERSION = 1
 Checkpoint = Literal["best", "last"]
+Parsed = TypeVar("Parsed")
 STATUSES = ("ok", "failed", "oom", "cancelled")
 
 
@@ -67,11 +68,16 @@ class Cell:
 
 def load_runs(folder: Path) -> tuple[list[Run], list[str]]:
     """(records, warnings) of every *.json in `folder`, sorted by file name; no folder means no runs yet."""
-    found: list[Run] = []
+    return load_records(folder, parse_run)
+
+
+def load_records(folder: Path, parse: Callable[[Any], Parsed]) -> tuple[list[Parsed], list[str]]:
+    """As `load_runs`, with what `parse` makes of each file's JSON; it raises as `parse_run` does."""
+    found: list[Parsed] = []
     warnings: list[str] = []
     for path in sorted(folder.glob("*.json")):
         try:
-            found.append(parse_run(json.loads(path.read_text(encoding="utf-8"))))
+            found.append(parse(json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             warnings.append(f"{path}: left out, not a run record: {_reason(error)}")
     return found, warnings

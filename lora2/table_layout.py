@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lora2.paper import PaperTable
+from lora2.paper import PaperRow, PaperTable
 from lora2.render import MISSING
 from lora2.runfiles import Cell, Run
 from lora2.stats import MIN_SEEDS
@@ -70,6 +70,11 @@ class Layout:
     papers: tuple[PaperTable, ...]
     fixed_rows: bool
 
+    def printed(self, variant: str) -> tuple[PaperTable, PaperRow] | tuple[None, None]:
+        """The printed row of a method and its table."""
+        paper = next((table for table in self.papers if variant in table.rows), None)
+        return (paper, paper.rows[variant]) if paper else (None, None)
+
 
 def comparable(section: Section, paper: PaperTable) -> bool:
     """May the printed numbers stand beside ours? Random weights cost the same time as trained ones, so they only
@@ -83,6 +88,11 @@ def comparable(section: Section, paper: PaperTable) -> bool:
 def column_title(task: str, metrics: Iterable[str]) -> str:
     """For example `QQP acc / F1`."""
     return f"{TASK_TITLES[task]} {' / '.join(METRIC_TITLES[metric] for metric in metrics)}"
+
+
+def method_title(variant: str, printed: PaperRow | None) -> str:
+    """The paper's name for a row with our variant key, which is what the command line takes."""
+    return f"{printed.paper_name} [{variant}]" if printed else variant
 
 
 def average_header(layout: Layout) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ pretrained weights. Every other model, the demo data and random weights get thei
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lora2.errors import UserError
@@ -39,6 +40,7 @@ from lora2.table_layout import (
     column_title,
     comparable,
     dropped,
+    method_title,
     section_title,
     sentences,
     unfinished,
@@ -52,11 +54,45 @@ CellText = Callable[[str, str], str]  # (task, metric) -> text
 Line = tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One section before it is text: whose numbers they are, its rows, the runs behind each cell, what is said around
+    it.
+    """
+
+    title: str
+    section: Section
+    layout: Layout
+    variants: tuple[str, ...]
+    cells: Cells
+    sentences: tuple[str, ...]
+    footnotes: tuple[str, ...]
+
+    def recipes(self, variant: str) -> list[str]:
+        """The recipes with which this method ran, by name."""
+        return sorted({recipe for known, recipe, _ in self.cells if known == variant})
+
+    def row(self, variant: str, recipe: str) -> Row:
+        """Our cells of one method and recipe, by task."""
+        return {task: cell for (known, used, task), cell in self.cells.items() if (known, used) == (variant, recipe)}
+
+
 def build(name: str, runs: Sequence[Run], papers: Path, model: str | None = None) -> list[Table]:
-    """The sections of table `name`: the paper's own model first, then every other (model, data) that ran.
+    """The sections of table `name` as text; one that says so when there is nothing to show.
 
     `runs` is every record, finished or not; `papers` the folder of the paper's numbers. Raises UserError for an
     unknown table.
+    """
+    found = parts(name, runs, papers, model)
+    if not found:
+        paper = None if name == "runs" else load_table(name, papers)
+        return [Table(_title(paper), (), (), ("No run yet: nothing to show.",))]
+    return [_as_table(part) for part in found]
+
+
+def parts(name: str, runs: Sequence[Run], papers: Path, model: str | None = None) -> list[Part]:
+    """The sections of table `name`: the paper's own model first, then every other (model, data) that ran. Raises
+    UserError for an unknown table.
     """
     if name not in NAMES:
         raise UserError(f"table: got {name!r}, allowed: {', '.join(NAMES)}")
@@ -65,13 +101,11 @@ def build(name: str, runs: Sequence[Run], papers: Path, model: str | None = None
     sections = {Section(run.model, run.data, run.synthetic, run.random_init) for run in wanted}
     if paper and model in (None, paper.model) and not any(comparable(section, paper) for section in sections):
         sections.add(Section(paper.model, MISSING, False, False))
-    if not sections:
-        return [Table(_title(name, paper), (), (), ("No run yet: nothing to show.",))]
     order = sorted(
         sections,
         key=lambda s: (paper is not None and s.model != paper.model, s.synthetic, s.random_init, s.model, s.data),
     )
-    return [_section(name, section, wanted, paper, papers) for section in order]
+    return [_part(section, wanted, paper, papers) for section in order]
 
 
 def _belongs(run: Run, paper: PaperTable | None) -> bool:
@@ -81,19 +115,23 @@ def _belongs(run: Run, paper: PaperTable | None) -> bool:
     return paper is None or (run.task in paper.columns and (paper.unit == "seconds" or run.variant in paper.rows))
 
 
-def _section(name: str, section: Section, runs: Sequence[Run], paper: PaperTable | None, folder: Path) -> Table:
+def _part(section: Section, runs: Sequence[Run], paper: PaperTable | None, folder: Path) -> Part:
     mine = [run for run in runs if Section(run.model, run.data, run.synthetic, run.random_init) == section]
     done = [run for run in mine if run.status == "ok"]
     cells = _cells(done)
     layout = _paper_layout(paper, section) if paper else _runs_layout(section, done, folder)
     variants = _variants(layout, cells)
-    blocks = [line for variant in variants for line in _block(layout, variant, cells)]
-    columns = (column_title(task, metrics) for task, metrics in layout.columns.items())
-    title = f"{_title(name, paper)}; {section_title(section)}"
     explain = () if layout.unit == "seconds" else (VALUES, COMPARISON) if layout.papers else (VALUES,)
     footnotes = (*explain, *wrong_averages(layout, variants), *dropped(cells), *unfinished(mine))
-    header = (*FIXED_HEADER, *columns, *average_header(layout))
-    return Table(title, header, tuple(blocks), sentences(section, layout, paper), footnotes)
+    title = f"{_title(paper)}; {section_title(section)}"
+    return Part(title, section, layout, variants, cells, sentences(section, layout, paper), footnotes)
+
+
+def _as_table(part: Part) -> Table:
+    columns = (column_title(task, metrics) for task, metrics in part.layout.columns.items())
+    header = (*FIXED_HEADER, *columns, *average_header(part.layout))
+    lines = tuple(line for variant in part.variants for line in _block(part, variant))
+    return Table(part.title, header, lines, part.sentences, part.footnotes)
 
 
 def _cells(runs: Iterable[Run]) -> dict[tuple[str, str, str], Cell]:
@@ -118,29 +156,23 @@ def _runs_layout(section: Section, done: Sequence[Run], folder: Path) -> Layout:
     return Layout("", "percent", columns, average, papers, fixed_rows=False)
 
 
-def _variants(layout: Layout, cells: Cells) -> list[str]:
+def _variants(layout: Layout, cells: Cells) -> tuple[str, ...]:
     """The paper's rows in the paper's order, then what else ran, by name; a general table shows only what ran."""
     ran = {variant for variant, _, _ in cells}
     printed = list(dict.fromkeys(variant for paper in layout.papers for variant in paper.rows))
     first = printed if layout.fixed_rows else [variant for variant in printed if variant in ran]
-    return [*first, *sorted(ran - set(first))]
+    return (*first, *sorted(ran - set(first)))
 
 
-def _block(layout: Layout, variant: str, cells: Cells) -> list[Line]:
+def _block(part: Part, variant: str) -> list[Line]:
     """All lines of one method: the printed one, then ours for every recipe that ran."""
-    paper = next((table for table in layout.papers if variant in table.rows), None)
-    printed = paper.rows[variant] if paper else None
+    layout = part.layout
+    paper, printed = layout.printed(variant)
     lines = [_paper_line(layout, paper, printed)] if paper and printed else []
-    recipes = sorted({recipe for known, recipe, _ in cells if known == variant})
-    for recipe in recipes or [MISSING]:
-        row = {task: cell for (known, used, task), cell in cells.items() if (known, used) == (variant, recipe)}
-        lines += _our_lines(layout, (_method(variant, printed), recipe), row, printed)
+    for recipe in part.recipes(variant) or [MISSING]:
+        head = (method_title(variant, printed), recipe)
+        lines += _our_lines(layout, head, part.row(variant, recipe), printed)
     return lines
-
-
-def _method(variant: str, printed: PaperRow | None) -> str:
-    """The paper's name for a row with our variant key, which is what the command line takes."""
-    return f"{printed.paper_name} [{variant}]" if printed else variant
 
 
 def _paper_line(layout: Layout, paper: PaperTable, row: PaperRow) -> Line:
@@ -149,7 +181,7 @@ def _paper_line(layout: Layout, paper: PaperTable, row: PaperRow) -> Line:
         join(number(row.scores.get(task, {}).get(metric)) for metric in metrics)
         for task, metrics in layout.columns.items()
     ]
-    fixed = (_method(row.variant, row), MISSING, f"paper ({paper.name}, {row.confidence})", row.params or MISSING)
+    fixed = (method_title(row.variant, row), MISSING, f"paper ({paper.name}, {row.confidence})", row.params or MISSING)
     averages = (MISSING, MISSING)
     if row.average is not None and set(paper.columns) == set(layout.columns):
         flag = " ⚠" if paper.average_is_wrong(row) else ""
@@ -204,18 +236,20 @@ def _mean_scores(layout: Layout, row: Row, checkpoint: Checkpoint) -> list[str]:
 
 def _our_average(layout: Layout, row: Row, checkpoint: Checkpoint) -> tuple[str, ...]:
     """Our cells under the average columns: nothing printed, and the paper's formula once every task has run."""
-    if not layout.average:
-        return ()
     beside = (MISSING,) if layout.papers else ()
+    return (*beside, number(our_average(layout, row, checkpoint))) if layout.average else ()
+
+
+def our_average(layout: Layout, row: Row, checkpoint: Checkpoint) -> float | None:
+    """The paper's average formula on the means of a row; None unless every task of the average has run."""
     scores = {
         task: [seed_values(row, task, metric, checkpoint) for metric in metrics]
-        for task, metrics in layout.average.items()
+        for task, metrics in (layout.average or {}).items()
     }
-    if not all(values for task in scores.values() for values in task):
-        return (*beside, MISSING)
-    means = {task: [summarise(values).mean for values in columns] for task, columns in scores.items()}
-    return (*beside, number(glue_average(means)))
+    if not scores or not all(values for task in scores.values() for values in task):
+        return None
+    return glue_average({task: [summarise(values).mean for values in columns] for task, columns in scores.items()})
 
 
-def _title(name: str, paper: PaperTable | None) -> str:
+def _title(paper: PaperTable | None) -> str:
     return paper.title if paper else "Every finished run"
