@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lora2.bench.labels import LABELS
 from lora2.bench.measure import METHOD_PHASES, Timed, best_device, interleaved, memory_in_own_process, ratio
 from lora2.bench.peers import PEERS, SHAPES
 from lora2.bf16 import needs_emulation
@@ -16,11 +17,6 @@ from lora2.provenance import cpu_name, provenance
 
 Tell = Callable[[str], None]
 Nested = dict[str, dict[str, dict[str, Any]]]  # [shape][dtype][peer]
-LABELS = {
-    "ours": "LoRA² (ours)", "ours_plain": "… plain path", "ours_fused": "… fused path", "naive": "LoRA² as released",
-    "peft_adalora": "AdaLoRA (PEFT)", "peft_lora": "LoRA r=8 (PEFT)", "bitfit": "BitFit", "full": "full fine-tuning",
-    "head": "head only",
-}  # fmt: skip
 
 
 def collect(

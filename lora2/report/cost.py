@@ -1,0 +1,116 @@
+"""Cost against quality: trained parameters or seconds per step against the task's main metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from lora2.claim_checks import printed_count
+from lora2.paper import PaperRow
+from lora2.report.charts import HIGHLIGHT, PALE, Chart, Line, Plot, Select, Spec, axis, legend_below, spec
+from lora2.report.curves import main_metric, method_labels
+from lora2.runfiles import Cell, Run
+from lora2.stats import summarise
+from lora2.table_layout import METRIC_TITLES, TASK_TITLES, Layout, section_title
+from lora2.tables import Part
+
+Cost = Callable[[Run], float | None]
+COSTS: Mapping[str, tuple[str, Cost]] = {
+    "adapter": ("Adapter parameters", lambda run: run.counts.get("adapter")),
+    "active_adapter": ("Adapter parameters after pruning", lambda run: run.counts.get("active_adapter")),
+    "seconds": ("Seconds per step", lambda run: run.seconds_per_step),
+}
+LINEAR, LOGARITHMIC = {"type": "linear", "zero": False}, {"type": "log", "nice": True}
+
+
+def cost_and_quality(parts: Sequence[Part]) -> Chart:
+    """One point for each method: ours as the mean over seeds, the printed one only beside runs of the paper's model.
+
+    `parts` are the sections of the table of all runs, and the paper's own where nothing of it ran.
+    """
+    options, views = {}, {}
+    for number, part in enumerate(parts):
+        ran = [task for task in part.layout.columns if part.layout.papers or any(key[2] == task for key in part.cells)]
+        for task in ran:
+            key = f"{number}-{task}"
+            nobody = "; the paper's numbers, nothing of ours ran" if not part.cells else ""
+            options[key] = f"{TASK_TITLES[task]}; {section_title(part.section)}{nobody}"
+            for cost, (title, of) in COSTS.items():
+                rows = [*_ours(part, task, of), *(_printed(part.layout, task) if cost == "adapter" else ())]
+                words = {
+                    "x": title,
+                    "y": f"{METRIC_TITLES[main_metric(task)]} on dev, in percent",
+                    "scale": LINEAR if cost == "seconds" else LOGARITHMIC,
+                    "whose": list(dict.fromkeys(row["whose"] for row in rows)),
+                }
+                caption = options[key] if rows else f"{options[key]}: nothing recorded."
+                views[f"{key}|{cost}"] = (Plot(caption, rows, words),)
+    menus = (Select("Task and model", options), Select("Cost", {cost: title for cost, (title, _) in COSTS.items()}))
+    description = "Scatter plot: one point for each method, its cost to the right and its metric upwards."
+    return Chart("cost", description, menus, (_points(),), views)
+
+
+def _ours(part: Part, task: str, cost: Cost) -> list[Line]:
+    cells = [cell for key, cell in part.cells.items() if key[2] == task]
+    labels = method_labels([run for cell in cells for run in cell.runs])
+    return [row for cell in cells if (row := _point(cell, labels[cell.runs[0].run_id], cost))]
+
+
+def _point(cell: Cell, method: str, cost: Cost) -> Line | None:
+    metric = main_metric(cell.runs[0].task)
+    values = [value for run in cell.runs if (value := run.value(metric)) is not None]
+    costs = [each for run in cell.runs if (each := cost(run)) is not None]
+    if not values or not costs or min(costs) <= 0:
+        return None
+    found = summarise(values)
+    spread = found.std or 0.0
+    place = {"x": summarise(costs).median, "y": found.mean, "low": found.mean - spread, "high": found.mean + spread}
+    return {"method": method, "whose": "ours", "n": found.n, **place}
+
+
+def _printed(layout: Layout, task: str) -> list[Line]:
+    rows: dict[str, PaperRow] = {}
+    for paper in layout.papers:
+        if paper.unit == "percent" and task in paper.columns:
+            rows = {**paper.rows, **rows}
+    metric = main_metric(task)
+    points: list[Line] = []
+    for variant, row in rows.items():
+        value = row.scores.get(task, {}).get(metric)
+        if row.params and value is not None:
+            place = {"x": printed_count(row.params), "y": value, "low": value, "high": value}
+            points.append({"method": variant, "whose": "paper", **place})
+    return points
+
+
+def _points() -> Spec:
+    tooltip = [
+        axis("method", "nominal"),
+        axis("whose", "nominal"),
+        axis("x", "quantitative", format=",.4~g", title="@x"),
+        axis("y", "quantitative", format=".2f", title="@y"),
+        axis("n", "quantitative", title="seeds"),
+    ]
+    shape = axis("whose", "nominal", scale={"domain": "@whose", "range": ["circle", "diamond"]})
+    return spec(
+        340,
+        encoding={
+            "x": axis("x", "quantitative", title="@x", scale="@scale", axis={"labelOverlap": True}),
+            "color": legend_below(),
+            "opacity": PALE,
+        },
+        layer=[
+            {
+                "mark": {"type": "rule", "strokeWidth": 1.5, "aria": False},
+                "encoding": {"y": axis("low", "quantitative", scale={"zero": False}), "y2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 110},
+                "params": [HIGHLIGHT],
+                "encoding": {
+                    "y": axis("y", "quantitative", title="@y", scale={"zero": False}),
+                    "shape": {**shape, "legend": {"orient": "bottom", "title": None}},
+                    "tooltip": tooltip,
+                },
+            },
+        ],
+    )
