@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from lora2.claim_checks import printed_count
-from lora2.paper import PaperRow
 from lora2.report.charts import HIGHLIGHT, PALE, Chart, Line, Plot, Select, Spec, axis, legend_below, spec
 from lora2.report.curves import main_metric, method_labels
 from lora2.runfiles import Cell, Run
@@ -19,7 +18,9 @@ COSTS: Mapping[str, tuple[str, Cost]] = {
     "active_adapter": ("Adapter parameters after pruning", lambda run: run.counts.get("active_adapter")),
     "seconds": ("Seconds per step", lambda run: run.seconds_per_step),
 }
-LINEAR, LOGARITHMIC = {"type": "linear", "zero": False}, {"type": "log", "nice": True}
+HEIGHT = {"zero": False, "padding": 24}
+LINEAR = {"scale": {"type": "linear", "zero": False, "padding": 24}, "format": "~g"}
+LOGARITHMIC = {"scale": {"type": "log", "nice": False, "padding": 24}, "format": "~s"}
 
 
 def cost_and_quality(parts: Sequence[Part]) -> Chart:
@@ -27,30 +28,37 @@ def cost_and_quality(parts: Sequence[Part]) -> Chart:
 
     `parts` are the sections of the table of all runs, and the paper's own where nothing of it ran.
     """
+    pairs = [(part, task) for part in parts for task in part.layout.columns if part.layout.papers or _cells(part, task)]
+    largest_first = sorted(pairs, key=lambda pair: -len(_cells(*pair)))
     options, views = {}, {}
-    for number, part in enumerate(parts):
-        ran = [task for task in part.layout.columns if part.layout.papers or any(key[2] == task for key in part.cells)]
-        for task in ran:
-            key = f"{number}-{task}"
-            nobody = "; the paper's numbers, nothing of ours ran" if not part.cells else ""
-            options[key] = f"{TASK_TITLES[task]}; {section_title(part.section)}{nobody}"
-            for cost, (title, of) in COSTS.items():
-                rows = [*_ours(part, task, of), *(_printed(part.layout, task) if cost == "adapter" else ())]
-                words = {
-                    "x": title,
-                    "y": f"{METRIC_TITLES[main_metric(task)]} on dev, in percent",
-                    "scale": LINEAR if cost == "seconds" else LOGARITHMIC,
-                    "whose": list(dict.fromkeys(row["whose"] for row in rows)),
-                }
-                caption = options[key] if rows else f"{options[key]}: nothing recorded."
-                views[f"{key}|{cost}"] = (Plot(caption, rows, words),)
+    for index, (part, task) in enumerate(largest_first):
+        nobody = "" if part.cells else "; the paper's numbers, nothing of ours ran"
+        options[str(index)] = f"{TASK_TITLES[task]}; {section_title(part.section)}{nobody}"
+        for cost in COSTS:
+            views[f"{index}|{cost}"] = (_plot(part, task, cost, options[str(index)]),)
     menus = (Select("Task and model", options), Select("Cost", {cost: title for cost, (title, _) in COSTS.items()}))
     description = "Scatter plot: one point for each method, its cost to the right and its metric upwards."
     return Chart("cost", description, menus, (_points(),), views)
 
 
+def _plot(part: Part, task: str, cost: str, caption: str) -> Plot:
+    title, of = COSTS[cost]
+    rows = [*_ours(part, task, of), *(_printed(part.layout, task) if cost == "adapter" else ())]
+    words = {
+        "x": title,
+        "y": f"{METRIC_TITLES[main_metric(task)]} on dev, in percent",
+        "whose": list(dict.fromkeys(row["whose"] for row in rows)),
+        **(LINEAR if cost == "seconds" else LOGARITHMIC),
+    }
+    return Plot(caption if rows else f"{caption}: nothing recorded.", rows, words)
+
+
+def _cells(part: Part, task: str) -> list[Cell]:
+    return [cell for key, cell in part.cells.items() if key[2] == task]
+
+
 def _ours(part: Part, task: str, cost: Cost) -> list[Line]:
-    cells = [cell for key, cell in part.cells.items() if key[2] == task]
+    cells = _cells(part, task)
     labels = method_labels([run for cell in cells for run in cell.runs])
     return [row for cell in cells if (row := _point(cell, labels[cell.runs[0].run_id], cost))]
 
@@ -68,14 +76,11 @@ def _point(cell: Cell, method: str, cost: Cost) -> Line | None:
 
 
 def _printed(layout: Layout, task: str) -> list[Line]:
-    rows: dict[str, PaperRow] = {}
-    for paper in layout.papers:
-        if paper.unit == "percent" and task in paper.columns:
-            rows = {**paper.rows, **rows}
-    metric = main_metric(task)
+    """The rows of the first printed table with that task: more would crowd the plot."""
+    paper = next((paper for paper in layout.papers if task in paper.columns), None)
     points: list[Line] = []
-    for variant, row in rows.items():
-        value = row.scores.get(task, {}).get(metric)
+    for variant, row in (paper.rows if paper else {}).items():
+        value = row.scores[task].get(main_metric(task))
         if row.params and value is not None:
             place = {"x": printed_count(row.params), "y": value, "low": value, "high": value}
             points.append({"method": variant, "whose": "paper", **place})
@@ -94,20 +99,22 @@ def _points() -> Spec:
     return spec(
         340,
         encoding={
-            "x": axis("x", "quantitative", title="@x", scale="@scale", axis={"labelOverlap": True}),
+            "x": axis(
+                "x", "quantitative", title="@x", scale="@scale", axis={"labelOverlap": True, "format": "@format"}
+            ),
             "color": legend_below(),
             "opacity": PALE,
         },
         layer=[
             {
                 "mark": {"type": "rule", "strokeWidth": 1.5, "aria": False},
-                "encoding": {"y": axis("low", "quantitative", scale={"zero": False}), "y2": {"field": "high"}},
+                "encoding": {"y": axis("low", "quantitative", scale=HEIGHT), "y2": {"field": "high"}},
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 110},
                 "params": [HIGHLIGHT],
                 "encoding": {
-                    "y": axis("y", "quantitative", title="@y", scale={"zero": False}),
+                    "y": axis("y", "quantitative", title="@y", scale=HEIGHT),
                     "shape": {**shape, "legend": {"orient": "bottom", "title": None}},
                     "tooltip": tooltip,
                 },

@@ -52,13 +52,14 @@ def learning_curves(records: Sequence[Record]) -> Chart:
     for record in records:
         if record.history and record.run.task in ALL_METRICS:
             groups.setdefault(group_title(record.run), []).append(record)
+    largest_first = sorted(groups, key=lambda title: -len(groups[title]))
     views = {
-        f"{index}|{quantity}": (_plot(members, quantity),)
-        for index, members in enumerate(groups.values())
+        f"{index}|{quantity}": (_plot(groups[title], quantity),)
+        for index, title in enumerate(largest_first)
         for quantity in QUANTITIES
     }
     menus = (
-        Select("Task and model", {str(index): title for index, title in enumerate(groups)}),
+        Select("Task and model", {str(index): title for index, title in enumerate(largest_first)}),
         Select("Curve", {quantity: title for quantity, (title, _, _) in QUANTITIES.items()}),
     )
     return Chart("curves", "Line chart over the optimizer steps, one line for each run.", menus, (_lines(),), views)
@@ -95,8 +96,9 @@ def _plot(members: Sequence[Record], quantity: str) -> Plot:
     for record in members:
         if points := series(record):
             steps, values = zip(*points, strict=True)
-            named = {"run": record.run.run_id, "method": labels[record.run.run_id], "seed": record.run.seed}
-            rows.append({**named, "step": steps, "value": [float(f"{value:.4g}") for value in values]})
+            named = {"run": record.run.run_id, "method": labels[record.run.run_id]}
+            rounded = [float(f"{value:.4g}") for value in values]
+            rows.append({**named, "step": list(map(int, steps)), "value": rounded})
     first = members[0].run
     caption = f"{group_title(first)}: {len(rows)} run(s)." if rows else f"{group_title(first)}: nothing recorded."
     return Plot(caption, rows, {"y": title.format(metric=METRIC_TITLES[main_metric(first.task)])})

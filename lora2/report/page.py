@@ -21,7 +21,7 @@ from lora2.report.benchmark import ratio_chart, ratio_table, read_benchmark
 from lora2.report.cost import cost_and_quality
 from lora2.report.curves import learning_curves
 from lora2.report.html_table import Column, HtmlCell, HtmlRow, HtmlTable, text_cell
-from lora2.report.rank_maps import figure3, run_maps
+from lora2.report.rank_maps import figure3, own_maps
 from lora2.report.records import by_setting, parse_record
 from lora2.report.scores import READING, filled, score_table, verdicts
 from lora2.runfiles import Run, load_records
@@ -66,10 +66,10 @@ def build_page(results: Path, library: str, runs_link: str = "runs") -> str:
     benchmark = read_benchmark(results / "bench" / "latest.json")
     table1 = [part for part in parts("table1", runs, papers) if part.layout.papers]
     every_run = parts("runs", runs, papers)
-    claims = as_table(audit(papers))
+    claims, settings = as_table(audit(papers)), by_setting(records)
     charts = [
         figure3(load_figure3(papers), runs),
-        run_maps(records),
+        own_maps(settings),
         learning_curves(records),
         cost_and_quality([*every_run, *(part for part in table1 if not part.cells)]),
         *([ratio_chart(benchmark)] if benchmark else []),
@@ -88,7 +88,7 @@ def build_page(results: Path, library: str, runs_link: str = "runs") -> str:
         chart_data={chart.name: chart.data() for chart in charts},
         benchmark=ratio_table(benchmark) if benchmark else None,
         claims=_claims(claims),
-        settings=by_setting(records),
+        settings=settings,
         warnings=warnings,
         runs_link=runs_link,
     )
@@ -102,8 +102,15 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.filters["unbroken"] = _unbroken
     environment.filters["quote"] = lambda text: quote(text, safe="")
     return environment.get_template("page.html")
+
+
+def _unbroken(text: str) -> str:
+    """A cell of numbers, which may break between two numbers and nowhere else."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("/\N{NO-BREAK SPACE}", "/ ")
 
 
 def _policy(*scripts: str) -> str:

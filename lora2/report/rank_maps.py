@@ -1,4 +1,4 @@
-"""Final ranks as heat maps: the paper's Figure 3 beside ours, and every run's own."""
+"""Final ranks as heat maps: the paper's Figure 3 beside ours, and every setting's own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lora2.errors import UserError
 from lora2.figures import ROW_TITLES, Ranks, agreement, panels, rank_grid
 from lora2.paper import MATRICES, Figure3
 from lora2.report.charts import Chart, Line, Plot, Select, Spec, axis, spec
-from lora2.report.records import Record, section_of
+from lora2.report.records import Record, Setting
 from lora2.runfiles import Run
-from lora2.table_layout import TASK_TITLES, section_title
+from lora2.table_layout import TASK_TITLES
 
 HEIGHT = 180
 VARIANT = "lora2_k8"  # the paper prints r=8; k=8 is what the released code fixes
@@ -20,7 +20,7 @@ VARIANT = "lora2_k8"  # the paper prints r=8; k=8 is what the released code fixe
 
 def figure3(figure: Figure3, runs: Sequence[Run]) -> Chart:
     """Task by task: the printed ranks, and ours where the paper's model ran on real data with its weights."""
-    real = [run for run in runs if not run.synthetic and not run.random_init]
+    real = [run for run in runs if not run.synthetic and not run.random_init and _grid(run) is not None]
     drawn = panels(figure, real, figure.model, VARIANT)
     top = max(float(grid.max()) for panel in drawn for grid in (panel.paper, panel.ours) if grid is not None)
     views = {}
@@ -37,30 +37,29 @@ def figure3(figure: Figure3, runs: Sequence[Run]) -> Chart:
     return Chart("figure3", description, (tasks,), (_heat_map(top), _heat_map(top)), views)
 
 
-def run_maps(records: Sequence[Record]) -> Chart:
-    """The ranks of each finished run, whatever its model: at the end, and over the training."""
+def own_maps(settings: Sequence[Setting]) -> Chart:
+    """The ranks of everything that finished, whatever its model: at the end, and over the training of one seed."""
     options: dict[str, str] = {}
     views: dict[str, tuple[Plot, ...]] = {}
     top = 1.0
-    for record in records:
-        run = record.run
-        grid = _grid(run)
-        if grid is None:
+    for setting in settings:
+        grids = [grid for record in setting.records if (grid := _grid(record.run)) is not None]
+        if not grids:
             continue
-        options[run.run_id] = f"{TASK_TITLES.get(run.task, run.task)}, {run.variant}, seed {run.seed}; {run.model}"
-        said = f"{run.run_id}: {section_title(section_of(run))}. Total {grid.sum():.0f}."
-        views[run.run_id] = (Plot(said, _rows(grid)), _over_training(record))
-        top = max(top, float(grid.max()))
-    description = "Heat maps of the singular values that one run kept: at the end, and over the training."
-    return Chart("ranks", description, (Select("Run", options),), (_heat_map(top), _heat_map_over_steps(top)), views)
+        mean = np.mean([grid for grid in grids if grid.shape == grids[0].shape], axis=0)  # (m, l)
+        options[setting.anchor] = setting.title
+        at_the_end = Plot(f"At the end, mean of {len(grids)} run(s). Total {mean.sum():.0f}.", _rows(mean))
+        views[setting.anchor] = (at_the_end, _over_training(setting.records))
+        top = max(top, float(mean.max()))
+    description = "Heat maps of the singular values kept in each matrix: at the end, and over the training."
+    specs = (_heat_map(top), _heat_map_over_steps(top))
+    return Chart("ranks", description, (Select("Setting", options),), specs, views)
 
 
 def _grid(run: Run) -> Ranks | None:
     """None where a record holds no ranks of the paper's six matrices."""
-    if run.status != "ok":
-        return None
     try:
-        return rank_grid(run)
+        return rank_grid(run) if run.status == "ok" else None
     except UserError:
         return None
 
@@ -74,16 +73,24 @@ def _rows(grid: Ranks) -> list[Line]:
     ]
 
 
-def _over_training(record: Record) -> Plot:
-    """The mean rank of each matrix type over the layers, at every step that the run looked."""
-    points = [point for point in record.history.get("monitor", ()) if "step" in point]
+def _over_training(records: Sequence[Record]) -> Plot:
+    """The first run that looked at its ranks: the mean of each matrix type over the layers, step by step."""
+    record = next((record for record in records if record.history.get("monitor")), None)
+    if record is None:
+        return Plot("Over the training: not recorded.", ())
+    points = [point for point in record.history["monitor"] if "step" in point]
+    steps = [int(point["step"]) for point in points]
     rows: list[Line] = []
     for matrix in MATRICES:
-        ranks = [[rank for key, rank in point.items() if key.endswith(f".{matrix}")] for point in points]
-        if points and all(ranks):
+        ranks = [[rank for key, rank in point.items() if _is_rank_of(matrix, key)] for point in points]
+        if all(ranks):
             means = [round(sum(each) / len(each), 2) for each in ranks]
-            rows.append({"matrix": ROW_TITLES[matrix], "step": [point["step"] for point in points], "rank": means})
-    return Plot("Mean over the layers, step by step." if rows else "Over the training: not recorded.", rows)
+            rows.append({"matrix": ROW_TITLES[matrix], "step": steps, "rank": means})
+    return Plot(f"Over the training of seed {record.run.seed}, mean over the layers.", rows)
+
+
+def _is_rank_of(matrix: str, key: str) -> bool:
+    return key.startswith("rank/") and key.endswith(f".{matrix}")
 
 
 def _heat_map(top: float) -> Spec:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,8 @@ def by_setting(records: Iterable[Record]) -> list[Setting]:
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: (*_identity(record.run), record.run.seed, record.run.run_id)):
         groups.setdefault(anchor(record.run), []).append(record)
-    return [Setting(name, _title(group[0].run), tuple(group)) for name, group in groups.items()]
+    titles = Counter(_title(group[0].run) for group in groups.values())
+    return [Setting(name, _unique_title(group[0].run, titles), tuple(group)) for name, group in groups.items()]
 
 
 def metrics_text(values: Mapping[str, float]) -> str:
@@ -93,6 +95,11 @@ def _identity(run: Run) -> tuple[bool, bool, str, str, str, str, str]:
 def _title(run: Run) -> str:
     task = TASK_TITLES.get(run.task, run.task)
     return f"{task}, {run.variant}, recipe {run.recipe}; {section_title(section_of(run))}"
+
+
+def _unique_title(run: Run, titles: Counter[str]) -> str:
+    title = _title(run)
+    return title if titles[title] == 1 else f"{title}, setting {run.setting_id}"
 
 
 def _facts(run: Run, data: Mapping[str, Any]) -> dict[str, str]:
