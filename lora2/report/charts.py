@@ -62,5 +62,6 @@ def legend_below(**more: Any) -> Spec:
     return axis("method", "nominal", legend={"orient": "bottom", "columns": "@columns", "title": None}, **more)
 
 
+READING = "Point at a mark to read it, at a name below to see it alone; colours recur after ten names."
 HIGHLIGHT = {"name": "pick", "select": {"type": "point", "fields": ["method"]}, "bind": "legend"}
 PALE = {"condition": {"param": "pick", "value": 0.9}, "value": 0.12}

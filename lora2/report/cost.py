@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from lora2.claim_checks import printed_count
-from lora2.report.charts import HIGHLIGHT, PALE, Chart, Line, Plot, Select, Spec, axis, legend_below, spec
+from lora2.report.charts import HIGHLIGHT, PALE, READING, Chart, Line, Plot, Select, Spec, axis, legend_below, spec
 from lora2.report.curves import main_metric, method_labels
 from lora2.runfiles import Cell, Run
 from lora2.stats import summarise
@@ -37,7 +37,7 @@ def cost_and_quality(parts: Sequence[Part]) -> Chart:
         for cost in COSTS:
             views[f"{index}|{cost}"] = (_plot(part, task, cost, options[str(index)]),)
     menus = (Select("Task and model", options), Select("Cost", {cost: title for cost, (title, _) in COSTS.items()}))
-    description = "Scatter plot: one point for each method, its cost to the right and its metric upwards."
+    description = f"Scatter plot: one point for each method, its cost to the right, its metric upwards. {READING}"
     return Chart("cost", description, menus, (_points(),), views)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from lora2.report.charts import HIGHLIGHT, PALE, Chart, Line, Plot, Select, Spec, axis, legend_below, spec
+from lora2.report.charts import HIGHLIGHT, PALE, READING, Chart, Line, Plot, Select, Spec, axis, legend_below, spec
 from lora2.report.records import Points, Record, section_of
 from lora2.runfiles import Run
 from lora2.table_layout import ALL_METRICS, METRIC_TITLES, TASK_TITLES, section_title
@@ -58,11 +58,12 @@ def learning_curves(records: Sequence[Record]) -> Chart:
         for index, title in enumerate(largest_first)
         for quantity in QUANTITIES
     }
+    description = f"Line chart over the optimizer steps, one line for each run. {READING}"
     menus = (
         Select("Task and model", {str(index): title for index, title in enumerate(largest_first)}),
         Select("Curve", {quantity: title for quantity, (title, _, _) in QUANTITIES.items()}),
     )
-    return Chart("curves", "Line chart over the optimizer steps, one line for each run.", menus, (_lines(),), views)
+    return Chart("curves", description, menus, (_lines(),), views)
 
 
 def group_title(run: Run) -> str:

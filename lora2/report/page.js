@@ -31,7 +31,7 @@
       font: getComputedStyle(document.body).fontFamily,
       view: { stroke: null },
       axis: { ...text, gridColor: colour("--line"), domainColor: colour("--muted"), tickColor: colour("--muted") },
-      legend: { ...text, labelLimit: 260 },
+      legend: { ...text, labelLimit: 260, symbolBaseFillColor: ink, symbolBaseStrokeColor: ink },
       range: { category: categories },
     };
   }

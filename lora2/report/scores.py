@@ -12,14 +12,13 @@ from lora2.paper import PaperRow, PaperTable
 from lora2.render import MISSING
 from lora2.report.html_table import Column, HtmlCell, HtmlRow, HtmlTable, Small, text_cell
 from lora2.report.records import anchor
-from lora2.runfiles import Cell
-from lora2.stats import summarise
+from lora2.runfiles import Checkpoint
+from lora2.stats import Summary, summarise
 from lora2.table_cells import (
     Row,
     count_text,
     difference_text,
     join,
-    mean_text,
     number,
     seed_values,
     verdict_text,
@@ -115,29 +114,44 @@ def _our_row(layout: Layout, variant: str, recipe: str, row: Row, printed: Paper
 
 
 def _ours(layout: Layout, row: Row, printed: PaperRow | None, task: str) -> HtmlCell:
-    """Mean over seeds of the best checkpoint; below it the distance to the printed number, the last checkpoint, n."""
+    """Mean over seeds of the best checkpoint; below it spread and n, then what can be said beside the printed number,
+    then the last checkpoint.
+    """
     metrics = layout.columns[task]
-    text = join(mean_text(row, task, metric, "best") for metric in metrics)
-    if task not in row or text == MISSING:
+    best = [_summary(row, task, metric, "best") for metric in metrics]
+    known = [each for each in best if each is not None]
+    if not known:
         return NOTHING
-    value = _mean(summarise(values).mean for metric in metrics if (values := seed_values(row, task, metric)))
-    small = [] if layout.unit == "seconds" else _small(row, printed, task, metrics)
-    return HtmlCell(text, value, f"#{anchor(row[task].runs[0])}", (*small, Small(_seeds(row[task]))))
+    small = [Small(f"{_spread(best)}n = {known[0].n}")]
+    if printed is not None and layout.unit != "seconds" and task in printed.scores:
+        small += _beside(row, printed, task, metrics)
+    if layout.unit != "seconds":
+        small.append(Small(f"last {_means([_summary(row, task, metric, 'last') for metric in metrics])}"))
+    mean = _mean(each.mean for each in known)
+    return HtmlCell(_means(best), mean, f"#{anchor(row[task].runs[0])}", tuple(small))
 
 
-def _small(row: Row, printed: PaperRow | None, task: str, metrics: Sequence[str]) -> list[Small]:
-    lines = []
-    if printed is not None and task in printed.scores:
-        said = [verdict_text(row, printed, task, metric) for metric in metrics]
-        distance = join(difference_text(row, printed, task, metric) for metric in metrics)
-        lines.append(Small(f"Δ {distance}"))
-        lines.append(Small(" / ".join(dict.fromkeys(said)), TONES.get(said[0], "") if len(set(said)) == 1 else ""))
-    lines.append(Small(f"last {join(mean_text(row, task, metric, 'last') for metric in metrics)}"))
-    return lines
+def _beside(row: Row, printed: PaperRow, task: str, metrics: Sequence[str]) -> list[Small]:
+    said = list(
+        dict.fromkeys(verdict_text(row, printed, task, metric) for metric in metrics if metric in printed.scores[task])
+    )
+    distance = join(difference_text(row, printed, task, metric) for metric in metrics)
+    return [Small(f"Δ {distance}"), Small(" / ".join(said), TONES.get(said[0], "") if len(said) == 1 else "")]
 
 
-def _seeds(cell: Cell) -> str:
-    return f"n = {len(cell.runs)}"
+def _summary(row: Row, task: str, metric: str, checkpoint: Checkpoint) -> Summary | None:
+    values = seed_values(row, task, metric, checkpoint)
+    return summarise(values) if values else None
+
+
+def _means(summaries: Sequence[Summary | None]) -> str:
+    return join(number(each.mean if each else None) for each in summaries)
+
+
+def _spread(summaries: Sequence[Summary | None]) -> str:
+    """`± 0.41, `; nothing for a single seed, which has none."""
+    text = join(number(each.std if each else None) for each in summaries)
+    return "" if text == MISSING else f"± {text}, "
 
 
 def _our_average(layout: Layout, row: Row) -> HtmlCell:
