@@ -25,7 +25,7 @@ SEEDS ?=
 given = $(if $(filter-out file,$(origin $(1))),$(if $($(1)),$(2) $($(1))))
 SELECTION = $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given,DATA,--data) \
   $(call given,DATA_DIR,--data-dir) $(if $(filter-out file,$(origin RECIPE)),recipe=$(RECIPE)) $(ARGS)
-.PHONY: help install demo test lint tables claims sceptic figure3 clean sweep status plan $(TABLES) $(TASKS)
+.PHONY: help install demo test lint tables claims sceptic report figure3 clean sweep status plan $(TABLES) $(TASKS)
 
 help: ## list the targets
 	@grep -hE '^([a-z0-9 _-]+|\$$\(TABLES\)):.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/; s/\$$\(TABLES\)/table1-4/' | expand -t 12
@@ -78,6 +78,9 @@ claims: install ## which of the paper's claims hold by arithmetic (docs/RESULTS.
 
 sceptic: install ## do the regularisers hold, do the two scores agree: from the records, into docs/RESULTS.md
 	$(PY) scripts/sceptic.py --output docs/RESULTS.md
+
+report: install ## everything on one page that needs no server and no network: results/report.html
+	$(PY) scripts/report.py
 
 figure3: install ## final ranks as heat maps next to the paper's Figure 3: results/figures/figure3.png
 	$(PY) scripts/figures.py figure3

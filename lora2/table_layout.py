@@ -87,7 +87,17 @@ def comparable(section: Section, paper: PaperTable) -> bool:
 
 def column_title(task: str, metrics: Iterable[str]) -> str:
     """For example `QQP acc / F1`."""
-    return f"{TASK_TITLES[task]} {' / '.join(METRIC_TITLES[metric] for metric in metrics)}"
+    return f"{TASK_TITLES[task]} {metric_titles(metrics)}"
+
+
+def metric_titles(metrics: Iterable[str]) -> str:
+    """For example `acc / F1`."""
+    return " / ".join(METRIC_TITLES[metric] for metric in metrics)
+
+
+def method_title(variant: str, printed: PaperRow | None) -> str:
+    """The paper's name for a row with our variant key, which is what the command line takes."""
+    return f"{printed.paper_name} [{variant}]" if printed else variant
 
 
 def method_title(variant: str, printed: PaperRow | None) -> str:

@@ -1,0 +1,1 @@
+"""results/report.html: one self-contained page from results/; starts without torch."""

@@ -1,0 +1,58 @@
+"""A table for the page: cells with a text, a value to sort by, a link, and small lines below; the template draws it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A second line of a cell; `tone` is a class of style.css."""
+
+    text: str
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HtmlCell:
+    """`sort` None means missing: such a cell stands last in either order."""
+
+    text: str
+    sort: float | str | None = None
+    href: str = ""
+    small: tuple[Small, ...] = ()
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HtmlRow:
+    """One line; `kind` is a class of style.css: paper, ours or nothing."""
+
+    cells: tuple[HtmlCell, ...]
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A header cell, with a second line. A numeric column sorts from the largest value down at first."""
+
+    title: str
+    numeric: bool = False
+    small: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HtmlTable:
+    """Sentences stand above, footnotes below; `badges` are short warnings beside the caption."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[HtmlRow, ...]
+    sentences: tuple[str, ...] = ()
+    footnotes: tuple[str, ...] = ()
+    badges: tuple[str, ...] = ()
+
+
+def text_cell(text: str) -> HtmlCell:
+    """A cell that sorts by its text."""
+    return HtmlCell(text, sort=text)
