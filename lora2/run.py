@@ -1,6 +1,5 @@
 """One run from its settings to its exit code: what can go wrong is found before torch is imported."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -11,20 +10,18 @@ from filelock import FileLock, Timeout
 
 from lora2.budget import BudgetSchedule, fit_phases, fits
 from lora2.config import BudgetConfig, RunConfig, run_id, setting_id
+from lora2.environment import check_environment, first_process
 from lora2.errors import UserError
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
+from lora2.model_source import weight_source
 from lora2.records import RunRecord, read_record, record_path
 
 
 def say(text: str) -> None:
     """A line for the user, from the first process only; standard output is kept for results."""
-    if _first_process():
+    if first_process():
         print(text, file=sys.stderr, flush=True)
-
-
-def _first_process() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def run(cfg: RunConfig) -> int:
@@ -34,12 +31,15 @@ def run(cfg: RunConfig) -> int:
         UserError: a mistake in the settings or the data.
     """
     started = time.perf_counter()
+    check_environment(cfg.tracker.name)
     raw = load_raw(cfg.task, cfg.data.source, None if cfg.data.dir is None else Path(cfg.data.dir))
     name, path = run_id(cfg, raw.fingerprint), record_path(cfg.results_dir, run_id(cfg, raw.fingerprint))
     if path.exists() and not cfg.force and read_record(path).status == "ok":
         say(f"{name}: done already, see {path}; force=true runs it again")
         return 0
     settled, notes = settle_budget(cfg, train_size(len(raw.splits["train"]), cfg.selection))
+    if not cfg.model.random_init:
+        weight_source(cfg.model)  # fetched, or refused
     for note in (*raw.warnings, *notes):
         say(f"{name}: note: {note}")
     with _sole_owner(Path(cfg.output_dir) / name):
@@ -78,15 +78,22 @@ def _sole_owner(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process is doing this run.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if not _first_process():  # the first process of a run holds it for all
+    if not first_process():  # the first process of a run holds it for all
         yield
         return
     lock = FileLock(folder / ".lock", timeout=0)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise UserError(f"{folder.name}: another process is doing this run; wait for it, or change a setting") from None
+        raise UserError(
+            f"{folder.name}: another process is doing this run; allowed is one: wait for it, or change a setting"
+        ) from None
+    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        raise UserError(
+            f"output_dir: {error.filename} is in the way ({error.strerror}); allowed is a folder: move it away, or "
+            f"choose another, output_dir=DIR"
+        ) from None
     try:
         yield
     finally:
