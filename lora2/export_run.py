@@ -10,8 +10,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lora2.errors import UserError
-from lora2.finished_run import require_lora2
 from lora2.export import largest_difference, load_lora, load_merged, save_lora, save_merged
+from lora2.finished_run import require_lora2
 from lora2.injection import Adapter
 from lora2.layers import LoRA2Linear
 from lora2.methods.lora2 import LoRA2

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -88,13 +89,13 @@ def _explained(cfg: ModelConfig, source: object, part: str) -> Iterator[None]:
         raise unavailable(cfg, source, f"{part}: {error}") from None
 
 
-def _architecture(cfg: ModelConfig, source: object) -> Any:
+def _architecture(cfg: ModelConfig, source: str | Path) -> Any:
     if cfg.random_init:
         return AutoConfig.for_model(cfg.model_type, **cfg.architecture)
     return AutoConfig.from_pretrained(source, trust_remote_code=False)
 
 
-def _pretrained(cfg: ModelConfig, source: object, config: Any) -> PreTrainedModel:
+def _pretrained(cfg: ModelConfig, source: str | Path, config: Any) -> PreTrainedModel:
     model, report = AutoModelForSequenceClassification.from_pretrained(
         source,
         config=config,

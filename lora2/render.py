@@ -107,7 +107,8 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read it: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: cannot be read ({reason}); allowed is a text file: give another") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -116,7 +117,9 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{path}: cannot write it: {error}") from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); allowed is a file in a folder you may write: give another"
+        ) from error
 
 
 def _paragraphs(sentences: Sequence[str]) -> list[str]:

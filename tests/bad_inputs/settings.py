@@ -189,4 +189,10 @@ SETTINGS = (
     _command("figures: form", "figures figure3 --output x.bmp", "--output: got 'x.bmp'", "one of .png", ".svg"),
     _command("bench: shape", "bench steps --shapes huge", "--shapes: got 'huge'", "allowed are minilm", "32x64"),
     _command("bench: rounds", "bench steps --rounds 1", "--rounds: got 1", "at least 4", "--rounds 30"),
+    _command("claims: check", "claims --check", "--check: needs", "--output FILE", "the file whose block"),
+    _command("claims: form", "claims --format html", "--format", "invalid choice: 'html'", "'latex'"),
+    _command("tables: README", "tables --readme no/README.md", "no/README.md: cannot be read", "a text file", "give"),
+    _command("tables: output", "tables --output /proc/no/x.md", "/proc/no/x.md: cannot be written", "a file", "give"),
+    _command("figures: name", "figures figure4", "figure", "invalid choice: 'figure4'", "'figure3'"),
+    _command("figures: output", "figures figure3 --output /proc/no/x.png", "/proc/no/x.png: cannot", "a file", "give"),
 )

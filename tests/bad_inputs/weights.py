@@ -70,12 +70,6 @@ def _other_backbone(folder: Path) -> None:
     change(make_run(folder, "bert", "mixed"), hashes={"frozen_weights": "0" * 64})
 
 
-def _foreign_folder(folder: Path) -> None:
-    _saved_run()(folder)
-    (folder / "mine").mkdir()
-    (folder / "mine" / "thesis.tex").touch()
-
-
 def _model(what: str, prepare: Callable[[Path], None], *says: str) -> BadInput:
     return BadInput(what, "model folder", FOLDER, says, prepare, needs_torch=True)
 
@@ -156,14 +150,5 @@ WEIGHTS = (
     ),
     _weights(
         "another backbone", _other_backbone, "hashes.frozen_weights differs", "allowed is that one", "train again"
-    ),
-    _weights("a foreign folder", _foreign_folder, "--output: mine", "allowed is", "remove it", more="--output mine"),
-    _weights(
-        "no name of a repository",
-        _saved_run(),
-        "--push: got 'no//such'",
-        "Repo id must",
-        "--push USER/NAME",
-        more="--push no//such",
     ),
 )
