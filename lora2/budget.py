@@ -38,9 +38,10 @@ class BudgetSchedule:
 
     def __post_init__(self) -> None:
         if not 1 <= self.target <= self.initial:
+            cure = "raise budget.target_rank" if self.target < 1 else "lower budget.target_rank or raise rank.r"
             raise UserError(
-                f"budget.target_rank: {self.target} singular values in all is not between 1 and the "
-                f"{self.initial} there are at the start; lower budget.target_rank or raise rank.r"
+                f"budget.target_rank: {self.target} singular values in all; allowed are from 1 to the "
+                f"{self.initial} there are at the start: {cure}"
             )
         if not fits(self.total, self.t_i, self.t_f):
             raise UserError(_does_not_fit(self.total, self.t_i, self.t_f))

@@ -1,10 +1,10 @@
 """What all command lines share: a user's mistake is one message and exit code 2, an interruption 130, no traceback."""
 
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 
+from lora2.environment import first_process
 from lora2.errors import UserError
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -12,13 +12,8 @@ MISTAKE, INTERRUPTED = 2, 130
 
 def say(text: str) -> None:
     """A line for the user, from the first process of a run only; standard output is kept for results."""
-    if is_first_process():
+    if first_process():
         print(text, file=sys.stderr, flush=True)
-
-
-def is_first_process() -> bool:
-    """Whether this is process 0 of those that torchrun started, or the only one."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def guarded(run: Callable[[Namespace], int], args: Namespace) -> int:

@@ -40,7 +40,7 @@ def compose(overrides: Iterable[str]) -> dict[str, Any]:
         merge(composed, layer)
     composed.pop("hydra", None)
     for path, text in values:
-        set_value(composed, path, parse_value(text))
+        set_value(composed, path, parse_value(path, text))
     return composed
 
 
@@ -58,7 +58,7 @@ def read_option(group: str, option: str | None) -> dict[str, Any]:
     if option in (None, "null"):
         return {}
     if option not in options(group):
-        raise UserError(f"{group}: got {option!r}; allowed are {', '.join(options(group))}")
+        raise UserError(f"{group}: got {option!r}; allowed are {', '.join(options(group))}: {group}=...")
     return read(CONFIGS / group / f"{option}.yaml")
 
 
@@ -67,9 +67,16 @@ def read(path: Path) -> dict[str, Any]:
     return copy.deepcopy(_parsed(path))
 
 
-def parse_value(text: str) -> Any:
-    """The value of an override, as Hydra reads it; unlike yaml 1.1 it takes 1e-3 for a number."""
-    value = yaml.load(text, LOADER)
+def parse_value(path: str, text: str) -> Any:
+    """The value of an override, as Hydra reads it; unlike yaml 1.1 it takes 1e-3 for a number.
+
+    Raises:
+        UserError: no value, for example an open bracket.
+    """
+    try:
+        value = yaml.load(text, LOADER)
+    except yaml.YAMLError:
+        raise UserError(f"{path}: got {text!r}; allowed are numbers, words and lists: {path}=...") from None
     if isinstance(value, str):
         try:
             return float(value)
@@ -98,7 +105,7 @@ def set_value(tree: dict[str, Any], path: str, value: Any) -> None:
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None
     if not isinstance(node, dict) or key not in node:
-        raise UserError(f"{path}: no such setting here; --cfg job shows all of them")
+        raise UserError(f"{path}: no such setting here; allowed are those that scripts/train.py --cfg job shows")
     node[key] = value
 
 
@@ -114,7 +121,7 @@ def _sort(overrides: Iterable[str], groups: Mapping[str, Any]) -> tuple[dict[str
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path or path[0] in "+~":
-            raise UserError(f"{override}: allowed are group=option and key=value")
+            raise UserError(f"{override}: allowed are group=option and key=value, for example task=rte seed=1")
         if path in groups:
             chosen[path] = text
         else:

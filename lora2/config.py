@@ -8,24 +8,25 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from lora2.config_checks import combination_problems
 from lora2.config_methods import (
     BUDGETED,
     RANKED,
     BudgetConfig,
     Fraction,
     MethodConfig,
+    Module,
+    Name,
     Natural,
     NonNegative,
     Positive,
     RankConfig,
     Rate,
     Section,
-    method_problems,
     variant_name,
 )
 from lora2.errors import UserError
@@ -37,11 +38,11 @@ __all__ = ["BudgetConfig", "RunConfig", "resolve", "run_id", "setting_id"]
 class ModelConfig(Section):
     """The backbone: one source of weights (hub_id, path or package), or random weights from `architecture`."""
 
-    name: str
+    name: Name
     model_type: Literal["bert", "roberta", "deberta-v2"]
     hub_id: str | None = None
     revision: str | None = None
-    package: str | None = None
+    package: Module | None = None
     path: str | None = None
     random_init: bool = False
     architecture: dict[str, Any]
@@ -91,7 +92,7 @@ class TrackerConfig(Section):
     """Live logging besides the record."""
 
     name: Literal["none", "wandb", "tensorboard", "trackio"]
-    project: str = "lora2-glue"
+    project: Name = "lora2-glue"
 
 
 class RunConfig(Section):
@@ -120,6 +121,8 @@ class RunConfig(Section):
         return variant_name(self.method, self.rank, self.budget)
 
 
+FILLED = ("recipe", "rank", "method", "budget", "seed")  # what a recipe's row may fill
+NO_ROW = ", and the recipe has none for this task"
 EXAMPLES = {"rank": "k8", "budget": "cubic"}
 # Settings that cannot change a number of the record.
 IDENTITY_FREE = ("experiment", "results_dir", "output_dir", "num_workers", "force", "tracker", "checkpoint")
@@ -155,11 +158,11 @@ def resolve(composed: Mapping[str, Any]) -> RunConfig:
         _fill_null(raw, path, value)
     _replay(raw)
     problems = _task_problem(raw.get("task")) + _without_sections(raw, method)
-    problems += _combination_problems(_flat(raw))
+    problems += combination_problems(_flat(raw))
     try:
         cfg = RunConfig.model_validate(raw)
     except ValidationError as error:
-        problems = [_explain(item) for item in error.errors()] + problems
+        problems = _explained(error, task_known=not _task_problem(raw.get("task"))) + problems
     if problems:
         raise UserError(_report(problems))
     return cfg
@@ -224,8 +227,14 @@ def _report(problems: list[str]) -> str:
     return "\n  ".join([f"{len(problems)} problems in the configuration:", *problems])
 
 
+def _explained(error: ValidationError, *, task_known: bool) -> list[str]:
+    """Each of pydantic's errors in our words; without a task, what no recipe could fill is not the user's fault."""
+    found = [_explain(item) for item in error.errors() if item["loc"] != ("task",)]
+    return [text for text in found if task_known or NO_ROW not in text]
+
+
 def _explain(item: Mapping[str, Any]) -> str:
-    """One pydantic error in our words: field, what it got, what is allowed."""
+    """One pydantic error in our words: field, what it got, what is allowed, how to set it."""
     loc = [str(part) for part in item["loc"]]
     if loc[0] == "method":
         del loc[1:2]  # the union's tag, the method's name: not a key of the section
@@ -233,15 +242,20 @@ def _explain(item: Mapping[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
         return f"{path}: unknown key; allowed are the keys that --cfg job shows for this section"
     if item["type"] == "missing" or item["input"] is None:
-        return f"{path}: no value, and the recipe has none for this task; set {path}=..."
+        recipe = NO_ROW if loc[0] in FILLED else ""
+        return f"{path}: no value{recipe}; set {path}=..."
+    if item["type"] == "string_pattern_mismatch":
+        return f"{path}: got {item['input']!r}; allowed is a name of letters, digits and . _ -: {path}=NAME"
     message = item["msg"][0].lower() + item["msg"][1:]
-    return (
-        f"{path}: got {item['input']!r}; {message.replace('input should be', 'allowed is').replace('input', 'value')}"
-    )
+    allowed = message.replace("input should be", "allowed is").replace("input", "value")
+    key = ".".join(part for part in loc if not part.isdigit())  # of a list, the whole is set
+    return f"{path}: got {item['input']!r}; {allowed}: {key}=..."
 
 
 def _task_problem(task: object) -> list[str]:
-    return [] if isinstance(task, str) and task in TASKS else [f"task: got {task!r}; allowed are {', '.join(TASKS)}"]
+    if isinstance(task, str) and task in TASKS:
+        return []
+    return [f"task: got {task!r}; allowed are {', '.join(TASKS)}: for example task=rte"]
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -250,31 +264,3 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in node.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
-
-
-def _combination_problems(values: Mapping[str, Any]) -> list[str]:
-    """Settings that are each right but cannot go together; `values` by dotted path, right or wrong by themselves."""
-    found, path = method_problems(values), values.get("model.path")
-    if values.get("data.source") == "local" and values.get("data.dir") is None:
-        found.append("data.dir: no value; data=local needs the folder that holds CoLA/, MRPC/ ...: data.dir=DIR")
-    if isinstance(path, str) and not Path(path).is_dir():
-        found.append(f"model.path: {path!r} is not a folder; give one with config.json and model.safetensors")
-    if (values.get("recipe.warmup_steps") is None) == (values.get("recipe.warmup_ratio") is None):
-        found.append("recipe.warmup_steps, recipe.warmup_ratio: set exactly one of the two, the other null")
-    batch, parts = values.get("recipe.batch_size"), values.get("recipe.accumulation")
-    if isinstance(batch, int) and isinstance(parts, int) and batch < parts:
-        found.append(f"recipe.accumulation: got {parts}; a batch of {batch} has no more parts")
-    folders = {name: values.get(name) for name in ("results_dir", "output_dir")}
-    return found + [x for name, folder in folders.items() if isinstance(folder, str) for x in _unwritable(name, folder)]
-
-
-def _unwritable(field: str, folder: str) -> list[str]:
-    path = Path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".write-test-{id(path)}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        return [f"{field}: cannot write into {folder!r} ({error.strerror}); choose a folder you may write, {field}=DIR"]
-    return []

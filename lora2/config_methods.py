@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]  # strict: neither "0.1" nor true is a number
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]  # becomes part of a file's name
+Module = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Term = Literal["uv", "UV", "PQ"]
 Targets = Literal["all", "qk", "qv", "qkv"]
 
@@ -160,7 +162,7 @@ def method_problems(values: Mapping[str, Any]) -> list[str]:
         found.append("rank.k: no value; LoRA² needs an outer width, for example rank=k8 or rank.k=8")
     if isinstance(r, int) and isinstance(target, int | float) and target > r:
         found.append(
-            f"budget.target_rank: got {target:g}, above the initial rank.r={r}; "
+            f"budget.target_rank: got {target:g}, above the initial rank.r={r}; allowed is up to that: "
             f"lower budget.target_rank, raise rank.r, or use budget=none"
         )
     return found + (_peft_problems(values) if method == "adalora" and target is not None else [])
@@ -170,9 +172,13 @@ def _peft_problems(values: Mapping[str, Any]) -> list[str]:
     """What PEFT's allocator cannot do."""
     target, schedule, found = values["budget.target_rank"], values.get("budget.schedule"), []
     if isinstance(target, float) and not target.is_integer():
-        found.append(f"budget.target_rank: got {target:g}; PEFT's AdaLoRA takes whole numbers only")
+        found.append(
+            f"budget.target_rank: got {target:g}; allowed for PEFT's AdaLoRA are whole numbers: budget.target_rank=2"
+        )
     if schedule != "released":
-        found.append(f"budget.schedule: got {schedule!r}; PEFT's AdaLoRA has budget.schedule=released only")
+        found.append(f"budget.schedule: got {schedule!r}; allowed for PEFT's AdaLoRA is budget.schedule=released")
     if values.get("budget.beta1") == 0 or values.get("budget.beta2") == 0:
-        found.append("budget.beta1, budget.beta2: got 0; PEFT's AdaLoRA needs both between 0 and 1")
+        found.append(
+            "budget.beta1, budget.beta2: got 0; allowed for PEFT's AdaLoRA is between 0 and 1: budget.beta1=0.85"
+        )
     return found

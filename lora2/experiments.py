@@ -48,6 +48,8 @@ def expand(name: str, overrides: Sequence[str] = (), seeds: int | None = None) -
     Raises:
         UserError: no such experiment, or settings that do not hold together; the message names the job.
     """
+    if seeds is not None and seeds < 1:
+        raise UserError(f"--seeds: got {seeds}; allowed are whole numbers from 1, for example --seeds 5")
     axes, fixed = grid(name), [f"experiment={name}"]
     for override in (*overrides, *([] if seeds is None else [f"seed={','.join(map(str, range(seeds)))}"])):
         key, _, value = override.partition("=")

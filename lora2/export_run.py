@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from lora2.errors import UserError
 from lora2.export import largest_difference, load_lora, load_merged, save_lora, save_merged
+from lora2.finished_run import require_lora2
 from lora2.injection import Adapter
 from lora2.layers import LoRA2Linear
 from lora2.methods.lora2 import LoRA2
@@ -29,11 +30,12 @@ def export_run(saved: SavedRun, form: Form, folder: Path) -> Exported:
         UserError: not a LoRA² run, `folder` holds something else, or the run cannot be rebuilt.
         RuntimeError: what was written, loaded by stock libraries, does not give the trained model's logits.
     """
-    if saved.record.config.method != "lora2":
-        method = saved.record.config.method
-        raise UserError(f"{saved.record.run_id}: its method is {method}; only lora2 runs are exported")
+    require_lora2(saved.record)
     if folder.exists() and not (folder / FACTS).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--output: {folder} exists and is no earlier export; choose another or remove it")
+        raise UserError(
+            f"--output: {folder} exists and is no earlier export; allowed is a new or empty folder: "
+            "choose another or remove it"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as scratch:
         new = Path(scratch) / "export"

@@ -127,7 +127,9 @@ def draw_figure3(drawn: Sequence[Panel], output: Path) -> None:
     unwritable path.
     """
     if output.suffix not in SUFFIXES:
-        raise UserError(f"--output: got {output.name!r}, the suffix must be one of {', '.join(SUFFIXES)}")
+        raise UserError(
+            f"--output: got {output.name!r}, the suffix must be one of {', '.join(SUFFIXES)}: --output FILE.png"
+        )
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -183,4 +185,6 @@ def _save(figure: Any, output: Path) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(output, dpi=130, metadata=metadata)
     except OSError as error:
-        raise UserError(f"{output}: cannot write it: {error}") from error
+        raise UserError(
+            f"{output}: cannot be written ({error.strerror}); allowed is a file in a folder you may write: give another"
+        ) from error

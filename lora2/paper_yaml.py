@@ -35,7 +35,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot read the paper's numbers: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"{path}: cannot read the paper's numbers: {' '.join(str(error).split())}; allowed is a yaml mapping: "
+            f"restore the file, git checkout -- {path}"
+        ) from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping, got {type(data).__name__}")
     return data

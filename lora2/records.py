@@ -17,9 +17,9 @@ CLOCKS = ("timing", "provenance", "memory")  # what may differ between two runs 
 
 
 class Part(BaseModel):
-    """Closed: an unknown key is an error."""
+    """Closed: an unknown key is an error; and so is a number that is none."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class RecordConfig(Part):
@@ -75,7 +75,7 @@ class RunRecord(Part):
     """One run."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    run_id: str
+    run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=250)  # a file's name, never a path
     status: Literal["ok", "failed", "oom", "cancelled"]
     error: str | None = None
     config: RecordConfig
@@ -133,12 +133,15 @@ def read_record(path: Path) -> RunRecord:
     try:
         return RunRecord.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); delete it to run again") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); allowed is a run record: delete it to run again"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise UserError(
-            f"{path}: not a run record (at {where}: {first['msg']}); delete it or run again with force=true"
+            f"{path}: not a run record (at {where}: {first['msg']}); allowed is schema {SCHEMA_VERSION} of "
+            f"lora2/records.py: delete it or run again with force=true"
         ) from None
 
 

@@ -87,16 +87,16 @@ def to_latex(table: Table) -> str:
     return "\n".join([*lines, "", *(_latex(note) + r"\\" for note in table.footnotes), ""])
 
 
-def replace_block(text: str, name: str, body: str) -> str:
+def replace_block(text: str, name: str, body: str, path: Path | None = None) -> str:
     """`text` with everything between `<!-- name:begin -->` and `<!-- name:end -->` replaced by `body`.
 
-    Raises UserError unless both markers stand there exactly once, in this order.
+    Raises UserError, naming `path`, unless both markers stand there exactly once, in this order.
     """
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise UserError(
-            f"the file needs the markers {begin} and {end}, once each and in this order; add them where the block "
-            "belongs"
+            f"{path or 'the text'}: needs the markers {begin} and {end}, once each and in this order; add them "
+            "where the block belongs"
         )
     head, tail = text[: text.index(begin) + len(begin)], text[text.index(end) :]
     return f"{head}\n{body.strip()}\n{tail}"
@@ -107,7 +107,8 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read it: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: cannot be read ({reason}); allowed is a text file: give another") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -116,7 +117,9 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{path}: cannot write it: {error}") from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); allowed is a file in a folder you may write: give another"
+        ) from error
 
 
 def _paragraphs(sentences: Sequence[str]) -> list[str]:

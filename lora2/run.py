@@ -8,11 +8,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lora2.budget import BudgetSchedule, fit_phases, fits
-from lora2.cli import is_first_process, say
+from lora2.cli import say
 from lora2.config import BudgetConfig, RunConfig, run_id, setting_id
+from lora2.environment import check_environment, first_process
 from lora2.errors import UserError
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
+from lora2.model_source import weight_source
 from lora2.records import RunRecord, read_record, record_path
 from lora2.storage import StorageError, storing
 
@@ -24,12 +26,15 @@ def run(cfg: RunConfig) -> int:
         UserError: a mistake in the settings or the data.
     """
     started = time.perf_counter()
+    check_environment(cfg.tracker.name)
     raw = load_raw(cfg.task, cfg.data.source, None if cfg.data.dir is None else Path(cfg.data.dir))
     name, path = run_id(cfg, raw.fingerprint), record_path(cfg.results_dir, run_id(cfg, raw.fingerprint))
     if path.exists() and not cfg.force and read_record(path).status == "ok":
         say(f"{name}: done already, see {path}; force=true runs it again")
         return 0
     settled, notes = settle_budget(cfg, train_size(len(raw.splits["train"]), cfg.selection))
+    if not cfg.model.random_init:
+        weight_source(cfg.model)  # fetched, or refused
     for note in (*raw.warnings, *notes):
         say(f"{name}: note: {note}")
     try:
@@ -72,18 +77,25 @@ def _sole_owner(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process is doing this run.
     """
-    if not is_first_process():  # the first process of a run holds it for all
+    if not first_process():  # the first process of a run holds it for all
         yield
         return
     lock = FileLock(folder / ".lock", timeout=0)
-    with storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
+    try:
+        with storing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-        except Timeout:
+    except Timeout:
+        raise UserError(
+            f"{folder.name}: another process is doing this run; allowed is one: wait for it, or change a setting"
+        ) from None
+    except StorageError as error:
+        if isinstance(error.__cause__, FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError):
             raise UserError(
-                f"{folder.name}: another process is doing this run; wait for it, or change a setting"
+                f"output_dir: {error.__cause__.filename} is in the way ({error.__cause__.strerror}); allowed is a "
+                f"folder: move it away, or choose another, output_dir=DIR"
             ) from None
+        raise
     try:
         yield
     finally:

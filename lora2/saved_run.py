@@ -1,13 +1,11 @@
 """A finished run, back from its record and its weights file: the settings, the backbone, the trained model."""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 from accelerate.utils import set_seed
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -15,11 +13,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lora2.config import RunConfig
 from lora2.errors import UserError
+from lora2.finished_run import finished_run
 from lora2.glue.data import load_raw
 from lora2.glue.tasks import TASKS
 from lora2.methods import Method, build
 from lora2.models import load_model, load_tokenizer, weights_hash
-from lora2.records import RunRecord, read_record, record_path
+from lora2.records import RunRecord
 
 Which = Literal["best", "last"]
 
@@ -45,17 +44,7 @@ def open_run(run: str, which: Which, results: Path, outputs: Path | None = None)
     Raises:
         UserError: no such run, not a finished one, or a file that is missing or damaged.
     """
-    record = read_record(_record_file(run, results))
-    if record.status != "ok":
-        raise UserError(
-            f"{record.run_id}: the run is not finished well ({record.status}: {record.error}); run it again"
-        )
-    try:
-        cfg = RunConfig.model_validate(record.config.resolved)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{record.run_id}: its settings are of another version ({where}: {first['msg']})") from None
+    record, cfg = finished_run(run, results)
     folder = Path(cfg.output_dir) if outputs is None else outputs
     return SavedRun(record, cfg, which, _read_weights(folder / record.run_id / f"{which}.safetensors"))
 
@@ -105,28 +94,18 @@ def tokenizer(saved: SavedRun) -> PreTrainedTokenizerBase:
     return load_tokenizer(cfg.model, load_raw(cfg.task, data.source, None if data.dir is None else Path(data.dir)))
 
 
-def _record_file(run: str, results: Path) -> Path:
-    for path in (record_path(results, run), Path(run)):
-        if path.is_file():
-            return path
-    known = sorted(path.stem for path in (results / "runs").glob("*.json"))
-    near = difflib.get_close_matches(run, known, n=3, cutoff=0.4) or known[:3]
-    raise UserError(
-        f"{run}: no such run in {results / 'runs'}, and no such file. "
-        + (f"Nearest: {', '.join(near)}" if near else "There are no runs yet; scripts/train.py makes them")
-    )
-
-
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such file. Weights stay on the machine of the run: give the folder that holds them "
-            f"with --outputs DIR, or run it again with force=true"
+            f"{path}: no such file. Weights stay on the machine of the run; allowed is the folder that holds them: "
+            f"--outputs DIR, or run it again with force=true"
         ) from None
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: damaged ({error}); run it again with force=true") from None
+        raise UserError(
+            f"{path}: damaged ({error}); allowed are whole safetensors: run it again with force=true"
+        ) from None
 
 
 def _check_backbone(saved: SavedRun, model: nn.Module) -> None:
@@ -136,7 +115,7 @@ def _check_backbone(saved: SavedRun, model: nn.Module) -> None:
         source = "this version of torch makes" if random else "model.path, package or hub gives"
         raise UserError(
             f"{saved.record.run_id}: the backbone that {source} is not the one the run was trained on "
-            f"(hashes.frozen_weights differs); restore that one, or train again"
+            f"(hashes.frozen_weights differs); allowed is that one: restore it, or train again"
         )
 
 
@@ -144,11 +123,14 @@ def _check_weights(saved: SavedRun, trained: dict[str, nn.Parameter]) -> None:
     where = f"{saved.record.run_id}, {saved.which}.safetensors"
     if odd := sorted(trained.keys() ^ saved.weights.keys()):
         missing = "lacks" if odd[0] in trained else "has an unknown"
-        raise UserError(f"{where}: {missing} {odd[0]} ({len(odd)} names differ); run it again with force=true")
+        raise UserError(
+            f"{where}: {missing} {odd[0]} ({len(odd)} names differ); allowed are the names that this run trained: "
+            f"run it again with force=true"
+        )
     for name, parameter in trained.items():
         tensor = saved.weights[name]
         if tensor.shape != parameter.shape or not bool(torch.isfinite(tensor).all()):
             raise UserError(
                 f"{where}: {name} should be {tuple(parameter.shape)} finite numbers, the file has "
-                f"{tuple(tensor.shape)}; run it again with force=true"
+                f"{tuple(tensor.shape)} or some that are not finite: run it again with force=true"
             )

@@ -218,4 +218,8 @@ def _accelerator(cfg: RunConfig) -> Accelerator:
     tracker = None if cfg.tracker.name == "none" else cfg.tracker.name
     # without cpu=True, accelerate would run the processes of a CPU torchrun apart from each other
     cpu = not torch.cuda.is_available()
+    if cpu and cfg.recipe.precision == "fp16":  # accelerate would silently take float32
+        raise UserError(
+            "recipe.precision: fp16 needs a GPU, here is none; allowed are fp32 and bf16: recipe.precision=bf16"
+        )
     return Accelerator(mixed_precision=precision, log_with=tracker, project_dir=cfg.output_dir, cpu=cpu)

@@ -49,7 +49,7 @@ def mistakes(args: argparse.Namespace) -> list[str]:
         for name in names
         if name not in allowed
     ]
-    return found + ([] if args.rounds >= 4 else ["--rounds: at least 4"])
+    return found + ([] if args.rounds >= 4 else [f"--rounds: got {args.rounds}; allowed is at least 4: --rounds 30"])
 
 
 def main() -> int:
@@ -82,7 +82,7 @@ def main() -> int:
     from lora2.bench.report import results_block
 
     results = ROOT / "docs" / "RESULTS.md"
-    write_text(results, replace_block(read_text(results), "bench", results_block(args.output)))
+    write_text(results, replace_block(read_text(results), "bench", results_block(args.output), results))
     print(f"wrote {args.output} and {results}", file=sys.stderr)
     return 0
 

@@ -42,13 +42,15 @@ def run(args: argparse.Namespace) -> int:
     if args.check and not args.output:
         raise UserError("--check: needs --output FILE, the file whose block is to be checked")
     if not (args.results / "paper").is_dir():
-        raise UserError(f"--results: no folder {args.results / 'paper'}; it holds the paper's numbers")
+        raise UserError(
+            f"--results: no folder {args.results / 'paper'}; allowed is the folder that holds paper/: --results DIR"
+        )
     table = as_table(audit(args.results / "paper"))
     if args.output is None:
         print(render([table], args.format), end="")
         return 0
     old = read_text(args.output) if args.output.exists() else SKELETON
-    new = replace_block(old, "claims", render([table], "markdown"))
+    new = replace_block(old, "claims", render([table], "markdown"), args.output)
     if args.check:
         stale = old != new or not args.output.exists()
         if stale:

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone 
 
 from lora2.cli import guarded
 from lora2.errors import UserError
+from lora2.finished_run import finished_run, require_lora2
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     """Read the run, write the folder, push it if asked."""
     if args.push:
         check_repository(args.push)
+    record, _ = finished_run(args.run, args.results)  # a mistake is told before torch is imported
+    require_lora2(record)
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -68,7 +71,7 @@ def check_repository(name: str) -> None:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise UserError(f"--push: {error}") from None
+        raise UserError(f"--push: got {name!r}; {error}; allowed is --push USER/NAME") from None
 
 
 def push(folder: Path, name: str) -> str:

@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Read, draw, and say per panel what was drawn."""
     if not args.results.is_dir():
-        raise UserError(f"--results: no folder {args.results}; it holds runs/ and paper/")
+        raise UserError(
+            f"--results: no folder {args.results}; allowed is the folder that holds runs/ and paper/: --results DIR"
+        )
     runs, warnings = load_runs(args.results / "runs")
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone 
 
 from lora2.cli import guarded
 from lora2.errors import UserError
+from lora2.finished_run import finished_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,12 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Rebuild the model, predict, write."""
+    record, cfg = finished_run(args.run, args.results)
+    if args.data_dir is None and cfg.data.source == "demo":
+        raise UserError(
+            f"{record.run_id}: synthetic data has no test set on the server; allowed is the official download: "
+            f"give --data-dir DIR"
+        )
     from lora2.glue.submission import write_submission  # torch is imported only here, so that --help is quick
     from lora2.glue.tasks import TASKS
     from lora2.saved_run import open_run
@@ -68,10 +75,7 @@ def predict(saved: "SavedRun", data_dir: Path | None) -> "dict[str, npt.NDArray[
 
     cfg, task = saved.cfg, TASKS[saved.cfg.task]
     folder = data_dir or (None if cfg.data.dir is None else Path(cfg.data.dir))
-    source = "local" if data_dir else cfg.data.source
-    if source == "demo":
-        raise UserError(f"{saved.record.run_id}: synthetic data has no test set on the server; give --data-dir DIR")
-    raw = load_raw(cfg.task, source, folder, include_test=True)
+    raw = load_raw(cfg.task, "local" if data_dir else cfg.data.source, folder, include_test=True)
     tests = {name: raw.splits[name] for name in task.test_splits}
     only_tests = RawTask(raw.task, tests, raw.source, raw.synthetic, raw.fingerprint, raw.warnings)
     words = tokenizer(saved)

@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Build, render and put the table where it was asked for."""
     if not args.results.is_dir():
-        raise UserError(f"--results: no folder {args.results}; it holds runs/ and paper/")
+        raise UserError(
+            f"--results: no folder {args.results}; allowed is the folder that holds runs/ and paper/: --results DIR"
+        )
     if args.check and not args.readme:
         raise UserError("--check: needs --readme FILE, the file whose block is to be checked")
     runs, warnings = load_runs(args.results / "runs")
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 def update_readme(path: Path, table: str, check: bool) -> int:
     """Replace the generated block of a hand-written file, or only say whether it is stale."""
     old = read_text(path)
-    new = replace_block(old, "results", table)
+    new = replace_block(old, "results", table, path)
     if check:
         if old != new:
             print(f"{path}: the results block is stale; run python scripts/tables.py --readme {path}", file=sys.stderr)

@@ -21,6 +21,7 @@ from lora2.errors import UserError  # noqa: E402
 from lora2.sweep import start_run, was_stopped  # noqa: E402
 
 EXIT_CODES: list[int] = []
+OmegaConf.clear_resolver("oc.env")  # so that no file of settings can put an environment variable into a record
 FAILURES = "LORA2_SWEEP_FAILURES"  # names the file where the jobs of a sweep, in whatever process, leave their failures
 
 
@@ -33,12 +34,15 @@ def job(composed: DictConfig) -> None:
     from lora2.config import resolve
     from lora2.run import run
 
-    settings = OmegaConf.to_container(composed, resolve=True)
     try:
+        settings = OmegaConf.to_container(composed, resolve=True)
         EXIT_CODES.append(run(resolve(settings)))  # type: ignore[arg-type]
-    except UserError as error:  # raised further, Hydra would print a line of its own before it
-        say(f"error: {error}")
-        EXIT_CODES.append(2)
+    except (
+        UserError,
+        OmegaConfBaseException,
+    ) as error:  # raised further, Hydra would print a line of its own before it
+        say(f"error: {error}" if isinstance(error, UserError) else in_our_words(error))
+        EXIT_CODES.append(MISTAKE)
 
 
 def job_of_sweep(overrides: list[str]) -> None:
@@ -60,12 +64,19 @@ def main() -> int:
         try:
             job()
         except (HydraException, OmegaConfBaseException) as error:
-            say(f"error: {error}\n  see all keys with --cfg job")
+            say(in_our_words(error))
             return MISTAKE
         except KeyboardInterrupt:
             say("interrupted")
             return INTERRUPTED
         return max(*EXIT_CODES, _sweep_code(Path(os.environ[FAILURES])), 0)
+
+
+def in_our_words(error: Exception) -> str:
+    """Hydra's message without its search path, and without advice that cannot help: no key can be appended here."""
+    lines = str(error).split("Config search path:")[0].splitlines()
+    kept = [line.strip() for line in lines if line.strip() and not line.startswith("To append to your config")]
+    return "error: " + "\n  ".join([*kept, "see all keys with --cfg job"])
 
 
 def _sweep_code(failures: Path) -> int:

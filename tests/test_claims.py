@@ -163,14 +163,6 @@ def test_the_page_in_the_repository_is_fresh() -> None:
     assert cli("--output", ROOT / "docs" / "RESULTS.md", "--check").returncode == 0
 
 
-@pytest.mark.parametrize("arguments", [("--results", "/nowhere"), ("--check",), ("--format", "html")])
-def test_a_mistake_ends_in_one_message_and_exit_2(arguments: tuple[str, ...]) -> None:
-    done = cli(*arguments)
-    assert done.returncode == 2
-    assert "error: " in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
-
-
 def test_existing_page_without_markers_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "RESULTS.md"
     page.write_text("# mine\n", encoding="utf-8")

@@ -275,7 +275,7 @@ def other(path: str, value: Any) -> Any:
 def settings() -> Iterator[tuple[str, bool]]:
     """(dotted path, whether it must change the name) of every setting of a LoRA² run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lora2.config._unwritable", lambda field, folder: [])
+        patch.setattr("lora2.config_checks._unwritable", lambda field, folder: [])
         for path in flat(resolve(compose())).keys() - {"method.name"}:  # another method has other settings
             yield path, path.split(".")[0] not in {*IDENTITY_FREE, "data"}
 

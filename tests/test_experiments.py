@@ -112,7 +112,7 @@ def test_commas_in_brackets_do_not_split():
         (("table3", ["model=bort"]), "model: got 'bort'; allowed are deberta_v3_base"),
         (("table3", ["recipe.lr=-1"]), "recipe.lr: got -1"),
         (("table3", ["seed=a,b"]), "seed: got 'a'"),
-        (("table3", [], 0), "seed: got ''"),
+        (("table3", [], 0), "--seeds: got 0"),
     ],
 )
 def test_mistakes_name_the_field(arguments, message):

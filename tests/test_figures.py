@@ -133,19 +133,3 @@ def test_cli_draws_and_reports(tmp_path: Path) -> None:
     assert all(f"{task}: the paper" in text for task in ("MNLI", "QQP", "MRPC", "SST-2"))
     assert "mnli: not run" in done.stdout
     assert "bad.json" in done.stderr
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("figure4",),
-        ("figure3", "--results", "/nowhere"),
-        ("figure3", "--output", "x.jpg"),
-        ("figure3", "--output", "/proc/x/f.png"),
-    ],
-)
-def test_a_mistake_ends_in_one_message_and_exit_2(arguments: tuple[str, ...]) -> None:
-    done = cli(*arguments)
-    assert done.returncode == 2
-    assert "error: " in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr

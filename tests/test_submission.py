@@ -46,10 +46,7 @@ def test_rows_are_in_the_order_of_the_file(home, tmp_path, monkeypatch, capsys):
     assert "synthetic" in err
 
 
-def test_mistakes_are_one_message(home, tmp_path, monkeypatch, capsys):
-    assert command(home, tmp_path) == 2
-    assert "synthetic data has no test set on the server; give --data-dir DIR" in capsys.readouterr().err
+def test_a_test_file_of_another_size_is_a_mistake(home, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(data, "load_raw", with_tests(7))
     assert command(home, tmp_path, "--data-dir", str(tmp_path)) == 2
     assert "7 for rte/test, the server expects 3000" in capsys.readouterr().err
-    assert submission.main(["nothing", "--results", str(home.results)]) == 2

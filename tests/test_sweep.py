@@ -137,19 +137,6 @@ def test_dry_run_lists_and_runs_nothing(monkeypatch, capsys):
     assert err == "table3: 0 done, 0 running, 0 failed, 10 to do\n"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["table9"], "error: experiment: got 'table9'"),
-        (["table3", "--data", "local"], "data.dir: no value"),
-        (["table3", "task=nope"], "task: got 'nope'"),
-    ],
-)
-def test_mistakes_are_one_message_and_exit_code_2(arguments, message, capsys):
-    assert sweep.main(arguments) == 2
-    assert message in capsys.readouterr().err
-
-
 def test_status_shows_one_sign_for_each_seed(capsys):
     jobs = expand("table4", ["task=rte"], seeds=3)
     leave_record(jobs[0])

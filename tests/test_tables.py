@@ -274,23 +274,6 @@ def test_cli_writes_a_table_and_a_readme_block_and_knows_a_stale_one(results: Pa
     assert "81.00 / 87.00 (n=1)" in readme.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--results", "/nowhere"),
-        ("--table", "table9"),
-        ("--check",),
-        ("--readme", "/nowhere/README.md"),
-        ("--output", "/proc/nowhere/table.md"),
-    ],
-)
-def test_a_mistake_ends_in_one_message_and_exit_2(arguments: tuple[str, ...]) -> None:
-    done = cli(*arguments)
-    assert done.returncode == 2
-    assert "error: " in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
-
-
 def test_no_torch_no_pandas_no_matplotlib_for_a_table() -> None:
     code = (
         "import sys, lora2.tables, lora2.claims, lora2.figures\n"

@@ -100,7 +100,13 @@ def _read_text(path: Path) -> str:
             f"{path}: no such file. data=local needs the official GLUE files under their official names; "
             "copy it there, or use data=hub or data=demo."
         )
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); allowed is a file that you may read: mend its permissions, or "
+            "download it again."
+        ) from None
     try:
         return content.decode("utf-8-sig")  # MRPC starts with a byte-order mark
     except UnicodeDecodeError as error:

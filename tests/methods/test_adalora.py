@@ -137,9 +137,9 @@ def scores_of(name, statistics):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("budget.target_rank=1.5", "whole numbers only"),
-        ("budget.schedule=printed", "budget.schedule=released only"),
-        ("budget.beta1=0", "both between 0 and 1"),
+        ("budget.target_rank=1.5", "AdaLoRA are whole numbers"),
+        ("budget.schedule=printed", "is budget.schedule=released"),
+        ("budget.beta1=0", "is between 0 and 1"),
     ],
 )
 def test_what_peft_cannot_do_is_refused_before_any_model_loads(override, message, configure):

@@ -1,0 +1,215 @@
+"""Mistakes in data files, model folders and records: what lies there, and what the message must say."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from bad_inputs.case import BadInput, Kind
+from bad_inputs.settings import TINY
+from lora2.compose import compose
+from lora2.config import resolve, run_id, setting_id
+from lora2.glue.data import load_raw
+from lora2.records import RecordConfig, RunRecord, write_record
+
+Prepare = Callable[[Path], None]
+LOCAL = f"train {TINY} data=local data.dir=glue"
+FOLDER = f"train {TINY} model=minilm model.path=folder"
+HEADER = b"index\tsentence1\tsentence2\tlabel\n"
+GOOD = b"0\tone\ttwo\tentailment\n"
+DOWNLOAD = "ownload"
+RUN_ID = "tiny-rte-lora2_k1-s0-0123"
+
+
+def _bytes(**files: bytes) -> Prepare:
+    """Files by path; two underscores are a slash, one before the end is the dot."""
+
+    def prepare(folder: Path) -> None:
+        for name, content in files.items():
+            path = folder / ".".join(name.replace("__", "/").rsplit("_", 1))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    return prepare
+
+
+def _rte(train: bytes) -> Prepare:
+    return _bytes(glue__RTE__train_tsv=train, glue__RTE__dev_tsv=HEADER + GOOD)
+
+
+def _unreadable(folder: Path) -> None:
+    """A file whose bytes cannot be had, whoever asks: root is not kept out by permissions."""
+    _rte(HEADER + GOOD)(folder)
+    (folder / "glue" / "RTE" / "train.tsv").unlink()
+    (folder / "glue" / "RTE" / "train.tsv").symlink_to("/proc/self/mem")
+
+
+def _folder(model_type: str | None = "bert", *, weights: bool = True, tokenizer: bool = True, **more: bytes) -> Prepare:
+    """A model folder; without weights or tokenizer, or with `more` files that replace the good ones."""
+
+    def prepare(folder: Path) -> None:
+        (folder / "folder").mkdir()
+        (folder / "folder" / "config.json").write_text(json.dumps({"model_type": model_type}))
+        if weights:
+            save_file({"x": np.zeros(8, np.float32)}, folder / "folder" / "model.safetensors")
+        if tokenizer:
+            (folder / "folder" / "tokenizer.json").write_text("{}")
+        _bytes(**{f"folder__{name}": content for name, content in more.items()})(folder)
+
+    return prepare
+
+
+def _record(**changes: object) -> Prepare:
+    """A record as a finished run leaves it, in results/runs/ under RUN_ID, with other fields."""
+
+    def prepare(folder: Path) -> None:
+        cfg = resolve(compose(TINY.split()))
+        names = {"model": "tiny", "task": "rte", "method": "lora2", "seed": 0, "variant": cfg.variant}
+        config = RecordConfig(
+            **names,  # type: ignore[arg-type]
+            recipe="short",
+            data="demo",
+            experiment="test",
+            setting_id=setting_id(cfg, ""),
+            resolved=cfg.model_dump(mode="json"),
+        )
+        record = RunRecord(run_id=RUN_ID, status="ok", config=config, synthetic=True, model_random_init=True)
+        path = write_record(record, folder / "results")
+        data = json.loads(path.read_text())
+        whole = {**changes, "config": data["config"] | changes.get("config", {})}  # type: ignore[operator]
+        path.write_text(json.dumps(data | whole))
+
+    return prepare
+
+
+def _record_in_the_way(content: bytes | None) -> Prepare:
+    """A file, or for None a folder, where the record of a run of TINY belongs."""
+
+    def prepare(folder: Path) -> None:
+        name = run_id(resolve(compose(TINY.split())), load_raw("rte", "demo", None).fingerprint)
+        path = folder / "results" / "runs" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.mkdir() if content is None else path.write_bytes(content)
+
+    return prepare
+
+
+def _run_folder_is_a_file(folder: Path) -> None:
+    name = run_id(resolve(compose(TINY.split())), load_raw("rte", "demo", None).fingerprint)
+    (folder / "outputs" / name).touch()
+
+
+def _case(kind: Kind) -> Callable[..., BadInput]:
+    def case(what: str, command: str, prepare: Prepare | None, *says: str) -> BadInput:
+        return BadInput(what, kind, command, says, prepare)
+
+    return case
+
+
+_data, _model, _kept, _checkpoint = map(_case, ("data", "model folder", "record", "checkpoint"))
+EXPORT = f"export {RUN_ID} --results results"
+
+FILES = (
+    _data(
+        "no data folder given", f"train {TINY} data=local", None, "data.dir: no value", "the folder that", "data.dir="
+    ),
+    _data("no such folder", LOCAL, None, "data.dir: 'glue' is not a folder", "the folder that holds", "data=demo"),
+    _data(
+        "folder without the task",
+        LOCAL,
+        _bytes(glue__x_txt=b""),
+        "data.dir: no folder glue/RTE",
+        "official",
+        "data=demo",
+    ),
+    _data(
+        "no dev file",
+        LOCAL,
+        _bytes(glue__RTE__train_tsv=HEADER + GOOD),
+        "RTE/dev.tsv: no such",
+        "official",
+        "data=demo",
+    ),
+    _data("unreadable file", LOCAL, _unreadable, "RTE/train.tsv: cannot be read", "allowed is a file", DOWNLOAD),
+    _data("empty file", LOCAL, _rte(b""), "RTE/train.tsv: no rows", "at least one", DOWNLOAD),
+    _data("header alone", LOCAL, _rte(HEADER), "RTE/train.tsv: no rows", "at least one", DOWNLOAD),
+    _data(
+        "another encoding", LOCAL, _rte(HEADER + b"0\tcaf\xe9\tb\tentailment\n"), "train.tsv, line 2", "UTF-8", "iconv"
+    ),
+    _data("a column too many", LOCAL, _rte(HEADER + b"0\ta\tb\tc\td\n"), "train.tsv, line 2", "expected 4", DOWNLOAD),
+    _data("no such label", LOCAL, _rte(HEADER + b"0\ta\tb\tmaybe\n"), "line 2: label is 'maybe'", "allowed is", "Mend"),
+    _data("no such column", LOCAL, _rte(b"index\tlabel\n0\tx\n"), "train.tsv, line 1: no column", "found", "header"),
+    _data(
+        "score above 5",
+        LOCAL.replace("task=rte", "task=stsb"),
+        _bytes(**{"glue__STS-B__train_tsv": b"sentence1\tsentence2\tscore\na\tb\t7\n"}),
+        "STS-B/train.tsv, line 2: score is '7'",
+        "a number from 0 to 5",
+        "Mend",
+    ),
+    _model("no such folder", FOLDER, None, "model.path: 'folder' is not a folder", "config.json", "model.safetensors"),
+    _model("empty folder", FOLDER, _bytes(folder__x_txt=b""), "config.json", "No such file", "model.path=DIR"),
+    _model("config no JSON", FOLDER, _folder(config_json=b"{"), "config.json", "Expecting", "model.path=DIR"),
+    _model("another architecture", FOLDER, _folder("gpt2"), "model_type is 'gpt2'", "allowed is 'bert'", "model.path="),
+    _model(
+        "a pickle only", FOLDER, _folder(weights=False, pytorch_model_bin=b"x"), "pytorch_model.bin", "never", "save"
+    ),
+    _model(
+        "damaged weights",
+        FOLDER,
+        _folder(model_safetensors=b"x" * 99),
+        "model.safetensors is damaged",
+        "Give a folder",
+        "=DIR",
+    ),
+    _model("no tokenizer", FOLDER, _folder(tokenizer=False), "no tokenizer", "one of tokenizer.json", "model.path="),
+    _model("an adapter", FOLDER, _folder(adapter_config_json=b"{}"), "adapter_config.json", "not a whole", "merge it"),
+    _kept(
+        "damaged",
+        f"train {TINY}",
+        _record_in_the_way(b'{"run_id": '),
+        "results/runs/tiny-rte",
+        "schema 1",
+        "force=true",
+    ),
+    _kept(
+        "a folder", f"train {TINY}", _record_in_the_way(None), "cannot be read (Is a dir", "a run record", "delete it"
+    ),
+    _kept("another schema", EXPORT, _record(schema_version=2), f"{RUN_ID}.json", "schema 1", "force=true"),
+    _kept(
+        "unknown field", EXPORT, _record(more=1), f"{RUN_ID}.json: not a run record (at more", "schema 1", "delete it"
+    ),
+    _kept("not a number", EXPORT, _record(padding_share=float("nan")), "at padding_share", "schema 1", "force=true"),
+    _kept("a path for a name", EXPORT, _record(run_id="../../x"), "at run_id", "schema 1", "force=true"),
+    _kept("of another method", EXPORT, _record(config={"method": "full"}), "method is full", "allowed are", "choose"),
+    _kept(
+        "of a failed run", EXPORT, _record(status="failed", error="nan"), "failed: nan", "allowed are", "run it again"
+    ),
+    _kept("of another version", EXPORT, _record(config={"resolved": {}}), "another version", "allowed", "run it again"),
+    _kept("unknown run", EXPORT.replace("0123", "01234"), _record(), f"{RUN_ID}4: no such run", "Nearest", RUN_ID),
+    _kept("no runs yet", EXPORT, None, f"{RUN_ID}: no such run", "There are no runs yet", "scripts/train.py"),
+    _kept(
+        "submission of demo data", EXPORT.replace("export", "submission"), _record(), RUN_ID, "allowed", "--data-dir"
+    ),
+    _kept(
+        "the paper's numbers damaged",
+        "tables --table table1 --results results",
+        _bytes(results__paper__table1_yaml=b"title: ["),
+        "results/paper/table1.yaml: cannot read",
+        "a yaml mapping",
+        "git checkout",
+    ),
+    _kept(
+        "README without markers",
+        "tables --readme README.md --results .",
+        _bytes(README_md=b"x"),
+        "README.md",
+        "markers",
+        "add",
+    ),
+    _checkpoint(
+        "a file for the run's folder", f"train {TINY}", _run_folder_is_a_file, "output_dir", "a folder", "move"
+    ),
+)
