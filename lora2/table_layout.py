@@ -100,11 +100,6 @@ def method_title(variant: str, printed: PaperRow | None) -> str:
     return f"{printed.paper_name} [{variant}]" if printed else variant
 
 
-def method_title(variant: str, printed: PaperRow | None) -> str:
-    """The paper's name for a row with our variant key, which is what the command line takes."""
-    return f"{printed.paper_name} [{variant}]" if printed else variant
-
-
 def average_header(layout: Layout) -> tuple[str, ...]:
     """The average's columns; the printed one only where the paper's numbers stand beside ours."""
     if not layout.average:

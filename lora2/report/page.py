@@ -52,7 +52,7 @@ def plotting_library() -> str:
     import vl_convert
 
     # A function of its own, so that the library's top-level names do not meet the page's.
-    return f"(() => {{\n{vl_convert.javascript_bundle(None)}\n}})();"
+    return f"(() => {{\n{vl_convert.javascript_bundle()}\n}})();"
 
 
 def build_page(results: Path, library: str, runs_link: str = "runs") -> str:
