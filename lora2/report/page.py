@@ -109,8 +109,8 @@ def _template() -> jinja2.Template:
 
 
 def _unbroken(text: str) -> str:
-    """A cell of numbers, which may break between two numbers and nowhere else."""
-    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("/\N{NO-BREAK SPACE}", "/ ")
+    """Numbers, which may break after a comma and nowhere else."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
 
 
 def _policy(*scripts: str) -> str:

@@ -105,9 +105,9 @@ def _printed_average(layout: Layout, paper: PaperTable, row: PaperRow) -> HtmlCe
 def _our_row(layout: Layout, variant: str, recipe: str, row: Row, printed: PaperRow | None) -> HtmlRow:
     whose = HtmlCell("ours", "ours", small=(Small(f"recipe {recipe}"),))
     adapters = [run.counts["adapter"] for cell in row.values() for run in cell.runs if "adapter" in run.counts]
-    further = (("active", "active_adapter"), ("head", "head"))
-    small = tuple(Small(f"{label} {count_text(row.values(), key)}") for label, key in further)
-    count = HtmlCell(count_text(row.values(), "adapter"), max(adapters, default=None), small=small)
+    adapter, active, head = (count_text(row.values(), key) for key in ("adapter", "active_adapter", "head"))
+    small = (*((Small(f"active {active}"),) if active != adapter else ()), Small(f"head {head}"))
+    count = HtmlCell(adapter, max(adapters, default=None), small=small)
     cells = tuple(_ours(layout, row, printed, task) for task in layout.columns)
     average = (_our_average(layout, row),) if layout.average else ()
     return HtmlRow((_method(variant, printed), whose, count, *cells, *average), "ours")
@@ -136,7 +136,7 @@ def _beside(row: Row, printed: PaperRow, task: str, metrics: Sequence[str]) -> l
         dict.fromkeys(verdict_text(row, printed, task, metric) for metric in metrics if metric in printed.scores[task])
     )
     distance = join(difference_text(row, printed, task, metric) for metric in metrics)
-    return [Small(f"Δ {distance}"), Small(" / ".join(said), TONES.get(said[0], "") if len(said) == 1 else "")]
+    return [Small(f"Δ {distance}"), Small(", ".join(said), TONES.get(said[0], "") if len(said) == 1 else "")]
 
 
 def _summary(row: Row, task: str, metric: str, checkpoint: Checkpoint) -> Summary | None:
