@@ -84,11 +84,7 @@ def _sole_owner(folder: Path) -> Iterator[None]:
     try:
         with storing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-    except Timeout:
-        raise UserError(
-            f"{folder.name}: another process is doing this run; allowed is one: wait for it, or change a setting"
-        ) from None
+            _acquire(lock, folder.name)
     except StorageError as error:
         if isinstance(error.__cause__, FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError):
             raise UserError(
@@ -100,6 +96,15 @@ def _sole_owner(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, run_id: str) -> None:
+    try:
+        lock.acquire()
+    except Timeout:  # an OSError, but not of the disk
+        raise UserError(
+            f"{run_id}: another process is doing this run; allowed is one: wait for it, or change a setting"
+        ) from None
 
 
 def settle_budget(cfg: RunConfig, train_examples: int) -> tuple[RunConfig, list[str]]:

@@ -31,6 +31,8 @@ HERE = Path(__file__).parent
 ABLATIONS = ("table2", "table3", "table4")
 TONES = {HOLDS: "good", OPEN: "muted"}
 
+GLOBALS = "window.vegaEmbed = vegaEmbed;"  # what page.js uses of the library
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -52,7 +54,7 @@ def plotting_library() -> str:
     import vl_convert
 
     # A function of its own, so that the library's top-level names do not meet the page's.
-    return f"(() => {{\n{vl_convert.javascript_bundle()}\n}})();"
+    return f"(() => {{\n{vl_convert.javascript_bundle(GLOBALS)}\n}})();"
 
 
 def build_page(results: Path, library: str, runs_link: str = "runs") -> str:
