@@ -83,7 +83,7 @@ report: install ## everything on one page that needs no server and no network: r
 	$(PY) scripts/report.py
 
 figure3: install ## final ranks as heat maps next to the paper's Figure 3: results/figures/figure3.png
-	$(PY) scripts/figures.py figure3
+	$(PY) scripts/figures.py figure3 $(call given,MODEL,--model) $(ARGS)
 
 clean: ## remove caches and outputs, never results
 	rm -rf outputs .pytest_cache .mypy_cache .ruff_cache

@@ -80,6 +80,14 @@ def panels(figure: Figure3, runs: Sequence[Run], model: str, variant: str, recip
     return [_panel(figure, task, [run for run in wanted if run.task == task]) for task in figure.panels]
 
 
+def model_to_show(figure: Figure3, runs: Sequence[Run], variant: str) -> str:
+    """The paper's model; while it has no run of the figure's tasks, the one that has most, equals by name."""
+    models = [run.model for run in runs if run.status == "ok" and run.variant == variant and run.task in figure.panels]
+    if not models or figure.model in models:
+        return figure.model
+    return max(sorted(set(models)), key=models.count)
+
+
 def _panel(figure: Figure3, task: str, runs: Sequence[Run]) -> Panel:
     paper = np.array([figure.panels[task][matrix] for matrix in MATRICES], dtype=np.float64)  # (m, l)
     if not runs:

@@ -1,4 +1,4 @@
-"""Figures from results/: `python scripts/figures.py figure3 --model deberta_v3_base [--variant lora2_k8] [--output
+"""Figures from results/: `python scripts/figures.py figure3 [--model minilm] [--variant lora2_k8] [--output
 FILE.png|.svg|.pdf]`.
 
 Exit codes: 0 done, 2 a mistake of the user's.
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone 
 
 from lora2.cli import guarded
 from lora2.errors import UserError
-from lora2.figures import agreement, draw_figure3, panels
+from lora2.figures import agreement, draw_figure3, model_to_show, panels
 from lora2.paper import load_figure3
 from lora2.runfiles import load_runs
 
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     cli = argparse.ArgumentParser(description="Figures from run records and the paper's numbers.")
     cli.add_argument("figure", choices=("figure3",))
-    cli.add_argument("--model", default="deberta_v3_base", help="model of our side (default: the paper's)")
+    cli.add_argument("--model", help="model of our side (default: the paper's if it has runs, else the one with most)")
     cli.add_argument("--variant", default="lora2_k8", help="method of our side, for example lora2_k8 or lora2_k1")
     cli.add_argument("--recipe", help="only runs of this recipe")
     cli.add_argument("--results", type=Path, default=ROOT / "results", help="folder with runs/ and paper/")
@@ -42,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
     runs, warnings = load_runs(args.results / "runs")
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    drawn = panels(load_figure3(args.results / "paper"), runs, args.model, args.variant, args.recipe)
+    figure = load_figure3(args.results / "paper")
+    model = args.model or model_to_show(figure, runs, args.variant)
+    drawn = panels(figure, runs, model, args.variant, args.recipe)
     output = args.output or args.results / "figures" / "figure3.png"
     draw_figure3(drawn, output)
     for panel in drawn:

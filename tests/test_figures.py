@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lora2.errors import UserError
-from lora2.figures import agreement, draw_figure3, panels, rank_grid
+from lora2.figures import agreement, draw_figure3, model_to_show, panels, rank_grid
 from lora2.paper import MATRICES, load_figure3
 from lora2.runfiles import Run
 
@@ -92,6 +92,14 @@ def test_seeds_of_one_setting_are_averaged_and_the_rest_left_out() -> None:
     assert np.unique(panel.ours).tolist() == [3.0]
     assert panel.left_out == 2
     assert "n=2" in panel.label
+
+
+def test_another_model_is_shown_only_while_the_papers_has_no_run() -> None:
+    small = [run_of(flat(6, 2), model="minilm"), run_of(flat(6, 2), model="tiny"), run_of(flat(6, 2), model="tiny")]
+    assert model_to_show(FIGURE, small, "lora2_k8") == "tiny"
+    assert model_to_show(FIGURE, small[:2], "lora2_k8") == "minilm"
+    assert model_to_show(FIGURE, [*small, run_of(flat(12, 2))], "lora2_k8") == "deberta_v3_base"
+    assert model_to_show(FIGURE, small, "lora2_k1") == "deberta_v3_base"
 
 
 def test_synthetic_data_is_drawn_only_when_there_is_nothing_else_and_says_so() -> None:
