@@ -210,6 +210,13 @@ def _save(folder: Path, fit: Fit, trained: dict[str, nn.Parameter]) -> None:
 
 
 def _accelerator(cfg: RunConfig) -> Accelerator:
+    """Of the configured precision.
+
+    Raises:
+        UserError: fp16 without a GPU, which accelerate would replace by float32 without a word.
+    """
+    if cfg.recipe.precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("recipe.precision: got 'fp16', which needs a GPU; a processor can do bf16 or fp32")
     AcceleratorState._reset_state(
         reset_partial_state=False
     )  # an earlier run in this process may have had another precision
