@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel
 
 from lora2.config import run_id
 from lora2.experiments import Job
-from lora2.records import record_path
+from lora2.records import Timing, record_path
 
 State = Literal["done", "running", "failed", "to do"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "to do")
@@ -25,6 +26,24 @@ class Standing:
     job: Job
     state: State
     record: Record | None = None
+
+
+class _SeenConfig(BaseModel):
+    task: str
+    data: str
+
+
+class _Seen(BaseModel):
+    """What a sweep, its plan and its status look at in a record."""
+
+    run_id: str
+    status: str
+    config: _SeenConfig
+    hashes: dict[str, str] = {}
+    timing: Timing | None = None
+    steps: int = 0
+    positions: int = 0
+    provenance: dict[str, Any] = {}
 
 
 def survey(jobs: Sequence[Job]) -> list[Standing]:
@@ -45,11 +64,8 @@ def read_records(results_dir: str | Path) -> list[Record]:
     """Every readable record of a results folder as plain JSON; damaged files are left to the table's warnings."""
     found = []
     for path in sorted(Path(results_dir).glob("runs/*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(record, dict) and {"run_id", "status", "config"} <= record.keys():
+        record = _read(path)
+        if record is not None:
             found.append(record)
     return found
 
@@ -70,7 +86,8 @@ def is_held(path: Path) -> bool:
 
 def _standing(job: Job, fingerprints: Iterable[str], held: set[str]) -> Standing:
     names = {run_id(job.cfg, fingerprint) for fingerprint in fingerprints}
-    records = [record for name in names if (record := _read(job, name)) is not None]
+    paths = [record_path(job.cfg.results_dir, name) for name in names]
+    records = [record for path in paths if (record := _read(path)) is not None]
     done = [record for record in records if record["status"] == "ok"]
     if done and not job.cfg.force:
         return Standing(job, "done", done[0])
@@ -80,10 +97,13 @@ def _standing(job: Job, fingerprints: Iterable[str], held: set[str]) -> Standing
     return Standing(job, "failed", records[0]) if records else Standing(job, "to do")
 
 
-def _read(job: Job, name: str) -> Record | None:
+def _read(path: Path) -> Record | None:
+    """A record's whole JSON; None for a missing file, a damaged one, and one without what a sweep looks at."""
     try:
-        record: Record = json.loads(record_path(job.cfg.results_dir, name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = path.read_bytes()
+        _Seen.model_validate_json(content)
+        record: Record = json.loads(content)
+    except (OSError, ValueError, RecursionError):
         return None
     return record
 

@@ -148,7 +148,7 @@ def test_data_at_hand_is_measured_once():
 
 
 def test_data_that_cannot_be_read_is_a_user_error(tmp_path):
-    cfg = resolve(compose(["model=tiny", "data=local", f"data.dir={tmp_path / 'nowhere'}", "task=rte"]))
+    cfg = resolve(compose(["model=tiny", "data=local", f"data.dir={tmp_path}", "task=rte"]))
     with pytest.raises(UserError, match="cannot be measured"):
         measure([cfg])
 
