@@ -7,7 +7,6 @@ when all of them were tried. tests/test_mutants.py keeps the table from rotting.
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -17,6 +16,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from faults.figures import merge_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("lora2", "tests", "configs", "scripts", "results", "pyproject.toml")
@@ -165,22 +166,22 @@ MUTANTS = (
     _mutant(
         "fused path forgets ΔW in grad x",
         "lowrank_linear.py",
-        "grad @ torch.addmm(weight, b.t(), a) if",
-        "grad @ weight if",
+        "ctx.save_for_backward(x, weight, a, b)",
+        "ctx.save_for_backward(x, weight - b.t().to(weight.dtype) @ a.to(weight.dtype) * fused, a, b)",
         LINEAR,
     ),
     _mutant(
         "plain path forgets ΔW in grad x",
         "lowrank_linear.py",
-        "(grad @ weight).addmm_(",
-        "(grad @ weight).addmm_(0 * ",
+        "grad_x.addmm_(grad_h.t(), a)",
+        "grad_x.addmm_(0 * grad_h.t(), a)",
         LINEAR,
     ),
     _mutant(
         "fused forward forgets the bias",
         "lowrank_linear.py",
-        "torch.addmm(weight, b.t(), a), bias)",
-        "torch.addmm(weight, b.t(), a))",
+        "F.linear(wide_x, weight, bias)",
+        "F.linear(wide_x, weight)",
         LINEAR,
     ),
     _mutant("auto fuses in 16 bits", "lowrank_linear.py", "x.dtype == torch.float32 and ", "", LINEAR),
@@ -192,9 +193,7 @@ MUTANTS = (
     _mutant("fold kept after a step", "layers.py", ", *(p._version for p in self.factors))", ")", LAYERS),
     _mutant("fold kept across no_grad", "layers.py", "key = (torch.is_grad_enabled(), dtype,", "key = (dtype,", LAYERS),
     _mutant("fold kept after backward", "layers.py", "b.register_hook(self.forget)", "pass", LAYERS),
-    _mutant(
-        "merge without ΔW", "layers.py", "(self.weight.float() + self.delta_weight())", "self.weight.float()", LAYERS
-    ),
+    _mutant("merge without ΔW", "layers.py", "(self.delta_weight() if", "(0 * self.delta_weight() if", LAYERS),
     _mutant(
         "merging twice adds twice",
         "layers.py",
@@ -508,9 +507,7 @@ def main() -> int:
 
 def write(figures: dict[str, object]) -> None:
     """Put the figures under "mutants" into results/faults.json; other keys stay."""
-    path = ROOT / "results" / "faults.json"
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    path.write_text(json.dumps(known | {"mutants": figures}, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    merge_figures(ROOT / "results" / "faults.json", {"mutants": figures})
 
 
 if __name__ == "__main__":
