@@ -85,6 +85,22 @@ def test_a_launcher_that_is_not_installed_is_a_clear_mistake(tmp_path):
     assert "Traceback" not in sweep.stderr
 
 
+def test_slurm_is_asked_for_a_gpu_and_for_a_warning_before_the_end(tmp_path):
+    """A stand-in for sbatch keeps the script that it gets and refuses it."""
+    needs("submitit")
+    for name, body in (("srun", ""), ("sbatch", "cp $1 asked.sh; exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    given = (*COMMON, "seed=0,1", "hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu")
+    sweep = runs.command(*given, cwd=tmp_path, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    asked = (tmp_path / "asked.sh").read_text().splitlines()
+    wanted = "array=0-1%2", "partition=gpu", "gpus-per-node=1", "time=240", "signal=USR2@120"
+    assert {f"#SBATCH --{option}" for option in wanted} <= set(asked)
+    assert sweep.returncode == 1
+    assert sweep.stderr.startswith("error: the launcher broke down: ")
+    assert "Traceback" not in sweep.stderr
+
+
 @pytest.mark.parametrize("name", ["joblib", "submitit_local", "submitit_slurm"])
 def test_our_launchers_take_the_place_of_the_plugins(name):
     needs(name.partition("_")[0])
