@@ -68,7 +68,7 @@ sweep: install ## run what is missing of EXPERIMENT (configs/experiment), as the
 	$(PY) scripts/sweep.py $(EXPERIMENT) $(SELECTION)
 
 status: install ## how far EXPERIMENT is: done, running, failed, to do, hours left
-	$(PY) scripts/status.py $(EXPERIMENT) $(SELECTION)
+	$(PY) scripts/status.py $(EXPERIMENT) --watch $(SELECTION)
 
 plan: install ## what EXPERIMENT will cost; ARGS=--probe times 20 steps here, ARGS='--gpu A100' takes a data sheet
 	$(PY) scripts/plan.py $(EXPERIMENT) $(SELECTION)

@@ -153,7 +153,47 @@ def test_status_shows_one_sign_for_each_seed(capsys):
     leave_record(jobs[1], "oom")
     assert status.main(["table4", "task=rte", "--seeds", "3", "--watch"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "method.targets=qk   +x.  hours left unknown"
-    assert lines[1] == "method.targets=qv   ...  hours left unknown"
+    assert lines[0] == "                    rte"
+    assert lines[1] == "method.targets=qk   +x.  hours left unknown"
+    assert lines[2] == "method.targets=qv   ...  hours left unknown"
     assert lines[-2] == "x method.targets=qk seed=1: it broke"
     assert lines[-1] == "table4: 1 done, 0 running, 1 failed, 10 to do; hours left unknown"
+
+
+def test_status_has_a_column_for_each_task(capsys):
+    leave_record(expand("figure3", seeds=1)[1])
+    assert status.main(["figure3", "--seeds", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "          mnli  qqp  mrpc  sst2",
+        "lora2_k8  .     +    .     .     hours left unknown",
+    ]
+
+
+def test_status_renews_itself_in_place_on_a_terminal_and_fits_it(monkeypatch, capsys):
+    views = []
+
+    def wait(seconds):
+        views.append(capsys.readouterr().out)
+        if len(views) == 2:
+            raise KeyboardInterrupt
+        leave_record(expand("table4", ["task=rte"], seeds=1)[0])
+
+    monkeypatch.setattr(status.time, "sleep", wait)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("LINES", "4")
+    assert status.main(["table4", "task=rte", "--seeds", "1", "--watch"]) == 0
+    first, second = views
+    assert first.startswith(status.HOME)
+    assert "method.targets=qv" not in first  # the last three lines fit, and the one below them
+    assert first.count("\n") == 3
+    assert "table4: 0 done, 0 running, 0 failed, 4 t" + status.REST_OF_LINE in first
+    assert "table4: 1 done, 0 running, 0 failed, 3 t" + status.REST_OF_LINE in second
+
+
+def test_status_as_json(capsys):
+    leave_record(expand("table4", ["task=rte"], seeds=1)[0], "failed")
+    assert status.main(["table4", "task=rte", "--seeds", "1", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["runs"][:2]
+    assert (first["state"], first["error"], first["overrides"][-1]) == ("failed", "it broke", "seed=0")
+    assert (second["state"], second["error"]) == ("to do", None)
