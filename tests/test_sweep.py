@@ -91,7 +91,7 @@ def test_an_interrupt_stops_the_sweep(jobs, code, capfd):
 def test_a_job_that_died_does_not_stop_the_sweep(jobs, code, capfd):
     """-9 is the system's out-of-memory killer."""
     started = []
-    assert do(survey(jobs), lambda overrides: started.append(overrides) or code) == 1
+    assert do(survey(jobs), lambda overrides: started.append(overrides) or Ended(code)) == 1
     assert len(started) == len(jobs)
     assert f"{len(jobs)} failed" in capfd.readouterr().err
 
