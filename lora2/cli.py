@@ -1,13 +1,14 @@
 """What all command lines share: a user's mistake is one message and exit code 2, an interruption 130, no traceback."""
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 
 from lora2.environment import first_process
-from lora2.errors import UserError
+from lora2.errors import BusyError, UserError
 
-MISTAKE, INTERRUPTED = 2, 130
+MISTAKE, BUSY, INTERRUPTED, BROKEN_PIPE = UserError.exit_code, BusyError.exit_code, 130, 141
 
 
 def say(text: str) -> None:
@@ -19,10 +20,20 @@ def say(text: str) -> None:
 def guarded(run: Callable[[Namespace], int], args: Namespace) -> int:
     """The exit code of `run(args)`."""
     try:
-        return run(args)
+        code = run(args)
+        sys.stdout.flush()  # here, where a reader that has gone is expected
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return MISTAKE
+        say(f"error: {error}")
+        return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         return INTERRUPTED
+    except BrokenPipeError:
+        return reader_gone()
+    return code
+
+
+def reader_gone() -> int:
+    """The exit code where the reader of standard output has closed it, as `| head` does; what is left goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE

@@ -102,6 +102,7 @@ def _run_json(item: Estimate) -> dict[str, Any]:
         "variant": job.cfg.variant,
         "seed": job.cfg.seed,
         "state": item.standing.state,
+        "error": (item.standing.record or {}).get("error"),
         "steps": what.steps,
         "tokens": what.tokens,
         "positions": what.train.positions,

@@ -4,7 +4,7 @@ The grid is Hydra's own, so `python scripts/train.py -m experiment=NAME` runs th
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lora2.compose import compose, options, read_option
@@ -36,11 +36,11 @@ class Job:
         return f"{self.cell} seed={self.cfg.seed}"
 
 
-def expand(name: str, overrides: Sequence[str] = (), seeds: int | None = None) -> list[Job]:
+def expand(name: str | None, overrides: Sequence[str] = (), seeds: int | None = None) -> list[Job]:
     """All jobs of an experiment, in the order of its grid.
 
     Args:
-        name: a file of configs/experiment/.
+        name: a file of configs/experiment/, or None: the grid is in the overrides alone.
         overrides: further settings for every job; one that names an axis of the grid replaces it, and comma-separated
             values make an axis.
         seeds: run the seeds 0 ... seeds - 1 instead of the experiment's own.
@@ -50,7 +50,7 @@ def expand(name: str, overrides: Sequence[str] = (), seeds: int | None = None) -
     """
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds: got {seeds}; allowed are whole numbers from 1, for example --seeds 5")
-    axes, fixed = grid(name), [f"experiment={name}"]
+    axes, fixed = ({}, []) if name is None else (grid(name), [f"experiment={name}"])
     for override in (*overrides, *([] if seeds is None else [f"seed={','.join(map(str, range(seeds)))}"])):
         key, _, value = override.partition("=")
         if len(split(value)) > 1 or key == "seed":
@@ -58,7 +58,7 @@ def expand(name: str, overrides: Sequence[str] = (), seeds: int | None = None) -
         else:
             axes.pop(key, None)
             fixed.append(override)
-    seed_axis = axes.pop("seed", ["0"])
+    seed_axis = axes.pop("seed", None)  # None: the recipe's own
     combinations = itertools.product(*([f"{key}={value}" for value in values] for key, values in axes.items()))
     jobs = (job for axes_values in combinations for job in _cell(tuple(fixed), axes_values, seed_axis))
     return list({run_id(job.cfg, ""): job for job in jobs}.values())  # two names of one setting are one job
@@ -93,12 +93,14 @@ def split(text: str) -> list[str]:
     return [value.strip() for value in values]
 
 
-def _cell(shared: tuple[str, ...], axes: tuple[str, ...], seeds: Iterable[str]) -> list[Job]:
+def _cell(shared: tuple[str, ...], axes: tuple[str, ...], seeds: Sequence[str] | None) -> list[Job]:
     """One job for each seed; the settings are composed and checked once."""
-    if wrong := [seed for seed in seeds if not seed.isdecimal()]:
+    if wrong := [seed for seed in seeds or () if not seed.isdecimal()]:
         raise UserError(f"seed: got {wrong[0]!r}; allowed are whole numbers from 0, for example seed=0,1,2")
     try:
-        cfg = resolve(compose((*shared, *axes, "seed=0")))
+        cfg = resolve(compose((*shared, *axes, *(["seed=0"] if seeds else []))))
     except UserError as error:
         raise UserError(f"{' '.join((*shared, *axes))}: {error}") from None
+    if seeds is None:
+        return [Job(shared, axes, cfg)]
     return [Job(shared, axes, cfg.model_copy(update={"seed": int(seed)})) for seed in seeds]

@@ -11,12 +11,15 @@ from lora2.budget import BudgetSchedule, fit_phases, fits
 from lora2.cli import say
 from lora2.config import BudgetConfig, RunConfig, run_id, setting_id
 from lora2.environment import check_environment, first_process
-from lora2.errors import UserError
+from lora2.errors import BusyError, UserError
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
 from lora2.model_source import weight_source
+from lora2.process import give_reason
 from lora2.records import RunRecord, read_record, record_path
 from lora2.storage import StorageError, storing
+
+LOCK_SECONDS = 1.0  # `make status` holds a lock for an instant while it looks
 
 
 def run(cfg: RunConfig) -> int:
@@ -24,12 +27,13 @@ def run(cfg: RunConfig) -> int:
 
     Raises:
         UserError: a mistake in the settings or the data.
+        BusyError: another process is doing the run.
     """
     started = time.perf_counter()
     check_environment(cfg.tracker.name)
     raw = load_raw(cfg.task, cfg.data.source, None if cfg.data.dir is None else Path(cfg.data.dir))
     name, path = run_id(cfg, raw.fingerprint), record_path(cfg.results_dir, run_id(cfg, raw.fingerprint))
-    if path.exists() and not cfg.force and read_record(path).status == "ok":
+    if _is_done(cfg, path):
         say(f"{name}: done already, see {path}; force=true runs it again")
         return 0
     settled, notes = settle_budget(cfg, train_size(len(raw.splits["train"]), cfg.selection))
@@ -42,16 +46,24 @@ def run(cfg: RunConfig) -> int:
             from lora2.session import execute  # imports torch
             from lora2.signals import exit_code
 
+            if _is_done(cfg, path):
+                raise BusyError(f"{name}: another process has just done this run, see {path}")
             record = execute(settled, raw, name, setting_id(cfg, raw.fingerprint), [*raw.warnings, *notes], started)
     except StorageError as error:  # there is no record to tell of it
         say(f"{name}: failed: {error}")
+        give_reason(f"failed: {error}")
         return 1
     say(f"{name}: {record.status}{'' if record.error is None else ': ' + record.error}; record in {path}")
     for line in _summary(record):
         say(f"{name}: {line}")
-    if record.status == "cancelled":
-        return exit_code()
-    return 0 if record.status == "ok" else 1
+    if record.status == "ok":
+        return 0
+    give_reason(f"{record.status}: {record.error}")
+    return exit_code() if record.status == "cancelled" else 1
+
+
+def _is_done(cfg: RunConfig, path: Path) -> bool:
+    return path.exists() and not cfg.force and read_record(path).status == "ok"
 
 
 def _summary(record: RunRecord) -> list[str]:
@@ -75,12 +87,12 @@ def _sole_owner(folder: Path) -> Iterator[None]:
     """Hold the run's lock; the system lets go of it when the process dies, however it dies.
 
     Raises:
-        UserError: another process is doing this run.
+        BusyError: another process is doing this run.
     """
     if not first_process():  # the first process of a run holds it for all
         yield
         return
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / ".lock", timeout=LOCK_SECONDS)
     try:
         with storing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +114,7 @@ def _acquire(lock: FileLock, run_id: str) -> None:
     try:
         lock.acquire()
     except Timeout:  # an OSError, but not of the disk
-        raise UserError(
+        raise BusyError(
             f"{run_id}: another process is doing this run; allowed is one: wait for it, or change a setting"
         ) from None
 

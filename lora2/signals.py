@@ -1,11 +1,13 @@
-"""SIGTERM, SIGINT and SIGUSR1 (SLURM's warning before pre-emption) ask a run to stop at the next step boundary."""
+"""SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 (warnings before pre-emption: SLURM's, submitit's) ask a run to stop at the next
+step boundary.
+"""
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 received: list[int] = []  # of this process, in order; the exit code of a cancelled run is 128 + the first
 
 

@@ -1,17 +1,13 @@
-"""What the sweep's scripts share: choosing jobs on the command line, and doing them one after the other."""
+"""What the sweep's scripts share: choosing jobs on the command line, listing them, doing them one after the other."""
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
-from lora2.cli import INTERRUPTED, say
+from lora2.cli import BUSY, INTERRUPTED, say
+from lora2.estimate import estimate, this_device
 from lora2.experiments import Job, expand, experiments
+from lora2.process import Ended
 from lora2.progress import STATES, Standing
-from lora2.signals import STOPPING
-
-TRAIN = Path(__file__).resolve().parent.parent / "scripts" / "train.py"
 
 
 def add_selection(cli: argparse.ArgumentParser) -> None:
@@ -31,50 +27,45 @@ def select(args: argparse.Namespace) -> list[Job]:
     return expand(args.experiment, [*overrides, *args.overrides], args.seeds)
 
 
-def start_run(overrides: Iterable[str]) -> int:
-    """One run in a process of its own; its exit code."""
-    return subprocess.run([sys.executable, str(TRAIN), *overrides], check=False).returncode
+def listing(standings: Sequence[Standing]) -> str:
+    """One line for each job: state, hours where known, steps, and its command line."""
+    lines = []
+    for item in estimate(standings, this_device(standings)):
+        time = "      –" if item.seconds is None else f"{item.seconds / 3600:6.2f}h"
+        overrides = " ".join(item.standing.job.overrides)
+        lines.append(f"{item.standing.state:8} {time} {item.cost.steps:7,} steps  {overrides}")
+    return "\n".join(lines)
 
 
-def do(standings: Sequence[Standing], start: Callable[[Iterable[str]], int]) -> int:
+def do(standings: Sequence[Standing], start: Callable[[Iterable[str]], Ended]) -> int:
     """Every job that is to do or has failed before; a failing one does not stop the others.
 
     Args:
-        start: runs a command line and returns its exit code.
+        start: does the run of a command line.
 
     Returns:
         0 unless a job failed (1) or was interrupted (130).
     """
     waiting = [standing.job for standing in standings if standing.state in ("to do", "failed")]
-    failures = []
+    before, elsewhere, failures = count(standings, "done"), count(standings, "running"), []
     for index, job in enumerate(waiting, 1):
         say(f"[{index}/{len(waiting)}] {job.label}")
-        code = start(job.overrides)
-        if was_stopped(code):
+        ended = start(job.overrides)
+        if ended.interrupted:
             say(f"interrupted at {job.label}; the same command goes on from here")
             return INTERRUPTED
-        if code:
-            say(f"FAILED (exit code {code}): {job.label}")
-            failures.append(f"{job.label}: python scripts/train.py {' '.join(job.overrides)}")
-    say(summary(standings, len(waiting), failures))
+        if ended.code == BUSY:
+            say(f"left to another process: {job.label}")
+            elsewhere += 1
+        elif ended.code:
+            say(f"FAILED: {job.label}: {ended.reason}")
+            command = f"python scripts/train.py {' '.join(job.overrides)}"
+            failures.append(f"{job.label}: {ended.reason}\n    {command}")
+    now = len(standings) - before - elsewhere - len(failures)
+    parts = [f"{now} done now", f"{before} done before", f"{len(failures)} failed"]
+    parts += [f"{elsewhere} left to another process"] * bool(elsewhere)
+    say("\n  ".join([f"{len(standings)} runs: {', '.join(parts)}", *failures]))
     return 1 if failures else 0
-
-
-def was_stopped(code: int) -> bool:
-    """Whether an exit code says that someone stopped the job, so that the sweep must end; else it died by itself, for
-    example by the system's out-of-memory killer.
-    """
-    return any(code in (128 + number, -number) for number in STOPPING)
-
-
-def summary(standings: Sequence[Standing], started: int, failures: Sequence[str]) -> str:
-    """What a sweep did, and how to try again what failed."""
-    elsewhere = sum(standing.state == "running" for standing in standings)
-    lines = [
-        f"{len(standings)} runs: {started - len(failures)} done now, {count(standings, 'done')} done before, "
-        f"{len(failures)} failed" + (f", {elsewhere} running in another process" if elsewhere else "")
-    ]
-    return "\n  ".join([*lines, *failures])
 
 
 def count(standings: Sequence[Standing], state: str) -> int:

@@ -2,7 +2,6 @@
 is reported once and left out.
 """
 
-import netrc
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from lora2.config import RunConfig
+from lora2.wandb_key import has_wandb_key
 
 Log = Callable[[int, dict[str, float]], None]
 INIT_SECONDS = 5.0  # the longest that an unreachable wandb server may hold up a run
@@ -62,7 +62,7 @@ def _options(cfg: RunConfig, run_id: str, setting_id: str) -> dict[str, dict[str
         return {}
     import wandb
 
-    offline = not _has_wandb_key() and "WANDB_MODE" not in os.environ
+    offline = not has_wandb_key() and "WANDB_MODE" not in os.environ
     return {
         "wandb": {
             "id": run_id,
@@ -76,17 +76,6 @@ def _options(cfg: RunConfig, run_id: str, setting_id: str) -> dict[str, dict[str
             "settings": wandb.Settings(init_timeout=INIT_SECONDS, silent=True),
         }
     }
-
-
-def _has_wandb_key() -> bool:
-    """Whether wandb would find a key without asking: in the environment or in ~/.netrc."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        hosts = netrc.netrc().hosts
-    except (OSError, netrc.NetrcParseError):
-        return False
-    return any("wandb" in host for host in hosts)
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:

@@ -16,10 +16,11 @@ from lora2.cli import guarded, say
 from lora2.errors import UserError
 from lora2.estimate import as_json, as_table, estimate, gpu, hours, this_device
 from lora2.glue.lengths import measure
+from lora2.process import start_run
 from lora2.progress import Standing, survey
 from lora2.render import render
 from lora2.speed import gpu_names, probe_overrides, probes
-from lora2.sweep import add_selection, counts, select, start_run
+from lora2.sweep import add_selection, counts, select
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,7 +60,7 @@ def probe(standings: list[Standing]) -> int:
     failed = 0
     for index, job in enumerate(chosen, 1):
         say(f"probe {index}/{len(chosen)}: {job.label}")
-        failed |= int(start_run(probe_overrides(job.overrides)) != 0)
+        failed |= int(start_run(probe_overrides(job.overrides)).code != 0)
     return failed
 
 

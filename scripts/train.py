@@ -1,8 +1,13 @@
-"""Train one run, or a sweep with -m. Settings: configs/train.yaml; `--help` lists groups, `--cfg job` the result."""
+"""Train one run, or a sweep with -m. Settings: configs/train.yaml; `--help` lists groups, `--cfg job` the result.
 
+`-m ... --dry-run` lists the jobs of a sweep, their states and their cost, and runs nothing.
+Exit codes: 0 done, 1 a run failed, 2 a mistake in the settings or the data, 3 another process is doing this run,
+130 interrupted (143, 138, 140: asked to stop by SIGTERM, SIGUSR1, SIGUSR2).
+"""
+
+import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -10,82 +15,113 @@ sys.path.insert(0, str(ROOT))
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and `main` prints one message without a traceback
 
 import hydra  # noqa: E402
+from hydra.core.config_store import ConfigStore  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
+from hydra.core.plugins import Plugins  # noqa: E402
 from hydra.errors import HydraException  # noqa: E402
 from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
-from lora2.cli import INTERRUPTED, MISTAKE, say  # noqa: E402
+from lora2.cli import INTERRUPTED, MISTAKE, guarded, reader_gone, say  # noqa: E402
 from lora2.errors import UserError  # noqa: E402
-from lora2.sweep import start_run, was_stopped  # noqa: E402
+from lora2.multirun import Watch, do_job, new_folder  # noqa: E402
+from lora2.process import give_reason  # noqa: E402
 
 EXIT_CODES: list[int] = []
 OmegaConf.clear_resolver("oc.env")  # so that no file of settings can put an environment variable into a record
-FAILURES = "LORA2_SWEEP_FAILURES"  # names the file where the jobs of a sweep, in whatever process, leave their failures
+SWEEP = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
 def job(composed: DictConfig) -> None:
     """One job: the composed settings become a RunConfig, and Hydra is left behind."""
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        job_of_sweep(list(HydraConfig.get().overrides.task))
+    settings = HydraConfig.get()
+    if settings.mode == RunMode.MULTIRUN:
+        alone = settings.runtime.choices["hydra/launcher"] == "basic"
+        do_job(settings.job.num, list(settings.overrides.task), alone=alone)
         return
     from lora2.config import resolve
     from lora2.run import run
 
     try:
-        settings = OmegaConf.to_container(composed, resolve=True)
-        EXIT_CODES.append(run(resolve(settings)))  # type: ignore[arg-type]
-    except (
-        UserError,
-        OmegaConfBaseException,
-    ) as error:  # raised further, Hydra would print a line of its own before it
-        say(f"error: {error}" if isinstance(error, UserError) else in_our_words(error))
-        EXIT_CODES.append(MISTAKE)
-
-
-def job_of_sweep(overrides: list[str]) -> None:
-    """One job of -m, in a process of its own; a failure is reported at once and does not stop the others."""
-    code = start_run(overrides)
-    if was_stopped(code):
-        raise KeyboardInterrupt
-    if code:
-        line = f"{' '.join(overrides)} (exit code {code})"
-        say(f"FAILED: {line}")
-        with Path(os.environ[FAILURES]).open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+        EXIT_CODES.append(run(resolve(OmegaConf.to_container(composed, resolve=True))))  # type: ignore[arg-type]
+    except UserError as error:  # raised further, Hydra would print a line of its own before it, as for the next
+        EXIT_CODES.append(_refused(str(error), error.exit_code))
+    except OmegaConfBaseException as error:
+        EXIT_CODES.append(_refused(in_our_words(error), MISTAKE))
 
 
 def main() -> int:
-    """Exit code: 0 done, 1 a run failed, 2 a mistake in the settings or the data, 130 interrupted."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ[FAILURES] = str(Path(folder) / "failures")
+    """The exit code."""
+    if "--dry-run" in sys.argv:
+        return guarded(dry_run, argparse.Namespace(arguments=sys.argv[1:]))
+    prefer_own_launchers()
+    if not SWEEP & set(sys.argv):
+        return _hydra()
+    path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep + path if path else ''}"  # for a launcher's own processes
+    with Watch(new_folder()) as watch:
         try:
-            job()
-        except (HydraException, OmegaConfBaseException) as error:
-            say(in_our_words(error))
-            return MISTAKE
-        except KeyboardInterrupt:
-            say("interrupted")
-            return INTERRUPTED
-        return max(*EXIT_CODES, _sweep_code(Path(os.environ[FAILURES])), 0)
+            code = _hydra()
+        except Exception as error:  # its jobs raise nothing
+            code = _refused(_broken_launcher(error), 1)
+    return max(code, watch.finish())
+
+
+def prefer_own_launchers() -> None:
+    """Drop the plugins' configurations that configs/hydra/launcher replaces: Hydra would merge them, with a warning."""
+    Plugins.instance()  # which makes them known
+    known = ConfigStore.instance().repo["hydra"]["launcher"]
+    for path in (ROOT / "configs" / "hydra" / "launcher").glob("*.yaml"):
+        known.pop(path.name, None)
+
+
+def _hydra() -> int:
+    try:
+        job()
+    except (HydraException, OmegaConfBaseException) as error:
+        return _refused(in_our_words(error), MISTAKE)
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return reader_gone()
+    return max(EXIT_CODES, default=0)
 
 
 def in_our_words(error: Exception) -> str:
     """Hydra's message without its search path, and without advice that cannot help: no key can be appended here."""
     lines = str(error).split("Config search path:")[0].splitlines()
     kept = [line.strip() for line in lines if line.strip() and not line.startswith("To append to your config")]
-    return "error: " + "\n  ".join([*kept, "see all keys with --cfg job"])
+    return "\n  ".join([*kept, "see all keys with --cfg job"])
 
 
-def _sweep_code(failures: Path) -> int:
-    """1 if jobs of a sweep failed, after a summary of them."""
-    if not failures.exists():
-        return 0
-    lines = failures.read_text(encoding="utf-8").splitlines()
-    say("\n  ".join([f"failed jobs, {len(lines)} in all:", *lines]))
-    return 1
+def _broken_launcher(error: Exception) -> str:
+    text = str(error)
+    if text.startswith("Unknown plugin class"):
+        return f"hydra/launcher: {text}; is it installed? pip install -e '.[launchers]'"
+    return f"the launcher broke down: {type(error).__name__}: {text}"
+
+
+def _refused(message: str, code: int) -> int:
+    say(f"error: {message}")
+    give_reason(message)
+    return code
+
+
+def dry_run(args: argparse.Namespace) -> int:
+    """What a command line would run."""
+    from lora2.experiments import expand
+    from lora2.progress import survey
+    from lora2.sweep import counts, listing
+
+    given = [text for text in args.arguments if text not in SWEEP | {"--dry-run"} and not text.startswith("hydra")]
+    names = [text.removeprefix("experiment=") for text in given if text.startswith("experiment=")]
+    standings = survey(expand(names[-1] if names else None, [x for x in given if not x.startswith("experiment=")]))
+    print(listing(standings))
+    say(counts(standings))
+    return 0
 
 
 if __name__ == "__main__":

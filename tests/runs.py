@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -27,6 +27,12 @@ def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
         composed = OmegaConf.to_container(hydra.compose("train", list(overrides)), resolve=True)
     assert isinstance(composed, dict)
     return composed  # type: ignore[return-value]
+
+
+def compose_hydra(*overrides: str) -> DictConfig:
+    """The same with Hydra's own settings."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("train", list(overrides), return_hydra_config=True)
 
 
 def folders(path: Path) -> tuple[str, str]:

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-import runs
 from filelock import FileLock
 
 from lora2.config import run_id
 from lora2.experiments import expand
+from lora2.process import Ended
 from lora2.progress import held_locks, read_records, survey
 from lora2.records import record_path
 from lora2.sweep import counts, do
@@ -43,17 +43,20 @@ def test_a_failing_job_does_not_stop_the_others(jobs, capfd):
 
     def start(overrides):
         started.append(overrides)
-        return 1 if "method.targets=qv" in overrides else 0
+        return Ended(1, "it diverged") if "method.targets=qv" in overrides else Ended(0)
 
     assert do(survey(jobs), start) == 1
     assert started == [job.overrides for job in jobs]
     said = capfd.readouterr().err
-    assert "[2/4] method.targets=qv seed=0\nFAILED (exit code 1): method.targets=qv seed=0\n[3/4]" in said
-    assert "4 runs: 3 done now, 0 done before, 1 failed\n  method.targets=qv seed=0: python scripts/train.py" in said
+    assert "[2/4] method.targets=qv seed=0\nFAILED: method.targets=qv seed=0: it diverged\n[3/4]" in said
+    summary = (
+        "4 runs: 3 done now, 0 done before, 1 failed\n  method.targets=qv seed=0: it diverged\n    python scripts/"
+    )
+    assert summary in said
 
 
 def test_all_done_is_zero(jobs):
-    assert do(survey(jobs), lambda overrides: 0) == 0
+    assert do(survey(jobs), lambda overrides: Ended(0)) == 0
 
 
 def test_what_is_done_is_not_started(jobs, capfd):
@@ -63,7 +66,7 @@ def test_what_is_done_is_not_started(jobs, capfd):
     assert [item.state for item in standings] == ["done", "failed", "to do", "to do"]
     assert counts(standings) == "1 done, 0 running, 1 failed, 2 to do"
     started = []
-    assert do(standings, lambda overrides: started.append(overrides) or 0) == 0
+    assert do(standings, lambda overrides: started.append(overrides) or Ended(0)) == 0
     assert started == [job.overrides for job in jobs[1:]]
     assert "4 runs: 3 done now, 1 done before, 0 failed" in capfd.readouterr().err
 
@@ -79,7 +82,7 @@ def test_a_record_of_other_data_is_another_run(jobs):
 @pytest.mark.parametrize("code", [-2, -15, 130, 138, 143])
 def test_an_interrupt_stops_the_sweep(jobs, code, capfd):
     started = []
-    assert do(survey(jobs), lambda overrides: started.append(overrides) or code) == 130
+    assert do(survey(jobs), lambda overrides: started.append(overrides) or Ended(code)) == 130
     assert len(started) == 1
     assert "goes on from here" in capfd.readouterr().err
 
@@ -88,7 +91,7 @@ def test_an_interrupt_stops_the_sweep(jobs, code, capfd):
 def test_a_job_that_died_does_not_stop_the_sweep(jobs, code, capfd):
     """-9 is the system's out-of-memory killer."""
     started = []
-    assert do(survey(jobs), lambda overrides: started.append(overrides) or code) == 1
+    assert do(survey(jobs), lambda overrides: started.append(overrides) or Ended(code)) == 1
     assert len(started) == len(jobs)
     assert f"{len(jobs)} failed" in capfd.readouterr().err
 
@@ -101,9 +104,16 @@ def test_a_job_in_another_process_is_left_alone(jobs, capfd):
         assert held_locks(Path(jobs[1].cfg.output_dir)) == {folder.name}
         standings = survey(jobs)
         assert [item.state for item in standings] == ["done", "running", "to do", "to do"]
-        assert do(standings, lambda overrides: 0) == 0
-    assert "1 running in another process" in capfd.readouterr().err
+        assert do(standings, lambda overrides: Ended(0)) == 0
+    assert "4 runs: 2 done now, 1 done before, 0 failed, 1 left to another process\n" in capfd.readouterr().err
     assert survey(jobs)[1].state == "to do"
+
+
+def test_a_job_that_another_process_has_begun_meanwhile_is_left_to_it(jobs, capfd):
+    assert do(survey(jobs), lambda overrides: Ended(3 if "method.targets=qk" in overrides else 0, "busy")) == 0
+    said = capfd.readouterr().err
+    assert "left to another process: method.targets=qk seed=0\n" in said
+    assert "4 runs: 3 done now, 0 done before, 0 failed, 1 left to another process\n" in said
 
 
 def test_the_first_run_of_a_task_is_known_by_its_readable_name(jobs):
@@ -143,16 +153,47 @@ def test_status_shows_one_sign_for_each_seed(capsys):
     leave_record(jobs[1], "oom")
     assert status.main(["table4", "task=rte", "--seeds", "3", "--watch"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "method.targets=qk   +x.  hours left unknown"
-    assert lines[1] == "method.targets=qv   ...  hours left unknown"
+    assert lines[0] == "                    rte"
+    assert lines[1] == "method.targets=qk   +x.  hours left unknown"
+    assert lines[2] == "method.targets=qv   ...  hours left unknown"
     assert lines[-2] == "x method.targets=qk seed=1: it broke"
     assert lines[-1] == "table4: 1 done, 0 running, 1 failed, 10 to do; hours left unknown"
 
 
-def test_hydras_multirun_starts_processes_and_goes_on_after_a_failure(tmp_path):
-    common = ["-m", "model=tiny", "task=rte", "recipe=demo", "recipe.max_steps=2", "rank=k1"]
-    done = runs.command(*common, "method.path=wrong,plain", *runs.folders(tmp_path), cwd=tmp_path)
-    assert done.returncode == 1
-    assert "FAILED: model=tiny task=rte" in done.stderr
-    assert "failed jobs, 1 in all:\n  model=tiny task=rte" in done.stderr
-    assert len(list((tmp_path / "results" / "runs").glob("tiny-rte-lora2_k1-s0-*.json"))) == 1
+def test_status_has_a_column_for_each_task(capsys):
+    leave_record(expand("figure3", seeds=1)[1])
+    assert status.main(["figure3", "--seeds", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "          mnli  qqp  mrpc  sst2",
+        "lora2_k8  .     +    .     .     hours left unknown",
+    ]
+
+
+def test_status_renews_itself_in_place_on_a_terminal_and_fits_it(monkeypatch, capsys):
+    views = []
+
+    def wait(seconds):
+        views.append(capsys.readouterr().out)
+        if len(views) == 2:
+            raise KeyboardInterrupt
+        leave_record(expand("table4", ["task=rte"], seeds=1)[0])
+
+    monkeypatch.setattr(status.time, "sleep", wait)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("LINES", "4")
+    assert status.main(["table4", "task=rte", "--seeds", "1", "--watch"]) == 0
+    first, second = views
+    assert first.startswith(status.HOME)
+    assert "method.targets=qv" not in first  # the last three lines fit, and the one below them
+    assert first.count("\n") == 3
+    assert "table4: 0 done, 0 running, 0 failed, 4 t" + status.REST_OF_LINE in first
+    assert "table4: 1 done, 0 running, 0 failed, 3 t" + status.REST_OF_LINE in second
+
+
+def test_status_as_json(capsys):
+    leave_record(expand("table4", ["task=rte"], seeds=1)[0], "failed")
+    assert status.main(["table4", "task=rte", "--seeds", "1", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["runs"][:2]
+    assert (first["state"], first["error"], first["overrides"][-1]) == ("failed", "it broke", "seed=0")
+    assert (second["state"], second["error"]) == ("to do", None)

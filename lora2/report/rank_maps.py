@@ -43,17 +43,23 @@ def own_maps(settings: Sequence[Setting]) -> Chart:
     views: dict[str, tuple[Plot, ...]] = {}
     top = 1.0
     for setting in settings:
-        grids = [grid for record in setting.records if (grid := _grid(record.run)) is not None]
-        if not grids:
+        mean, count = mean_grid(setting)
+        if mean is None:
             continue
-        mean = np.mean([grid for grid in grids if grid.shape == grids[0].shape], axis=0)  # (m, l)
         options[setting.anchor] = setting.title
-        at_the_end = Plot(f"At the end, mean of {len(grids)} run(s). Total {mean.sum():.0f}.", _rows(mean))
+        at_the_end = Plot(f"At the end, mean of {count} run(s). Total {mean.sum():.0f}.", _rows(mean))
         views[setting.anchor] = (at_the_end, _over_training(setting.records))
         top = max(top, float(mean.max()))
     description = "Heat maps of the singular values kept in each matrix: at the end, and over the training."
     specs = (_heat_map(top), _heat_map_over_steps(top))
     return Chart("ranks", description, (Select("Setting", options),), specs, views)
+
+
+def mean_grid(setting: Setting) -> tuple[Ranks | None, int]:
+    """Final ranks (m, l), mean over the setting's runs, and of how many; None where none has any."""
+    grids = [grid for record in setting.records if (grid := _grid(record.run)) is not None]
+    alike = [grid for grid in grids if grid.shape == grids[0].shape]
+    return (np.mean(alike, axis=0) if alike else None), len(alike)
 
 
 def _grid(run: Run) -> Ranks | None:
