@@ -111,8 +111,11 @@ def as_json(built: Any) -> dict[str, Any]:
 def rank_maps(settings: Iterable[Setting]) -> list[str]:
     """For every setting whose ranks differ a table of the final ones (mean over seeds), matrices by layers, shaded."""
     means = ((setting.title, *mean_grid(setting)) for setting in settings)
-    differ = [item for item in means if item[1] is not None and item[1].min() < item[1].max()]
-    maps = [f"### {title}; n={count}\n\n{_shaded(mean)}" for title, mean, count in differ]
+    maps = [
+        f"### {title}; n={count}\n\n{_shaded(mean)}"
+        for title, mean, count in means
+        if mean is not None and mean.min() < mean.max()
+    ]
     return maps or ["No finished run has pruned its ranks yet."]
 
 
