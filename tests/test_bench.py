@@ -69,6 +69,8 @@ def test_every_figure_of_latest_json_is_there_and_adds_up(toy, tmp_path, monkeyp
     assert math.isfinite(result["floor_to_bitfit"]["toy"])
     for part in (memory, result):  # in either order: the second keeps what the first measured
         report.write_steps(part, tmp_path / "latest.json")
+    report.write_steps({"ratios": {"toy": {"fp64": {"naive": 1.0}}}}, tmp_path / "latest.json")
+    result["ratios"]["toy"]["fp64"] = {"naive": 1.0}  # beside what was measured before
     assert (memory | result).items() <= json.loads((tmp_path / "latest.json").read_text()).items()
     assert (tmp_path / "latest.png").stat().st_size > 10_000
     text = report.results_block(tmp_path)
@@ -139,4 +141,4 @@ def test_mistakes_of_the_command_line(capsys, monkeypatch):
     message = capsys.readouterr().err
     assert "parts: got 'step'; allowed are steps, memory, padding, growth" in message
     assert "--shapes: got 'huge'" in message
-    assert "--rounds: at least 4" in message
+    assert "--rounds: got 1; allowed is at least 4" in message

@@ -88,11 +88,27 @@ def write_steps(part: Mapping[str, Any], path: Path) -> None:
     """latest.json, latest.md and latest.png in one folder; what `part` does not hold stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     before = json.loads(path.read_text()) if path.exists() else {}
-    result = {**EMPTY, **before, **part}
+    result = _over({**EMPTY, **before}, part)
     path.write_text(json.dumps(result, indent=1) + "\n")
     path.with_suffix(".md").write_text(markdown(result) + "\n" + targets_table(result))
     if result["to_bitfit"]:
         plot(result, path.with_suffix(".png"))
+
+
+def _over(before: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """`part` over `before`, key by key; of a figure by shape and type, only the shapes and types that were measured."""
+    merged = {**before, **part}
+    for key in (*EMPTY, "floor_to_bitfit"):
+        if isinstance(merged.get(key), dict) and key != "machine":
+            old, new = before.get(key, {}), part.get(key, {})
+            merged[key] = {shape: _both(old.get(shape), new.get(shape)) for shape in [*old, *(new.keys() - old.keys())]}
+    return merged
+
+
+def _both(old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {**old, **new}
+    return old if new is None else new
 
 
 def results_block(folder: Path) -> str:
