@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lora2.bench.floor import adapter_floor
-from lora2.bench.labels import LABELS
+from lora2.bench.labels import LABELS, rounds_text
 from lora2.bench.measure import METHOD_PHASES, Timed, best_device, interleaved, memory_in_own_process, ratio
 from lora2.bench.peers import PEERS, SHAPES
 from lora2.bench.targets import targets_table
@@ -22,8 +22,9 @@ Tell = Callable[[str], None]
 Nested = dict[str, dict[str, dict[str, Any]]]  # [shape][dtype][peer]
 
 
-EMPTY: dict[str, Any] = {"rounds": 0, "machine": {"device": "–", "threads": 0}, "bf16_emulated": False} | {
-    key: {} for key in ("ratios", "spread", "phases", "to_bitfit", "method_share", "peak_bytes", "memory_ratios")
+EMPTY: dict[str, Any] = {"machine": {"device": "–", "threads": 0}, "bf16_emulated": False} | {
+    key: {}
+    for key in ("rounds", "ratios", "spread", "phases", "to_bitfit", "method_share", "peak_bytes", "memory_ratios")
 }
 
 
@@ -36,8 +37,7 @@ def collect(
         "machine": {"device": _device_name(device), "threads": torch.get_num_threads()},
         "provenance": provenance(_device_name(device)),
         "bf16_emulated": needs_emulation(device),
-        "rounds": rounds,
-        **{key: _tree() for key in ("ratios", "spread", "phases", "to_bitfit")},
+        **{key: _tree() for key in ("rounds", "ratios", "spread", "phases", "to_bitfit")},
         "method_share": _tree(),
         "floor_to_bitfit": {},
     }
@@ -46,6 +46,7 @@ def collect(
             part = partial(_say, tell, shape)
             timed = interleaved({p: PEERS[p] for p in peers}, SHAPES[shape], dtype, rounds, device, part)
             _add_times(out, shape, dtype, timed)
+            out["rounds"][shape][dtype] = rounds
             if dtype == "fp32" and "bitfit" in timed:
                 extra, bitfit = adapter_floor(SHAPES[shape], rounds, device), median(timed["bitfit"].seconds)
                 out["floor_to_bitfit"][shape] = (bitfit + extra) / bitfit
@@ -166,7 +167,7 @@ def growth_table(result: Mapping[str, Any]) -> str:
 def markdown(result: Mapping[str, Any]) -> str:
     """The table: a row a peer, ours / peer with the quartiles of the rounds, and what each costs against BitFit."""
     lines = [
-        f"Median over {result['rounds']} interleaved rounds of (our step / the peer's step), quartiles in brackets; "
+        f"Median over {rounds_text(result)} interleaved rounds of (our step / the peer's step), quartiles in brackets; "
         f"a step is everything: forward, backward, regulariser, importance, allocation, optimizer. "
         f"{result['machine']['device']}, {result['machine']['threads']} threads"
         + ("; bf16 emulated (docs/METHOD.md)" if result["bf16_emulated"] else "")

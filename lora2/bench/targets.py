@@ -25,24 +25,37 @@ def targets_table(result: Mapping[str, Any]) -> str:
         "|---|" + "---|" * len(SHAPES),
     ]
     for label, key, path, limits in TARGETS:
-        cells = [
-            _cell(result.get(key, {}).get(shape), path, limit) for shape, limit in zip(SHAPES, limits, strict=True)
-        ]
+        cells = []
+        for shape, limit in zip(SHAPES, limits, strict=True):
+            entry = _at(result.get(key, {}).get(shape), path)
+            floor = _floor(result, shape, path[-1]) if key == "ratios" and path[0] == "fp32" else None
+            cells.append(_cell(entry, limit, floor))
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    floors = [result.get("floor_to_bitfit", {}).get(shape) for shape in SHAPES]
-    shown = ["–" if floor is None else f"{floor:.3f}" for floor in floors]
-    lines.append("| floor of ours / BitFit | " + " | ".join(shown) + " |")
     lines += [
         "",
-        "The floor adds to BitFit's step only the products behind the adapter's gradients and the writing of W + ΔW, "
+        "Floors, in brackets, are measured with the same spread as the ratios (the quartiles above). The floor adds to BitFit's step only the products behind the adapter's gradients and the writing of W + ΔW, "
         "timed one by one, and takes BitFit's bias sums off: no autograd, no regulariser, no optimizer.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _cell(entry: Any, path: tuple[str, ...], limit: float) -> str:
+def _at(entry: Any, path: tuple[str, ...]) -> Any:
     for key in path:
         entry = None if entry is None else entry.get(key)
+    return entry
+
+
+def _cell(entry: float | None, limit: float, floor: float | None) -> str:
     if entry is None:
         return "–"
-    return f"{entry:.3f} ≤ {limit:.2f}" if entry <= limit else f"**{entry:.3f} > {limit:.2f}, missed**"
+    least = "" if floor is None else f" [{floor:.3f}]"
+    return f"{entry:.3f} ≤ {limit:.2f}{least}" if entry <= limit else f"**{entry:.3f} > {limit:.2f}, missed**{least}"
+
+
+def _floor(result: Mapping[str, Any], shape: str, peer: str) -> float | None:
+    """The least that ours / peer could be: the floor over BitFit, over what the peer takes over BitFit."""
+    floor, peer_cost = (
+        result.get("floor_to_bitfit", {}).get(shape),
+        _at(result.get("to_bitfit", {}).get(shape), ("fp32", peer)),
+    )
+    return None if floor is None or peer_cost is None else floor / peer_cost

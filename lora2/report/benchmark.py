@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lora2.bench.labels import LABELS
+from lora2.bench.labels import LABELS, rounds_text
 from lora2.errors import UserError
 from lora2.render import MISSING
 from lora2.report.charts import Chart, Line, Plot, Select, Spec, axis, spec
@@ -43,7 +43,7 @@ def ratio_table(result: Result) -> HtmlTable:
     columns = (Column("Peer"), Column("Shape"), Column("Type"), *(Column(title, numeric=True) for title in numbers))
     machine = result["machine"]
     sentence = (
-        f"Median over {result['rounds']} interleaved rounds, quartiles in brackets; below 1 ours is cheaper. A step is "
+        f"Median over {rounds_text(result)} interleaved rounds, quartiles in brackets; below 1 ours is cheaper. A step is "
         "everything: forward, backward, regulariser, importance, allocation, optimizer. "
         f"{machine['device']}, {machine['threads']} threads."
     )
