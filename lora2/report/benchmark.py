@@ -43,8 +43,8 @@ def ratio_table(result: Result) -> HtmlTable:
     columns = (Column("Peer"), Column("Shape"), Column("Type"), *(Column(title, numeric=True) for title in numbers))
     machine = result["machine"]
     sentence = (
-        f"Median over {rounds_text(result)} interleaved rounds, quartiles in brackets; below 1 ours is cheaper. A step is "
-        "everything: forward, backward, regulariser, importance, allocation, optimizer. "
+        f"Median over {rounds_text(result)} interleaved rounds, quartiles in brackets; below 1 ours is cheaper. A step "
+        "is everything: forward, backward, regulariser, importance, allocation, optimizer. "
         f"{machine['device']}, {machine['threads']} threads."
     )
     caption = "A whole training step, ours against each peer"
