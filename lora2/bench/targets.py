@@ -34,8 +34,8 @@ def targets_table(result: Mapping[str, Any]) -> str:
     lines += [
         "",
         "Floors, in brackets, are measured with the same spread as the ratios (the quartiles above). The floor adds to "
-        "BitFit's step only the products behind the adapter's gradients and the writing of W + ΔW, timed one by one, and "
-        "takes BitFit's bias sums off: no autograd, no regulariser, no optimizer.",
+        "BitFit's step only the products behind the adapter's gradients and the writing of W + ΔW, timed one by one, "
+        "and takes BitFit's bias sums off: no autograd, no regulariser, no optimizer.",
     ]
     return "\n".join(lines) + "\n"
 
