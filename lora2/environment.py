@@ -10,7 +10,8 @@ COUNTERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # as torchr
 
 def first_process() -> bool:
     """Whether this is the one process of a run that writes and speaks."""
-    return int(os.environ.get("RANK", "0")) == 0
+    rank = os.environ.get("RANK", "0")
+    return not rank.isdecimal() or int(rank) == 0  # a wrong RANK is refused later, and that must be heard
 
 
 def check_environment(tracker: str) -> None:

@@ -215,8 +215,6 @@ def _accelerator(cfg: RunConfig) -> Accelerator:
     Raises:
         UserError: fp16 without a GPU, which accelerate would replace by float32 without a word.
     """
-    if cfg.recipe.precision == "fp16" and not torch.cuda.is_available():
-        raise UserError("recipe.precision: got 'fp16', which needs a GPU; a processor can do bf16 or fp32")
     AcceleratorState._reset_state(
         reset_partial_state=False
     )  # an earlier run in this process may have had another precision
@@ -225,7 +223,7 @@ def _accelerator(cfg: RunConfig) -> Accelerator:
     tracker = None if cfg.tracker.name == "none" else cfg.tracker.name
     # without cpu=True, accelerate would run the processes of a CPU torchrun apart from each other
     cpu = not torch.cuda.is_available()
-    if cpu and cfg.recipe.precision == "fp16":  # accelerate would silently take float32
+    if cpu and cfg.recipe.precision == "fp16":
         raise UserError(
             "recipe.precision: fp16 needs a GPU, here is none; allowed are fp32 and bf16: recipe.precision=bf16"
         )

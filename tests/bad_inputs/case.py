@@ -19,6 +19,7 @@ class BadInput:
         says: parts of the message: the field or file, what is allowed, how to mend it.
         prepare: puts files into the folder.
         needs_torch: whether it cannot be known before torch is imported.
+        code: the exit code; 3 means that another process is doing what was asked for.
     """
 
     what: str
@@ -28,6 +29,7 @@ class BadInput:
     prepare: Callable[[Path], None] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     needs_torch: bool = False
+    code: int = 2
 
     @property
     def name(self) -> str:
@@ -56,7 +58,7 @@ def faults(case: BadInput, answer: Answer) -> list[str]:
     before, _, _ = said.partition("error: ")  # argparse's usage, and what a run notes about its settings
     odd = [x for x in before.splitlines() if ": note: " not in x] if not before.startswith("usage: ") else []
     found = {
-        f"exit code {answer.code}": answer.code != 2,
+        f"exit code {answer.code}": answer.code != case.code,
         "something on standard output": answer.out != "",
         "a traceback": "Traceback" in said,
         "not one error": said.count("error: ") != 1,

@@ -44,5 +44,6 @@ ENVIRONMENT = (
         f"train {TINY}",
         ("tiny-rte-lora2_k1-s0", "allowed is one", "wait for it"),
         _run_elsewhere,
+        code=3,
     ),
 )
