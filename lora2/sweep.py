@@ -1,10 +1,11 @@
 """What the sweep's scripts share: choosing jobs on the command line, listing them, doing them one after the other."""
 
 import argparse
+import json
 from collections.abc import Callable, Iterable, Sequence
 
 from lora2.cli import BUSY, INTERRUPTED, say
-from lora2.estimate import estimate, this_device
+from lora2.estimate import as_json, estimate, this_device
 from lora2.experiments import Job, expand, experiments
 from lora2.process import Ended
 from lora2.progress import STATES, Standing
@@ -27,10 +28,13 @@ def select(args: argparse.Namespace) -> list[Job]:
     return expand(args.experiment, [*overrides, *args.overrides], args.seeds)
 
 
-def listing(standings: Sequence[Standing]) -> str:
-    """One line for each job: state, hours where known, steps, and its command line."""
+def listing(standings: Sequence[Standing], *, as_data: bool) -> str:
+    """One line for each job: state, hours where known, steps, and its command line; or everything as JSON."""
+    estimates = estimate(standings, this_device(standings))
+    if as_data:
+        return json.dumps(as_json(estimates), indent=1, ensure_ascii=False)
     lines = []
-    for item in estimate(standings, this_device(standings)):
+    for item in estimates:
         time = "      –" if item.seconds is None else f"{item.seconds / 3600:6.2f}h"
         overrides = " ".join(item.standing.job.overrides)
         lines.append(f"{item.standing.state:8} {time} {item.cost.steps:7,} steps  {overrides}")

@@ -242,8 +242,9 @@ class Trainer:
             raise DivergedError(f"step {fit.steps - 1}: the loss is not finite ({numbers}); lower recipe.lr")
         fit.history["train"].append({"step": fit.steps, "lr": lr, **numbers})
         self.log(fit.steps, {"lr": lr, **numbers, "tokens_per_s": fit.tokens / fit.train_seconds})
-        shown = " ".join(f"{name} {value:.3f}" for name, value in fit.last.items())
-        bar.set_postfix_str(f"loss {numbers['loss/task']:.3f} {shown}", refresh=False)
+        shown = [f"loss {numbers['loss/task']:.3f}", *(f"{name} {value:.3f}" for name, value in fit.last.items())]
+        shown += [f"budget {seen['budget']:.0f}" for seen in fit.history["monitor"][-1:] if "budget" in seen]
+        bar.set_postfix_str(" ".join(shown), refresh=False)
 
     def _look(self, fit: Fit) -> None:
         """What the method shows of itself, into history and tracker."""

@@ -1,4 +1,4 @@
-"""The claims audit: `python scripts/claims.py [--output docs/RESULTS.md] [--format markdown|csv|latex] [--check]`.
+"""The claims audit: `python scripts/claims.py [--output docs/RESULTS.md] [--json] [--check]`.
 
 Prints the audit, or with --output writes it between the claims:begin/end markers of a markdown file, which is created
 when missing. Exit codes: 0 done, 1 `--check` found a stale block, 2 a mistake of the user's.
@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument(
         "--format", choices=tuple(SUFFIXES), default="markdown", help="of what is printed without --output"
     )
+    cli.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     cli.add_argument(
         "--check", action="store_true", help="with --output: write nothing, exit 1 when the block is stale"
     )

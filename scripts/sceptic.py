@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument(
         "--format", choices=tuple(SUFFIXES), default="markdown", help="of what is printed without --output"
     )
+    cli.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     return cli
 
 

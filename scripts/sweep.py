@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
 from lora2.cli import guarded, say
+from lora2.errors import UserError
 from lora2.process import start_run
 from lora2.progress import survey
 from lora2.sweep import add_selection, counts, do, listing, select
@@ -23,16 +24,19 @@ def parser() -> argparse.ArgumentParser:
     cli = argparse.ArgumentParser(description="Run what is missing of an experiment.")
     add_selection(cli)
     cli.add_argument("--dry-run", action="store_true", help="list the jobs, their states and their cost; run nothing")
+    cli.add_argument("--json", action="store_true", help="with --dry-run: the list as JSON")
     return cli
 
 
 def run(args: argparse.Namespace) -> int:
     """List or do."""
+    if args.json and not args.dry_run:
+        raise UserError("--json: goes with --dry-run; the runs themselves leave JSON records")
     standings = survey(select(args))
     say(f"{args.experiment}: {counts(standings)}")
     if not args.dry_run:
         return do(standings, start_run)
-    print(listing(standings))
+    print(listing(standings, as_data=args.json))
     return 0
 
 

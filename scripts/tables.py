@@ -1,4 +1,4 @@
-"""Tables from results/: `python scripts/tables.py [--table table1] [--model minilm] [--format markdown|csv|latex]`.
+"""Tables from results/: `python scripts/tables.py [--table table1] [--model minilm] [--format csv|latex | --json]`.
 
 Without --table: everything that ran. Exit codes: 0 done, 1 `--check` found a stale block, 2 a mistake of the user's.
 """
@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--results", type=Path, default=ROOT / "results", help="folder with runs/ and paper/")
     cli.add_argument("--model", help="only this model, for example minilm")
     cli.add_argument("--format", choices=tuple(SUFFIXES), default="markdown")
+    cli.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     target = cli.add_mutually_exclusive_group()
     target.add_argument("--output", type=Path, help="write to this file instead of standard output")
     target.add_argument("--write", action="store_true", help="write to RESULTS/tables/<table>.<suffix>")

@@ -1,6 +1,6 @@
 """Train one run, or a sweep with -m. Settings: configs/train.yaml; `--help` lists groups, `--cfg job` the result.
 
-`-m ... --dry-run` lists the jobs of a sweep, their states and their cost, and runs nothing.
+`-m ... --dry-run [--json]` lists the jobs of a sweep, their states and their cost, and runs nothing.
 Exit codes: 0 done, 1 a run failed, 2 a mistake in the settings or the data, 3 another process is doing this run,
 130 interrupted (143, 138, 140: asked to stop by SIGTERM, SIGUSR1, SIGUSR2).
 """
@@ -116,10 +116,11 @@ def dry_run(args: argparse.Namespace) -> int:
     from lora2.progress import survey
     from lora2.sweep import counts, listing
 
-    given = [text for text in args.arguments if text not in SWEEP | {"--dry-run"} and not text.startswith("hydra")]
+    flags = SWEEP | {"--dry-run", "--json"}
+    given = [text for text in args.arguments if text not in flags and not text.startswith("hydra")]
     names = [text.removeprefix("experiment=") for text in given if text.startswith("experiment=")]
     standings = survey(expand(names[-1] if names else None, [x for x in given if not x.startswith("experiment=")]))
-    print(listing(standings))
+    print(listing(standings, as_data="--json" in args.arguments))
     say(counts(standings))
     return 0
 

@@ -160,6 +160,13 @@ def test_status_shows_one_sign_for_each_seed(capsys):
     assert lines[-1] == "table4: 1 done, 0 running, 1 failed, 10 to do; hours left unknown"
 
 
+def test_dry_run_as_json(capsys):
+    assert sweep.main(["table3", "--seeds", "1", "task=rte", "--dry-run", "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [run["state"] for run in runs] == ["to do"] * 5
+    assert {run["steps"] for run in runs} == {3900}
+
+
 def test_status_has_a_column_for_each_task(capsys):
     leave_record(expand("figure3", seeds=1)[1])
     assert status.main(["figure3", "--seeds", "1"]) == 0

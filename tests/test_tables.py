@@ -274,6 +274,17 @@ def test_cli_writes_a_table_and_a_readme_block_and_knows_a_stale_one(results: Pa
     assert "81.00 / 87.00 (n=1)" in readme.read_text(encoding="utf-8")
 
 
+def test_json_has_a_row_by_column_and_null_for_missing(results: Path) -> None:
+    save(results, record())
+    done = cli("--results", results, "--json")
+    (section,) = json.loads(done.stdout)
+    best, last = section["rows"]
+    assert section["title"] == "Every finished run; minilm, data=local"
+    assert (best["Method"], best["Value"], best["MRPC acc / F1"]) == ("lora2_k8", "best", "81.00 / 87.00 (n=1)")
+    assert (best["Adapter params"], last["Adapter params"]) == ("1,000", None)
+    assert section["footnotes"][0].startswith("best = best evaluation")
+
+
 def test_no_torch_no_pandas_no_matplotlib_for_a_table() -> None:
     code = (
         "import sys, lora2.tables, lora2.claims, lora2.figures\n"
