@@ -112,8 +112,8 @@ lint: install ## ruff and mypy
 mutants: install ## planted faults: each must turn a test red (an hour); ARGS='--only issue2' for eight of them
 	$(PY) tests/mutants.py $(ARGS)
 
-lock: ## uv.lock anew, after pyproject.toml has changed; needs uv
-	uv lock
+lock: ## uv.lock anew, with the versions of constraints.txt and CUDA's packages; needs uv
+	uv lock $$(sed 's/^/--upgrade-package /' constraints.txt)
 
 clean: ## remove caches and outputs, never results
 	rm -rf outputs .pytest_cache .mypy_cache .ruff_cache

@@ -166,8 +166,10 @@ def expanded(arguments: Words) -> Iterator[list[str]]:
 
 
 def check_extras(arguments: Words) -> None:
-    """Extras that pip or uv is asked for are there."""
+    """Extras that pip or uv is asked for are there, and pinned versions are ours."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = [extra for word in arguments if word.startswith(".[") for extra in word[2:-1].split(",")]
     named += [extra for flag, extra in itertools.pairwise(arguments) if flag == "--extra"]
     assert set(named) <= set(project["optional-dependencies"])
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    assert {word for word in arguments if "==" in word} <= set(pins)
