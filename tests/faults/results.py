@@ -1,0 +1,42 @@
+"""results/faults.json as a table in docs/RESULTS.md: `python tests/faults/results.py`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from lora2.render import Table, read_text, render, replace_block, write_text  # noqa: E402
+
+MEANING = {
+    "bad_inputs": "bad inputs answered by one clear message, exit code 2, no traceback",
+    "kill9": "kill -9 at random moments; the resumed run's record is the undisturbed one's, bit for bit without clocks",
+    "ddp_end": "ends of a run on two processes without a hang or an abort",
+    "full_disk": "writes onto a full disk: one clear message, exit code 1, no half record",
+    "mutants": "faults planted in the core that turn a test red",
+    "coverage": "lines of lora2/ that the fast tests run",
+}
+
+
+def table(figures: dict[str, Any]) -> Table:
+    """A row for each kind of fault that was tried."""
+    rows = tuple((MEANING.get(key, key), _shown(figures[key])) for key in [*MEANING, *figures] if key in figures)
+    return Table("Faults tried", ("what", "figures"), tuple(dict.fromkeys(rows)))
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(f"{key} {_shown(part)}" for key, part in value.items()) if isinstance(value, dict) else str(value)
+
+
+def main() -> int:
+    """Replace the block."""
+    page = ROOT / "docs" / "RESULTS.md"
+    figures = json.loads((ROOT / "results" / "faults.json").read_text(encoding="utf-8"))
+    write_text(page, replace_block(read_text(page), "faults", render([table(figures)], "markdown")))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
