@@ -27,7 +27,7 @@ given = $(if $(filter-out file,$(origin $(1))),$(if $($(1)),$(2) $($(1))))
 SELECTION = $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given,DATA,--data) \
   $(call given,DATA_DIR,--data-dir) $(if $(filter-out file,$(origin RECIPE)),recipe=$(RECIPE)) $(ARGS)
 .PHONY: help install demo $(TASKS) plan $(TABLES) sweep status tables figure3 claims sceptic report dashboard export \
-  submission bench padding test lint mutants lock clean
+  submission bench padding test lint mutants faults lock clean
 
 ##@ Begin
 help: ## list the targets
@@ -111,6 +111,10 @@ lint: install ## ruff and mypy
 
 mutants: install ## planted faults: each must turn a test red (an hour); ARGS='--only issue2' for eight of them
 	$(PY) tests/mutants.py $(ARGS)
+
+faults: install ## kill -9, ends of runs on two processes, full disks (root), bad inputs (half an hour); then docs/RESULTS.md
+	for script in kill9 ddp_end full_disk bad_inputs; do $(PY) tests/faults/$$script.py || exit 1; done
+	$(PY) tests/faults/results.py
 
 lock: ## uv.lock anew, with the versions of constraints.txt and CUDA's packages; needs uv
 	uv lock $$(sed 's/^/--upgrade-package /' constraints.txt)
