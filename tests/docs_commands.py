@@ -162,7 +162,7 @@ def expanded(arguments: Words) -> Iterator[list[str]]:
     assert done.returncode == 0, done.stderr
     for line in done.stdout.replace("\\\n", " ").splitlines():
         parts = [line] if line.startswith("awk") else line.split(";")
-        yield from (shlex.split(part) for part in parts if part.strip() and not part.startswith("make:"))
+        yield from (shlex.split(part) for part in parts if part.strip() and not re.match(r"make(\[\d+\])?:", part))
 
 
 def check_extras(arguments: Words) -> None:

@@ -172,7 +172,7 @@ def test_an_interrupted_sweep_waits_for_the_runs_checkpoint(tmp_path):
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as sweep:
         assert sweep.stdout.readline() == "ready\n"
         sweep.send_signal(signal.SIGINT)
-        assert sweep.communicate(timeout=30)[0] == "checkpoint\nEnded(code=138, reason='exit code 138')\n"
+        assert sweep.communicate(timeout=120)[0] == "checkpoint\nEnded(code=138, reason='exit code 138')\n"
 
 
 def test_a_note_is_told_while_the_sweep_goes_on(tmp_path, capsys):
