@@ -102,13 +102,6 @@ def peak_memory(device: torch.device) -> dict[str, float]:
     return peak
 
 
-def summary(record: RunRecord) -> dict[str, float]:
-    """The record's main numbers, for a tracker's summary."""
-    metrics = {} if record.metrics is None else {f"best/{name}": value for name, value in record.metrics.best.items()}
-    counts = {} if record.counts is None else {f"counts/{name}": n for name, n in record.counts.model_dump().items()}
-    return metrics | counts
-
-
 def keep(record: RunRecord, results_dir: str) -> None:
     """Write the record, unless it tells of a failure and there is a good one of an earlier run.
 

@@ -29,11 +29,11 @@ from lora2.glue.tokens import tokenise
 from lora2.methods import build
 from lora2.models import load_model, load_tokenizer, weights_hash
 from lora2.provenance import provenance
-from lora2.recording import Outcome, device_name, keep, modified, peak_memory, record_config, record_of, summary
+from lora2.recording import Outcome, device_name, keep, modified, peak_memory, record_config, record_of
 from lora2.records import RunRecord, read_record, record_path
 from lora2.signals import heed_signals
 from lora2.storage import write_whole
-from lora2.tracking import Log, finish_tracking, start_tracking
+from lora2.tracking import Tracking
 from lora2.trainer import Trainer
 
 MERGE_TOLERANCE = {
@@ -69,10 +69,10 @@ def execute(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: l
     path = record_path(cfg.results_dir, run_id)
     before = modified(path)
     checkpoints = CheckpointFolder(Path(cfg.output_dir) / run_id / CHECKPOINTS, run_id)
+    tracking = Tracking(accelerator, cfg, run_id, setting_id)
     try:
         with heed_signals() as stop:
-            log = start_tracking(accelerator, cfg, run_id, setting_id)
-            outcome = _train(cfg, raw, checkpoints, accelerator, stop, log, notes)
+            outcome = _train(cfg, raw, checkpoints, accelerator, stop, tracking.log, notes)
     except UserError:
         raise
     except Exception as error:  # the sweep goes on; the record says what it was
@@ -95,7 +95,7 @@ def execute(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: l
         keep(record, cfg.results_dir)
     else:  # another process failed first and told; that this one lost it is no news
         record = read_record(path)
-    finish_tracking(accelerator, summary(record))
+    tracking.finish(record)
     return record
 
 
@@ -111,7 +111,7 @@ def _train(
     checkpoints: CheckpointFolder,
     accelerator: Accelerator,
     stop: Callable[[], bool],
-    log: Log,
+    log: Callable[[int, dict[str, float]], None],
     notes: list[str],
 ) -> Outcome:
     task = TASKS[cfg.task]

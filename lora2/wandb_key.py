@@ -2,6 +2,7 @@
 
 import netrc
 import os
+from urllib.parse import urlsplit
 
 
 def has_wandb_key() -> bool:
@@ -9,7 +10,8 @@ def has_wandb_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
-        hosts = netrc.netrc().hosts
-    except (OSError, netrc.NetrcParseError):
+        hosts = netrc.netrc(os.environ.get("NETRC")).hosts
+    except (OSError, ValueError, netrc.NetrcParseError):  # ValueError: not text
         return False
-    return any("wandb" in host for host in hosts)
+    own = urlsplit(os.environ.get("WANDB_BASE_URL", "")).hostname
+    return any("wandb" in host or host in (own, "api.forge.coreweave.com") for host in hosts)
