@@ -25,3 +25,11 @@ def test_push_refuses_a_bad_name_before_any_work(home: Home, capsys: pytest.Capt
     assert cli.main([home.run_id, "--results", str(home.results), "--push", "no//such name"]) == 2
     assert "--push: got 'no//such name'" in capsys.readouterr().err
     assert not (home.outputs / home.run_id / "export").exists()
+
+
+def test_push_without_a_login_is_refused_before_any_work(home: Home, refused, tmp_path: Path, monkeypatch):
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    assert "hf auth login" in refused("--push", "me/mine")
+    assert not (home.outputs / home.run_id / "export").exists()
