@@ -72,7 +72,9 @@ def check_repository(name: str) -> None:
     except HFValidationError as error:
         raise UserError(f"--push: got {name!r}; {error}; allowed is --push USER/NAME") from None
     if get_token() is None:
-        raise UserError("--push: no login at the hub; run `hf auth login`, or set HF_TOKEN to a token that may write")
+        raise UserError(
+            "--push: no login at the hub; allowed is one that may write: run `hf auth login`, or set HF_TOKEN"
+        )
 
 
 def push(folder: Path, name: str) -> int:
