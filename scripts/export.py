@@ -1,7 +1,7 @@
 """Take a trained LoRA² run away: `python scripts/export.py RUN [--format lora|merged] [--which best|last]`.
 
 Writes a folder that stock peft (lora) or stock transformers (merged) loads with none of this project's code, and
-prints its path. Exit codes: 0 done, 2 a mistake of the user's.
+prints its path. Exit codes: 0 done, 1 the hub refused --push, 2 a mistake of the user's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded
+from lora2.cli import guarded, say
 from lora2.errors import UserError
 from lora2.finished_run import finished_run, require_lora2
 
@@ -58,13 +58,12 @@ def run(args: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     print(folder)
-    if args.push:
-        print(push(folder, args.push))
-    return 0
+    return push(folder, args.push) if args.push else 0
 
 
 def check_repository(name: str) -> None:
-    """Refuse a name that the hub would refuse, before any work is done."""
+    """Refuse a name that the hub would refuse, and an upload without a login, before any work is done."""
+    from huggingface_hub import get_token
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -72,20 +71,26 @@ def check_repository(name: str) -> None:
         validate_repo_id(name)
     except HFValidationError as error:
         raise UserError(f"--push: got {name!r}; {error}; allowed is --push USER/NAME") from None
+    if get_token() is None:
+        raise UserError(
+            "--push: no login at the hub; allowed is one that may write: run `hf auth login`, or set HF_TOKEN"
+        )
 
 
-def push(folder: Path, name: str) -> str:
-    """Upload under the login that `hf auth login` has stored; returns the page's address."""
+def push(folder: Path, name: str) -> int:
+    """Upload under the login that is stored; prints the page's address. Exit code: 0 done, 1 the hub refused."""
     from huggingface_hub import HfApi
 
     hub = HfApi()
     try:
         hub.create_repo(name, private=True, exist_ok=True)
         hub.upload_folder(repo_id=name, folder_path=folder)
-    except OSError as error:  # of the hub: no login, no right, no network
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"--push: {folder} is written but not uploaded ({reason}); see `hf auth login`") from None
-    return f"https://huggingface.co/{name}"
+    except Exception as error:  # of the hub's and the network's many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        say(f"error: --push: {folder} is written but not uploaded ({reason})")
+        return 1
+    print(f"https://huggingface.co/{name}")
+    return 0
 
 
 def main(argv: list[str] | None = None) -> int:

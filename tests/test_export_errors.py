@@ -21,7 +21,15 @@ def test_foreign_folder_is_left_alone(home: Home, tmp_path: Path, capsys: pytest
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
-def test_push_refuses_a_bad_name_before_any_work(home: Home, capsys: pytest.CaptureFixture[str]):
-    assert cli.main([home.run_id, "--results", str(home.results), "--push", "no//such name"]) == 2
-    assert "--push: got 'no//such name'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("no//such name", "--push: got 'no//such name'"), ("me/mine", "--push: no login at the hub")],
+)
+def test_push_is_refused_before_any_work(
+    name: str, message: str, home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(home.results / "none"))
+    assert cli.main([home.run_id, "--results", str(home.results), "--push", name]) == 2
+    assert message in capsys.readouterr().err
     assert not (home.outputs / home.run_id / "export").exists()
