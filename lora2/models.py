@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_logging
 
 from lora2.config import ModelConfig
 from lora2.errors import UserError
@@ -26,6 +27,12 @@ from lora2.glue.raw import RawTask
 from lora2.model_source import unavailable, weight_source
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # ids 0-3 of a vocabulary built from data
+
+
+def quiet_transformers() -> None:
+    """No bars and no report of new heads from transformers; what goes wrong it still says."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def load_tokenizer(cfg: ModelConfig, raw: RawTask | None) -> PreTrainedTokenizerBase:

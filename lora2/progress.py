@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from lora2.config import run_id
 from lora2.experiments import Job
 from lora2.records import Timing, record_path
+from lora2.runfiles import RESULTS
 
 State = Literal["done", "running", "failed", "to do"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "to do")
@@ -88,7 +89,7 @@ def _standing(job: Job, fingerprints: Iterable[str], held: set[str]) -> Standing
     names = {run_id(job.cfg, fingerprint) for fingerprint in fingerprints}
     paths = [record_path(job.cfg.results_dir, name) for name in names]
     records = [record for path in paths if (record := _read(path)) is not None]
-    done = [record for record in records if record["status"] == "ok"]
+    done = [record for record in records if record["status"] in RESULTS]
     if done and not job.cfg.force:
         return Standing(job, "done", done[0])
     readable = run_id(job.cfg, "").rpartition("-")[0]  # all that is known of a task's first run

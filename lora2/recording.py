@@ -34,7 +34,7 @@ def record_of(base: dict[str, Any], outcome: Outcome, wall: float) -> RunRecord:
     Args:
         wall: seconds since its process began.
     """
-    fit, census = outcome.fit, outcome.census
+    fit = outcome.fit
     failed = [name for name, passed in outcome.checks.items() if not passed]
     main = TASKS[base["config"].task].main_metric
     return RunRecord(
@@ -42,10 +42,8 @@ def record_of(base: dict[str, Any], outcome: Outcome, wall: float) -> RunRecord:
         status="failed" if failed else "ok",
         error=f"checks failed: {', '.join(failed)}" if failed else None,
         metrics=Metrics(best=fit.best, last=fit.last, best_step=fit.best_step, main=main),
-        counts=Counts(
-            adapter=census.adapter, active_adapter=census.active_adapter, head=census.head, backbone=census.backbone
-        ),
-        ranks=census.ranks,
+        counts=counts_of(outcome.census),
+        ranks=outcome.census.ranks,
         padding_share=1 - fit.tokens / fit.positions,
         steps=fit.steps,
         tokens=fit.tokens,
@@ -53,6 +51,13 @@ def record_of(base: dict[str, Any], outcome: Outcome, wall: float) -> RunRecord:
         history=fit.history,
         checks=outcome.checks,
         timing=_timing(fit, wall),
+    )
+
+
+def counts_of(census: Census) -> Counts:
+    """The census without its ranks, which a record keeps apart."""
+    return Counts(
+        adapter=census.adapter, active_adapter=census.active_adapter, head=census.head, backbone=census.backbone
     )
 
 

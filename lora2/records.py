@@ -63,7 +63,7 @@ class Timing(Part):
     )
     train_s: float
     eval_s: float
-    seconds_per_step: float
+    seconds_per_step: float = Field(description="mean; the median where the status is timed")
     tokens_per_s: float = Field(description="real tokens, padding not counted")
     shares: dict[str, float] = Field(
         description="share of train_s: forward, backward, penalty, method, optimizer, data; by the host's clock, "
@@ -76,7 +76,9 @@ class RunRecord(Part):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=250)  # a file's name, never a path
-    status: Literal["ok", "failed", "oom", "cancelled"]
+    status: Literal["ok", "failed", "oom", "cancelled", "timed"] = Field(
+        description="timed: steps measured beside other methods (lora2/bench/side_by_side.py), nothing evaluated"
+    )
     error: str | None = None
     config: RecordConfig
     synthetic: bool = Field(description="the data was made by the project")

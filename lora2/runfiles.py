@@ -19,7 +19,8 @@ from lora2.errors import UserError
 SCHEMA_VERSION = 1
 Checkpoint = Literal["best", "last"]
 Parsed = TypeVar("Parsed")
-STATUSES = ("ok", "failed", "oom", "cancelled")
+STATUSES = ("ok", "failed", "oom", "cancelled", "timed")
+RESULTS = ("ok", "timed")  # what a table may show; a timing has no metrics
 
 
 @dataclass(frozen=True, slots=True)

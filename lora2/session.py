@@ -14,7 +14,6 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import gather_object, set_seed
 from safetensors.torch import save
 from torch import nn
-from transformers.utils import logging as transformers_logging
 
 from lora2.checkpoint import Checkpoint, CheckpointFolder
 from lora2.cli import say
@@ -27,7 +26,7 @@ from lora2.glue.raw import RawTask
 from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import tokenise
 from lora2.methods import build
-from lora2.models import load_model, load_tokenizer, weights_hash
+from lora2.models import load_model, load_tokenizer, quiet_transformers, weights_hash
 from lora2.provenance import provenance
 from lora2.recording import Outcome, device_name, keep, modified, peak_memory, record_config, record_of
 from lora2.records import RunRecord, read_record, record_path
@@ -55,8 +54,7 @@ def execute(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: l
         UserError: a mistake of the user's that shows only now; there is no record.
         StorageError: the record could not be written.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     base: dict[str, Any] = {
         "run_id": run_id,
         "config": record_config(cfg, setting_id),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lora2.paper import PaperRow, PaperTable
 from lora2.render import MISSING
-from lora2.runfiles import Cell, Run
+from lora2.runfiles import RESULTS, Cell, Run
 from lora2.stats import MIN_SEEDS
 
 TASK_TITLES = {
@@ -138,8 +138,8 @@ def sentences(section: Section, layout: Layout, paper: PaperTable | None) -> tup
         said.append("The backbone has random weights: only parameter counts and times mean anything.")
     if layout.unit == "seconds":
         said.append(
-            "Seconds per optimizer step on whatever device ran; the paper's device is an RTX 4090 laptop, so no "
-            "difference is taken."
+            "Seconds per optimizer step on whatever device ran, median of the steps of all methods in turn on the same "
+            "batches; the paper's device is an RTX 4090 laptop, so no difference is taken."
         )
     return tuple(said)
 
@@ -169,7 +169,7 @@ def dropped(cells: Mapping[tuple[str, str, str], Cell]) -> list[str]:
 
 def unfinished(runs: Iterable[Run]) -> list[str]:
     """One footnote that counts the runs without a result: they are part of the truth about a sweep."""
-    counts = Counter(run.status for run in runs if run.status != "ok")
+    counts = Counter(run.status for run in runs if run.status not in RESULTS)
     if not counts:
         return []
     return [

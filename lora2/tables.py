@@ -14,7 +14,7 @@ from pathlib import Path
 from lora2.errors import UserError
 from lora2.paper import TABLES, TASKS, PaperRow, PaperTable, load_table
 from lora2.render import MISSING, Table
-from lora2.runfiles import Cell, Checkpoint, Run, choose
+from lora2.runfiles import RESULTS, Cell, Checkpoint, Run, choose
 from lora2.stats import MIN_SEEDS, glue_average, summarise
 from lora2.table_cells import (
     Row,
@@ -109,15 +109,17 @@ def parts(name: str, runs: Sequence[Run], papers: Path, model: str | None = None
 
 
 def _belongs(run: Run, paper: PaperTable | None) -> bool:
-    """A paper's table shows its own rows and tasks; a timing table shows every method, as our own times are
-    comparable among themselves.
+    """A paper's table shows its own rows and tasks; a timing table shows every method that was timed side by side, as
+    our own times are comparable among themselves. Nothing else shows a timing.
     """
-    return paper is None or (run.task in paper.columns and (paper.unit == "seconds" or run.variant in paper.rows))
+    if paper is not None and paper.unit == "seconds":
+        return run.status == "timed" and run.task in paper.columns
+    return run.status != "timed" and (paper is None or (run.task in paper.columns and run.variant in paper.rows))
 
 
 def _part(section: Section, runs: Sequence[Run], paper: PaperTable | None, folder: Path) -> Part:
     mine = [run for run in runs if Section(run.model, run.data, run.synthetic, run.random_init) == section]
-    done = [run for run in mine if run.status == "ok"]
+    done = [run for run in mine if run.status in RESULTS]
     cells = _cells(done)
     layout = _paper_layout(paper, section) if paper else _runs_layout(section, done, folder)
     variants = _variants(layout, cells)

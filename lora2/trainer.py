@@ -22,7 +22,7 @@ from lora2.checkpoint import Checkpoint, CheckpointFolder
 from lora2.config import CheckpointConfig, RecipeConfig
 from lora2.evaluation import Evaluator
 from lora2.fit import HISTORY_POINTS, MONITOR_POINTS, Fit
-from lora2.glue.batches import collate, epoch_batches, padded_width, shard
+from lora2.glue.batches import collate, padded_width, run_batches, shard
 from lora2.glue.heldout import HELDOUT
 from lora2.glue.tasks import TaskSpec
 from lora2.glue.tokens import TokenisedSplit
@@ -134,14 +134,10 @@ class Trainer:
 
     def _batches(self, start: int) -> Iterator[tuple[int, np.ndarray]]:
         """Number and examples of every global batch from step `start` on."""
-        lengths, recipe, plan = self.splits["train"].lengths, self.recipe, None
-        for step in range(start, self.total):
-            epoch, index = divmod(step, self.steps_per_epoch)
-            if plan is None or index == 0:
-                plan = epoch_batches(
-                    lengths, recipe.batch_size, seed=self.seed, epoch=epoch, group_by_length=recipe.group_by_length
-                )
-            yield step, plan[index]
+        recipe, lengths = self.recipe, self.splits["train"].lengths
+        return run_batches(
+            lengths, recipe.batch_size, self.total, seed=self.seed, group_by_length=recipe.group_by_length, start=start
+        )
 
     def _set_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """The recipe's learning rate at this step, for each group by its multiplier."""

@@ -117,12 +117,16 @@ def test_synthetic_and_random_sections_say_so() -> None:
 
 
 def test_random_weights_may_be_timed_but_not_scored() -> None:
-    runs = [deberta(model_random_init=True)]
+    runs = [
+        deberta(model_random_init=True, status="timed"),
+        deberta(model_random_init=True, timing={"seconds_per_step": 9.0}),
+    ]
     timed = tables(runs, "table2")
     assert lines(timed[0], "ours")[1]["MRPC s/it"] == "0.25 (n=1)"
     assert lines(timed[0], "paper")
     scored = tables(runs, "table1")
     assert "RANDOM" in scored[1].title
+    assert not any("timed" in note for note in scored[1].footnotes)
     assert not lines(scored[1], "paper")
 
 

@@ -44,6 +44,7 @@ class Runner:
     optimizer: torch.optim.Optimizer
     dtype: str
     device: torch.device
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy  # of logits (b, classes) and labels (b,)
     seconds: list[dict[str, float]] = field(default_factory=list)
 
     def step(self, batch: dict[str, Tensor], index: int) -> float:
@@ -58,8 +59,8 @@ class Runner:
             last = now
 
         with self._precision():
-            logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        loss = F.cross_entropy(logits.float(), batch["labels"])
+            logits = self.model(**{name: x for name, x in batch.items() if name != "labels"}).logits
+        loss = self.loss(logits.float(), batch["labels"])
         done("forward")
         loss.backward()
         done("backward")

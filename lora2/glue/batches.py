@@ -3,7 +3,7 @@
 Legend: `n` examples, `b` batch, `s` sequence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,18 @@ def epoch_batches(
         for batch in _cut(mega[np.argsort(lengths[mega], kind="stable")], batch_size)
     ]
     return [batches[index] for index in rng.permutation(len(batches))]
+
+
+def run_batches(
+    lengths: npt.NDArray[np.integer], batch_size: int, steps: int, *, seed: int, group_by_length: bool, start: int = 0
+) -> Iterator[tuple[int, Indices]]:
+    """Number and examples of every global batch of a run, from step `start` to `steps`, epoch after epoch."""
+    per_epoch, plan = -(-len(lengths) // batch_size), None
+    for step in range(start, steps):
+        epoch, index = divmod(step, per_epoch)
+        if plan is None or index == 0:
+            plan = epoch_batches(lengths, batch_size, seed=seed, epoch=epoch, group_by_length=group_by_length)
+        yield step, plan[index]
 
 
 def eval_batches(lengths: npt.NDArray[np.integer], batch_size: int) -> list[Indices]:
