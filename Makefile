@@ -57,7 +57,8 @@ plan: install ## what EXPERIMENT will cost; ARGS=--probe times 20 steps here, AR
 	$(PY) scripts/plan.py $(EXPERIMENT) $(SELECTION)
 
 table2: install ## seconds per step of every method, side by side in one process (MODEL DATA DATA_DIR ARGS), then the table
-	@$(PY) scripts/time_methods.py table2 $(SELECTION) && $(PY) scripts/tables.py --table table2 $(call given,MODEL,--model)
+	@$(PY) scripts/time_methods.py table2 $(SELECTION)
+	@$(PY) scripts/tables.py --table table2 $(call given,MODEL,--model)
 
 $(TABLES): install ## run what is missing of that table (SEEDS MODEL DATA DATA_DIR ARGS), then print it
 	@$(PY) scripts/sweep.py $@ $(SELECTION); code=$$?; \

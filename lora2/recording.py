@@ -121,6 +121,9 @@ def keep(record: RunRecord, results_dir: str) -> None:
     try:
         write_record(record, results_dir)
     except StorageError as error:
+        reason = getattr(error.__cause__, "strerror", None)
+        if record.error and reason and reason in record.error:  # one disk, one message
+            raise StorageError(f"{record.error}; the record could not be written either: {path}") from error
         raise StorageError("; ".join([*filter(None, [record.error]), str(error)])) from error
 
 

@@ -3,6 +3,7 @@ is reported once and left out. No server is waited for: wandb writes to files, w
 """
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from accelerate import Accelerator
 
 from lora2.cli import say
 from lora2.config import RunConfig
+from lora2.rank_course import draw_rank_course
 from lora2.records import RunRecord
 from lora2.wandb_key import has_wandb_key
 from lora2.wandb_upload import start_upload
@@ -82,6 +84,8 @@ class Tracking:
         if not self._accelerator.is_main_process:
             return
         if self._name == "wandb":
+            if png := draw_rank_course(record.history.get("monitor", [])):
+                self._wandb_run().log({"rank_over_time": _wandb_image(png)}, step=record.steps)
             self._wandb_run().summary.update(summary(record))
             self._wandb_run().finish(exit_code=0 if record.status == "ok" else 1)
         if self._name == "trackio":
@@ -98,6 +102,13 @@ class Tracking:
             self._upload.wait(FINISH_SECONDS)
         except TimeoutExpired:
             say("tracker: wandb goes on uploading for a minute; `wandb sync` takes up what it leaves")
+
+
+def _wandb_image(png: bytes) -> Any:
+    import wandb
+    from PIL import Image
+
+    return wandb.Image(Image.open(io.BytesIO(png)))
 
 
 def _wandb_options(cfg: RunConfig, run_id: str, setting_id: str) -> dict[str, Any]:

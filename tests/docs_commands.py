@@ -103,6 +103,7 @@ def _check_launcher(overrides: Words) -> None:
 KINDS: dict[str, Callable[[str, Words], object]] = {
     "train": compose,
     "sweep": list_jobs,
+    "time_methods": list_jobs,
     "plan": run,
     "status": run,
     "tables": run,

@@ -46,6 +46,7 @@ def made_up(path: Path) -> Path:
         record(
             history=history("accuracy"), ranks={f"layer.{layer}.{m}": layer for layer in range(6) for m in MATRICES}
         ),
+        deberta(status="timed", metrics=None, setting_id="timed", run_id="timed"),
         record(data="demo", synthetic=True, best={"accuracy": 0.99, "f1": 0.98}),
         record(variant=PLANTED, notes=[PLANTED], run_id="planted", setting_id=PLANTED, provenance={"device": PLANTED}),
     )

@@ -34,7 +34,10 @@ def dashboard():
 def built(dashboard) -> dict[str, Any]:
     """Workspace and report of three made-up runs, as JSON."""
     ranks = {f"layer.{layer}.{matrix}": 8 - 4 * layer for layer in range(2) for matrix in ("query", "ffn_w2")}
-    runs = [fake_records.record(seed=seed, ranks=ranks) for seed in range(2)] + [fake_records.deberta(task="rte")]
+    runs = [fake_records.record(seed=seed, ranks=ranks) for seed in range(2)] + [
+        fake_records.deberta(task="rte"),
+        fake_records.deberta(task="rte", status="timed"),
+    ]
     report = dashboard.report("me", "lora2-glue", [parse_record(run) for run in runs], fake_records.PAPERS)
     workspace = dashboard.workspace("me", "lora2-glue")
     return {"workspace": dashboard.as_json(workspace), "report": dashboard.as_json(report)}

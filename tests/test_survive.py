@@ -173,7 +173,12 @@ def test_a_run_that_diverges_does_not_go_on_from_its_checkpoint(cfg, happens, mo
 
 
 @pytest.mark.parametrize(
-    ("disk", "unwritten"), [("outputs", rf"checkpoints/step-0000000{LAST + 2}"), ("results", r"results/runs/tiny-")]
+    ("disk", "unwritten"),
+    [
+        ("outputs", rf"checkpoints/step-0000000{LAST + 2}"),
+        ("results", r"results/runs/tiny-"),
+        (".", rf"checkpoints/step-0000000{LAST + 2}"),
+    ],
 )
 def test_a_full_disk_ends_in_one_message(cfg, undisturbed, happens, tmp_path, capsys, disk, unwritten):
     """Really full ones: tests/faults/full_disk.py."""
@@ -191,8 +196,9 @@ def test_a_full_disk_ends_in_one_message(cfg, undisturbed, happens, tmp_path, ca
     assert "Traceback" not in said
     assert len(re.findall(rf"failed: cannot write \S*{unwritten}\S*: No space left on device; mend that", said)) == 1
     assert said.count("No space left") == 1
+    assert ("the record could not be written either" in said) == (disk == ".")
     assert [file.name for file in Path("results").rglob("*") if file.is_file()] == (
-        [] if disk == "results" else [f"{record().run_id}.json"]
+        [f"{record().run_id}.json"] if disk == "outputs" else []
     )
     assert run(cfg) == 0
     assert comparable(record()) == undisturbed

@@ -222,6 +222,8 @@ def test_wandb_knows_group_tags_and_the_record(told: tuple[str, Path]):
     assert {key: final[key] for key in whole} == whole
     assert {"best/accuracy", "last/accuracy", "counts/adapter", "status", "ranks/layer.0.query"} <= whole.keys()
     assert not any("config" in key or "history" in key for key in whole)
+    picture = next((told[1] / "outputs").rglob(Path(final["rank_over_time.path"]).name))
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 # ------------------------------------------------------------------------------------------------ what they cannot do
