@@ -105,8 +105,8 @@ padding: install ## our batches against the released ones, over a recipe (DATA_D
 	$(PY) scripts/bench.py padding $(call given,DATA_DIR,--data-dir) $(ARGS)
 
 ##@ Work on the code
-test: install ## all fast tests
-	$(PY) -m pytest -n 2 --dist worksteal
+test: install ## all fast tests, and the share of lora2/ that they run: at least 95 % of its lines
+	$(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=95
 
 lint: install ## ruff and mypy
 	$(PY) -m ruff check .
