@@ -16,7 +16,7 @@ MEANING = {
     "ddp_end": "ends of a run on two processes without a hang or an abort",
     "full_disk": "writes onto a full disk: one clear message, exit code 1, no half record",
     "mutants": "faults planted in the core that turn a test red",
-    "coverage": "lines of lora2/ that the fast tests run",
+    "coverage": "percent of the lines of lora2/ that the fast tests run",
 }
 
 
@@ -27,7 +27,10 @@ def table(figures: dict[str, Any]) -> Table:
 
 
 def _shown(value: Any) -> str:
-    return ", ".join(f"{key} {_shown(part)}" for key, part in value.items()) if isinstance(value, dict) else str(value)
+    """How many were tried, then what came of them."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(value[key])}" for key in sorted(value, key=lambda key: (key != "tried", key)))
+    return " and ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 def main() -> int:
