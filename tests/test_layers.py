@@ -149,11 +149,12 @@ def test_the_orthogonal_init_has_orthonormal_short_sides(k, r):
 # ------------------------------------------------------------------------------------------------------ the start
 
 
+@pytest.mark.parametrize(("k", "r"), [(1, 1), (8, 8)])  # the sceptic's smallest, and the paper's
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_outputs_are_bit_identical_to_the_backbone_at_step_0(kind, path):
+def test_outputs_are_bit_identical_to_the_backbone_at_step_0(kind, path, k, r):
     backbone = encoder(kind).eval()
-    model, adapter = adapted(kind, awake=False, path=path)
+    model, adapter = adapted(kind, awake=False, path=path, k=k, r=r)
     batch = tokens()
     with torch.no_grad():
         assert torch.equal(model(**batch).logits, backbone(**batch).logits)

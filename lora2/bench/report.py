@@ -147,14 +147,14 @@ def padding_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def growth_table(result: Mapping[str, Any]) -> str:
     """One line an axis: value and ratio to BitFit."""
-    free = result["free_up_to_k"]
+    free, again = result["free_up_to_k"], result["base_measured"]
     lines = [
         "### How the cost grows",
         "",
-        f"Our step over BitFit's, one setting varied at a time from {result['base']}. Slope over k: "
-        f"{result['slope_per_k']:.4f} per unit; up to "
-        + (f"k = {free}" if free is not None else "no measured k")
-        + f" the ratio stays at or below {result['free_means']:.2f}.",
+        f"Our step over BitFit's, one setting varied at a time from {result['base']}; the base was measured "
+        f"{len(again)} times, at {min(again, default=0):.3f} to {max(again, default=0):.3f}: differences within that "
+        f"are noise. Slope over k: {result['slope_per_k']:.4f} per unit"
+        + (f", so k stops being free (more than {result['free_means']:.0%} above k = 1) at {free}." if free else "."),
         "",
         "| varied | value: ratio to BitFit |",
         "|---|---|",
