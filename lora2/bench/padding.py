@@ -27,6 +27,7 @@ from lora2.models import load_model, load_tokenizer
 
 EVAL_BATCH = 128
 STEPS = 12
+FORWARDS = 3  # that a training step of full length costs: one, and twice as much backward
 
 
 def compare_padding(task: str, data: str, data_dir: Path | None, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -52,7 +53,8 @@ def compare_padding(task: str, data: str, data_dir: Path | None, tell: Callable[
             batch = collate(train, plan[index], pad_id=int(tokenizer.pad_token_id or 0), max_length=limits[name])
             seconds[name].append(runner.step({key: x.to(device) for key, x in batch.items()}, count + 1))
         tell(f"{task}: step {count + 1} of {STEPS}")
-    evaluation = _evaluation_seconds(runner, method, splits[TASKS[task].dev_splits[0]], device)
+    dev = splits[TASKS[task].dev_splits[0]]
+    evaluation = _evaluation_seconds(runner, method, dev, device)
     step = statistics.mean(seconds["ours"])
     every = cfg.recipe.eval_every or len(plans["ours"])
     return {
@@ -68,6 +70,7 @@ def compare_padding(task: str, data: str, data_dir: Path | None, tell: Callable[
         "eval_every": every,
         "eval_seconds": evaluation,
         "eval_share": evaluation / (evaluation + every * step),
+        "eval_floor": len(dev) / (len(dev) + FORWARDS * every * cfg.recipe.batch_size),
     }
 
 
