@@ -112,7 +112,7 @@ class RunConfig(Section):
     experiment: str
     results_dir: str
     output_dir: str
-    num_workers: Natural
+    num_workers: Natural  # processes that make batches ahead of training; changes no number
     force: bool
 
     @property

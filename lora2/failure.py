@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from lora2.glue.loading import WorkerLostError
 from lora2.storage import StorageError
 from lora2.trainer import CancelledError, DivergedError
 
@@ -32,7 +33,7 @@ def explain(error: Exception) -> Failure:
         return Failure("cancelled", str(error), together=True)
     if isinstance(error, DivergedError | FloatingPointError):
         return Failure("failed", str(error), together=True, repeats=True)
-    if isinstance(error, StorageError):
+    if isinstance(error, StorageError | WorkerLostError):
         return Failure("failed", str(error))
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error):
         return Failure("oom", f"{type(error).__name__}: {error}")

@@ -136,6 +136,7 @@ def _train(
         recipe=cfg.recipe,
         checkpoints=cfg.checkpoint,
         seed=cfg.seed,
+        num_workers=cfg.num_workers,
         folder=checkpoints,
         stop=stop,
         log=log,

@@ -22,8 +22,9 @@ from lora2.checkpoint import Checkpoint, CheckpointFolder
 from lora2.config import CheckpointConfig, RecipeConfig
 from lora2.evaluation import Evaluator
 from lora2.fit import HISTORY_POINTS, MONITOR_POINTS, Fit
-from lora2.glue.batches import collate, padded_width, run_batches, shard
+from lora2.glue.batches import RunPlan, padded_width, shard
 from lora2.glue.heldout import HELDOUT
+from lora2.glue.loading import MicroBatch, StepBatch, StepBatches, load
 from lora2.glue.tasks import TaskSpec
 from lora2.glue.tokens import TokenisedSplit
 from lora2.methods import Method
@@ -46,6 +47,7 @@ class Trainer:
     Args:
         splits: tokenised "train" and the task's dev splits; a "heldout" one, if there, chooses the best checkpoint.
         pad_id: the tokenizer's padding id.
+        num_workers: processes that make batches ahead of training; 0 for none.
         folder: where checkpoints go.
         stop: asked after every step; true means checkpoint and stop.
         log: called with the step and a flat dict of numbers, for a tracker.
@@ -60,6 +62,7 @@ class Trainer:
     recipe: RecipeConfig
     checkpoints: CheckpointConfig
     seed: int
+    num_workers: int
     folder: CheckpointFolder
     stop: Callable[[], bool]
     log: Callable[[int, dict[str, float]], None]
@@ -101,7 +104,7 @@ class Trainer:
         fit = Fit() if found is None else state.restore(found)
         every, saved_at = self.recipe.eval_every or self.steps_per_epoch, time.monotonic()
         with self._progress(fit.steps) as bar, self.precision():
-            for step, batch in self._batches(fit.steps):
+            for step, batch in self._batches(fit):
                 self._set_rate(optimizer, step)
                 losses = self._step(fit, model, prepared, batch, step)
                 fit.steps = step + 1
@@ -132,12 +135,17 @@ class Trainer:
             return wish
         return bool(self.accelerator.reduce(torch.tensor(float(wish), device=self.accelerator.device)) > 0)
 
-    def _batches(self, start: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Number and examples of every global batch from step `start` on."""
-        recipe, lengths = self.recipe, self.splits["train"].lengths
-        return run_batches(
-            lengths, recipe.batch_size, self.total, seed=self.seed, group_by_length=recipe.group_by_length, start=start
-        )
+    def _batches(self, fit: Fit) -> Iterator[tuple[int, StepBatch]]:
+        """Number and batch of every step that is left."""
+        recipe, train, accelerator = self.recipe, self.splits["train"], self.accelerator
+        plan = RunPlan(train.lengths, recipe.batch_size, seed=self.seed, group_by_length=recipe.group_by_length)
+        rank, world = accelerator.process_index, accelerator.num_processes
+        batches = StepBatches(train, plan, self.pad_id, self.max_length, rank, world, recipe.accumulation)
+        loaded = load(batches, fit.steps, self.total, self.num_workers)
+        for step in range(fit.steps, self.total):
+            with fit.clock("data"):
+                batch = next(loaded)
+            yield step, batch
 
     def _set_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """The recipe's learning rate at this step, for each group by its multiplier."""
@@ -146,15 +154,14 @@ class Trainer:
             group["lr"] = self.recipe.lr * group["lr_scale"] * factor
 
     def _step(
-        self, fit: Fit, model: nn.Module, optimizer: torch.optim.Optimizer, batch: np.ndarray, step: int
+        self, fit: Fit, model: nn.Module, optimizer: torch.optim.Optimizer, batch: StepBatch, step: int
     ) -> dict[str, Tensor]:
         """One optimizer step on one global batch; returns the losses by name."""
-        self._count(fit, batch)
+        self._count(fit, batch.examples)
         task_loss = torch.zeros((), device=self.accelerator.device)
-        parts = self._parts(batch)
-        for index, part in enumerate(parts):
-            with self._sync_on(model, last=index == len(parts) - 1):
-                task_loss += self._backward(fit, model, part, len(batch))
+        for index, part in enumerate(batch.parts):
+            with self._sync_on(model, last=index == len(batch.parts) - 1):
+                task_loss += self._backward(fit, model, part, len(batch.examples))
         with fit.clock("penalty"):
             penalties = self.method.penalties()
             if penalties:
@@ -190,23 +197,15 @@ class Trainer:
         fit.tokens += int(lengths[batch].sum())
         fit.positions += sum(len(p) * padded_width(lengths[p], max_length=self.max_length) for p in parts)
 
-    def _parts(self, batch: np.ndarray) -> list[np.ndarray]:
-        """This process's micro-batches; every process has as many, so some may be empty in a short batch."""
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        return shard(batch, rank=rank, world=world, accumulation=self.recipe.accumulation)
-
-    def _backward(self, fit: Fit, model: nn.Module, part: np.ndarray, batch_size: int) -> Tensor:
+    def _backward(self, fit: Fit, model: nn.Module, part: MicroBatch, batch_size: int) -> Tensor:
         """Forward and backward of one micro-batch; returns its share of the global batch's mean loss."""
-        empty = len(part) == 0  # then one example goes through with weight 0: processes must all take part
         with fit.clock("data"):
-            indices = np.zeros(1, np.int64) if empty else part
-            inputs = collate(self.splits["train"], indices, pad_id=self.pad_id, max_length=self.max_length)
-            inputs = {name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()}
+            inputs = {name: tensor.to(self.accelerator.device) for name, tensor in part.tensors.items()}
             labels = inputs.pop("labels")
         with fit.clock("forward"):
             logits = model(**inputs).logits
             # processes average their gradients, so each gives its sum over the batch times their number
-            loss = task_loss(self.task, logits, labels).sum() * (0 if empty else 1) / batch_size
+            loss = task_loss(self.task, logits, labels).sum() * part.weight / batch_size
         with fit.clock("backward"):
             self.accelerator.backward(loss * self.accelerator.num_processes)
         return loss.detach()

@@ -297,7 +297,7 @@ MUTANTS = (
     ),
     _mutant("printed is released", "budget.py", 'self.t_f if self.kind == "printed" else 0', "0", BUDGET),
     # ------------------------------------------------------------------------------------ trainer
-    _mutant("loss averaged over the micro-batch", "trainer.py", " / batch_size\n", " / max(1, len(part))\n", TRAINER),
+    _mutant("loss averaged over the micro-batch", "trainer.py", " / batch_size\n", " / len(labels)\n", TRAINER),
     _mutant(
         "regularisers not trained",
         "trainer.py",

@@ -2,8 +2,10 @@
 there to the record of a run to which nothing happened.
 """
 
+import copy
 import errno
 import functools
+import multiprocessing
 import os
 import re
 import signal
@@ -105,6 +107,43 @@ def test_a_signal_stops_the_run_at_the_next_step(cfg, undisturbed, happens, caps
     assert run(cfg) == 0
     assert comparable(record()) == undisturbed
     assert checkpoints() == []
+
+
+def workers() -> list[int]:
+    """The processes that make this run's batches."""
+    found = [child.pid for child in multiprocessing.active_children() if child.pid]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more than this machine has cores
+def test_the_number_of_workers_changes_nothing(cfg, undisturbed, happens, number):
+    happens(lambda: seen.append(len(workers())))
+    seen: list[int] = []
+    assert run(cfg.model_copy(update={"num_workers": number})) == 0
+    assert seen == [number]
+    mine = comparable(record())
+    assert mine["config"]["resolved"].pop("num_workers") == number
+    expected = copy.deepcopy(undisturbed)
+    assert expected["config"]["resolved"].pop("num_workers") == 0
+    assert mine == expected
+
+
+def test_a_dead_worker_ends_the_run_and_its_record_says_so(cfg, undisturbed, happens, capsys):
+    happens(lambda: [os.kill(worker, signal.SIGKILL) for worker in workers()])
+    assert run(cfg.model_copy(update={"num_workers": 1})) == 1
+    assert record().status == "failed"
+    assert record().error == "a process that makes batches died; num_workers=0 does without them"
+    assert "Traceback" not in capsys.readouterr().err
+    assert run(cfg) == 0
+    assert comparable(record()) == undisturbed
+
+
+def test_a_signal_to_the_whole_group_is_the_runs(cfg, happens):
+    happens(lambda: [os.kill(process, signal.SIGTERM) for process in (*workers(), os.getpid())])
+    assert run(cfg.model_copy(update={"num_workers": 1})) == 143
+    assert record().status == "cancelled"
 
 
 def nothing_to_hold_it() -> None:

@@ -73,6 +73,7 @@ def trainer(model: nn.Module, method: object, task: str = "rte", seed: int = 3, 
         recipe=recipe(**changes),
         checkpoints=CheckpointConfig(),
         seed=seed,
+        num_workers=0,
         folder=CheckpointFolder(Path("/nonexistent"), "test"),  # nothing is saved in runs this short
         stop=lambda: False,
         log=lambda step, numbers: None,

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from lora2.bench.measure import Runner, best_device
 from lora2.config import RunConfig, run_id, setting_id
-from lora2.glue.batches import collate, run_batches
+from lora2.glue.batches import RunPlan, collate
 from lora2.glue.raw import RawTask
 from lora2.glue.tasks import TASKS, TaskSpec
 from lora2.glue.tokens import TokenisedSplit, tokenise
@@ -68,14 +68,9 @@ def _rounds(cfg: RunConfig, train: TokenisedSplit, pad_id: int, device: torch.de
     """The batches that a run would take, one after the other."""
     recipe = cfg.recipe
     limit = recipe.max_length if recipe.padding == "max_length" else None
-    rounds = []
-    for _, batch in run_batches(
-        train.lengths,
-        recipe.batch_size,
-        recipe.total_steps(len(train)),
-        seed=cfg.seed,
-        group_by_length=recipe.group_by_length,
-    ):
+    plan, rounds = RunPlan(train.lengths, recipe.batch_size, seed=cfg.seed, group_by_length=recipe.group_by_length), []
+    for step in range(recipe.total_steps(len(train))):
+        batch = plan.batch(step)
         tensors = collate(train, batch, pad_id=pad_id, max_length=limit)
         positions, tokens = tensors["input_ids"].numel(), int(train.lengths[batch].sum())
         rounds.append(Round({name: x.to(device) for name, x in tensors.items()}, tokens, positions))

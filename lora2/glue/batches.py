@@ -3,7 +3,7 @@
 Legend: `n` examples, `b` batch, `s` sequence.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -40,16 +40,24 @@ def epoch_batches(
     return [batches[index] for index in rng.permutation(len(batches))]
 
 
-def run_batches(
-    lengths: npt.NDArray[np.integer], batch_size: int, steps: int, *, seed: int, group_by_length: bool, start: int = 0
-) -> Iterator[tuple[int, Indices]]:
-    """Number and examples of every global batch of a run, from step `start` to `steps`, epoch after epoch."""
-    per_epoch, plan = -(-len(lengths) // batch_size), None
-    for step in range(start, steps):
-        epoch, index = divmod(step, per_epoch)
-        if plan is None or index == 0:
-            plan = epoch_batches(lengths, batch_size, seed=seed, epoch=epoch, group_by_length=group_by_length)
-        yield step, plan[index]
+class RunPlan:
+    """The global batch of every optimizer step of a run, epoch after epoch: a pure function of what it is made from."""
+
+    def __init__(self, lengths: npt.NDArray[np.integer], batch_size: int, *, seed: int, group_by_length: bool) -> None:
+        self._lengths, self._batch_size, self._seed, self._grouped = lengths, batch_size, seed, group_by_length
+        self._epoch, self._batches = -1, list[Indices]()
+
+    def batch(self, step: int) -> Indices:
+        """The examples of optimizer step `step`, from 0."""
+        epoch, index = divmod(step, -(-len(self._lengths) // self._batch_size))
+        if epoch != self._epoch:
+            self._epoch, self._batches = (
+                epoch,
+                epoch_batches(
+                    self._lengths, self._batch_size, seed=self._seed, epoch=epoch, group_by_length=self._grouped
+                ),
+            )
+        return self._batches[index]
 
 
 def eval_batches(lengths: npt.NDArray[np.integer], batch_size: int) -> list[Indices]:
