@@ -62,7 +62,10 @@ def time_group(cfgs: Sequence[RunConfig]) -> None:
     first = cfgs[0]
     raw = load_raw(first.task, first.data.source, None if first.data.dir is None else Path(first.data.dir))
     paths = [record_path(cfg.results_dir, run_id(cfg, raw.fingerprint)) for cfg in cfgs]
-    if not first.force and all(path.exists() and read_record(path).status == "timed" for path in paths):
+    known = {path: read_record(path).status for path in paths if path.exists()}
+    if trained := [path for path, status in known.items() if status == "ok"]:
+        raise UserError(f"results_dir: {trained[0]} is of a trained run; allowed is another folder: results_dir=DIR")
+    if not first.force and list(known.values()) == ["timed"] * len(paths):
         say(f"{first.task}: timed already; force=true measures again")
         return
     from lora2.bench.side_by_side import time_task  # imports torch

@@ -49,6 +49,11 @@ def test_what_is_timed_is_done_until_asked_again(folder: Path, capsys):
     one.write_text(json.dumps(json.loads(before[one]) | {"status": "cancelled"}), encoding="utf-8")
     assert main(["table2", *TINY]) == 0
     assert read_record(one).status == "timed"
+    trained = json.loads(before[one]) | {"status": "ok"}
+    one.write_text(json.dumps(trained), encoding="utf-8")
+    assert main(["table2", *TINY]) == 2
+    assert "is of a trained run; allowed is another folder: results_dir=DIR" in capsys.readouterr().err
+    assert json.loads(one.read_text()) == trained
 
 
 @pytest.mark.parametrize(
