@@ -116,8 +116,12 @@ lint: install ## ruff and mypy
 mutants: install ## planted faults: each must turn a test red (an hour); ARGS='--only issue2' for eight of them
 	$(PY) tests/mutants.py $(ARGS)
 
-faults: install ## kill -9, ends on two processes, full disks (root), bad inputs, coverage of `make test` (half an hour)
-	for script in kill9 ddp_end full_disk bad_inputs covered; do $(PY) tests/faults/$$script.py || exit 1; done
+faults: install ## kill -9, ends on two processes, full disks (root), bad inputs, coverage of the last `make test` (half an hour)
+	$(PY) tests/faults/covered.py
+	$(PY) tests/faults/kill9.py
+	$(PY) tests/faults/ddp_end.py
+	$(PY) tests/faults/full_disk.py
+	$(PY) tests/faults/bad_inputs.py
 	$(PY) tests/faults/results.py
 
 lock: ## uv.lock anew, with the versions of constraints.txt and CUDA's packages; needs uv

@@ -133,6 +133,11 @@ def setting_id(cfg: RunConfig, data_fingerprint: str) -> str:
     return _short_hash(cfg, data_fingerprint, (*IDENTITY_FREE, "seed"))
 
 
+def timed_id(run: str) -> str:
+    """Name of the record of a run whose steps are only timed; the run itself may have one too."""
+    return f"{run}-timed"
+
+
 def run_id(cfg: RunConfig, data_fingerprint: str) -> str:
     """Name of a run: readable parts and a short hash of every setting that can change the numbers, data included."""
     return f"{cfg.model.name}-{cfg.task}-{cfg.variant}-s{cfg.seed}-{_short_hash(cfg, data_fingerprint, IDENTITY_FREE)}"

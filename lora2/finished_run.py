@@ -21,6 +21,11 @@ def finished_run(run: str, results: Path) -> tuple[RunRecord, RunConfig]:
         UserError: no such run, or not a finished one.
     """
     record = read_record(_record_file(run, results))
+    if record.status == "timed":
+        raise UserError(
+            f"{record.run_id}: only the steps of this run were timed, nothing was trained; allowed are finished runs: "
+            f"train it, python scripts/train.py ..."
+        )
     if record.status != "ok":
         raise UserError(
             f"{record.run_id}: the run did not end well ({record.status}: {record.error}); allowed are finished ones: "

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
-from lora2.config import run_id
+from lora2.config import run_id, timed_id
 from lora2.experiments import Job
 from lora2.records import Timing, record_path
 from lora2.runfiles import RESULTS
@@ -87,7 +87,7 @@ def is_held(path: Path) -> bool:
 
 def _standing(job: Job, fingerprints: Iterable[str], held: set[str]) -> Standing:
     names = {run_id(job.cfg, fingerprint) for fingerprint in fingerprints}
-    paths = [record_path(job.cfg.results_dir, name) for name in names]
+    paths = [record_path(job.cfg.results_dir, name) for each in names for name in (each, timed_id(each))]
     records = [record for path in paths if (record := _read(path)) is not None]
     done = [record for record in records if record["status"] in RESULTS]
     if done and not job.cfg.force:

@@ -59,7 +59,8 @@ class Timing(Part):
     """Clocks of the training loop, evaluation apart."""
 
     wall_s: float = Field(
-        description="of the process that ended the run, loading included; the others add up over resumes"
+        description="of the process that ended the run, loading included; the others add up over resumes. Of a timed "
+        "record: of the whole comparison, and the others without the rounds that are not counted"
     )
     train_s: float
     eval_s: float

@@ -138,8 +138,9 @@ def sentences(section: Section, layout: Layout, paper: PaperTable | None) -> tup
         said.append("The backbone has random weights: only parameter counts and times mean anything.")
     if layout.unit == "seconds":
         said.append(
-            "Seconds per optimizer step on whatever device ran, median of the steps of all methods in turn on the same "
-            "batches; the paper's device is an RTX 4090 laptop, so no difference is taken."
+            "Seconds per optimizer step on whatever device ran: the median of each method's steps, methods taking "
+            "turns on the same batches (a record's notes name them). The paper's device is an RTX 4090 laptop, so "
+            "no difference is taken."
         )
     return tuple(said)
 

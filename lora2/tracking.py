@@ -43,6 +43,8 @@ class Tracking:
         self._accelerator, self._name = accelerator, cfg.tracker.name
         self._upload: Popen[bytes] | None = None
         self._alive = self._name != "none" and self._try("does not start", lambda: self._start(cfg, run_id, setting_id))
+        if self._alive and self._name == "wandb" and accelerator.is_main_process and _uploads():
+            self._try("cannot upload", self._start_upload)
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Log what is known after `step` optimizer steps."""
@@ -76,16 +78,21 @@ class Tracking:
             config=_flat(cfg.model_dump(mode="json"), "."),
             init_kwargs={self._name: options(cfg, run_id, setting_id)},
         )
-        if self._name == "wandb" and self._accelerator.is_main_process and _uploads():
-            self._upload = start_upload(Path(self._wandb_run().dir).parent)
+
+    def _start_upload(self) -> None:
+        self._upload = start_upload(Path(self._wandb_run().dir).parent)
+
+    def _draw(self, record: RunRecord) -> None:
+        """The ranks over time, as a picture of wandb's."""
+        if png := draw_rank_course(record.history.get("monitor", [])):
+            self._wandb_run().log({"rank_over_time": _wandb_image(png)}, step=record.steps)
 
     def _close(self, record: RunRecord) -> None:
         """What accelerate does not do: wandb's summary, and how the run ended; trackio would end it again at exit."""
         if not self._accelerator.is_main_process:
             return
         if self._name == "wandb":
-            if png := draw_rank_course(record.history.get("monitor", [])):
-                self._wandb_run().log({"rank_over_time": _wandb_image(png)}, step=record.steps)
+            self._try("takes no picture", lambda: self._draw(record))
             self._wandb_run().summary.update(summary(record))
             self._wandb_run().finish(exit_code=0 if record.status == "ok" else 1)
         if self._name == "trackio":

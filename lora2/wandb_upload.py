@@ -1,6 +1,6 @@
 """Uploads a wandb run while it is being written, in a process of its own: whatever a server does, training goes on.
 
-`python wandb_upload.py FOLDER SECONDS` runs wandb's live sync of a run's folder until it is through, or for so long
+`python wandb_upload.py FOLDER SECONDS PID` runs wandb's live sync of a run's folder until it is through, or for so long
 after the process that started it is gone, however that ended. Without it, or after it: `wandb sync FOLDER`.
 """
 
@@ -20,7 +20,7 @@ def start_upload(folder: Path, after: float = AFTER_SECONDS) -> "subprocess.Pope
     Args:
         after: seconds that it may go on when this process is gone.
     """
-    command = [sys.executable, str(Path(__file__).resolve()), str(folder.resolve()), str(after)]
+    command = [sys.executable, str(Path(__file__).resolve()), str(folder.resolve()), str(after), str(os.getpid())]
     log = folder / "logs" / "upload.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("wb") as output:
@@ -36,13 +36,12 @@ def start_upload(folder: Path, after: float = AFTER_SECONDS) -> "subprocess.Pope
         )
 
 
-def main(folder: str, after: str) -> int:
-    """Exit code of the sync; 1 if it was given up."""
-    parent = os.getppid()
-    while not any(Path(folder).glob("*.wandb")) and os.getppid() == parent:
+def main(folder: str, after: str, run: str) -> int:
+    """Exit code of the sync; 1 if it was given up. `run` is the process that trains."""
+    while not any(Path(folder).glob("*.wandb")) and os.getppid() == int(run):
         time.sleep(LOOK_SECONDS)
     sync = subprocess.Popen([sys.executable, "-m", "wandb", "beta", "sync", "--live", "--yes", folder])
-    while sync.poll() is None and os.getppid() == parent:
+    while sync.poll() is None and os.getppid() == int(run):
         time.sleep(LOOK_SECONDS)
     try:
         return sync.wait(float(after))

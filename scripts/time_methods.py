@@ -2,26 +2,27 @@
 
 For each task one process builds every method and gives each batch to all of them in turn; the records go to
 results/runs with status "timed". A task whose methods all have one is skipped; force=true measures again.
-Exit codes: 0 done, 2 a mistake in the command line.
+Exit codes: 0 done, 1 a task failed, 2 a mistake in the command line.
 """
 
 import argparse
-import itertools
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
 from lora2.cli import guarded, say
-from lora2.config import RunConfig, run_id
+from lora2.config import RunConfig, run_id, timed_id
 from lora2.errors import UserError
 from lora2.glue.data import load_raw
 from lora2.model_source import weight_source
-from lora2.records import read_record, record_path, write_record
+from lora2.records import record_path, write_record
 from lora2.sweep import add_selection, select
 
 ROUNDS = (4, 1000)  # tensors of every round are kept: all methods get the same
+SHARED = {"batch_size", "max_length", "padding", "group_by_length", "precision", "max_steps", "accumulation"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,48 +33,64 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Time what is missing, task by task."""
-    cfgs = [job.cfg for job in select(args)]
-    check(cfgs)
-    for _, group in itertools.groupby(cfgs, key=lambda cfg: (cfg.task, cfg.seed)):
-        time_group(list(group))
-    return 0
+    """Time what is missing, task by task; one that fails does not stop the others."""
+    groups: dict[tuple[str, int], list[RunConfig]] = defaultdict(list)
+    for job in select(args):
+        groups[job.cfg.task, job.cfg.seed].append(job.cfg)
+    for cfgs in groups.values():
+        check(cfgs)
+    return max(time_group(cfgs) for cfgs in groups.values())
 
 
 def check(cfgs: Sequence[RunConfig]) -> None:
     """Refuse what cannot be timed side by side."""
     first = cfgs[0]
+    steps, accumulation, precision = first.recipe.max_steps, first.recipe.accumulation, first.recipe.precision
+    if steps is None or not ROUNDS[0] <= steps <= ROUNDS[1]:
+        raise UserError(
+            f"recipe.max_steps: got {steps}; allowed are {ROUNDS[0]} to {ROUNDS[1]} rounds: recipe.max_steps=50"
+        )
+    if accumulation != 1:
+        raise UserError(f"recipe.accumulation: got {accumulation}; timing allows 1: recipe.accumulation=1")
+    if precision == "fp16":
+        raise UserError("recipe.precision: got fp16; timing allows fp32 and bf16: recipe.precision=bf16")
     for cfg in cfgs:
-        if cfg.recipe.max_steps is None or not ROUNDS[0] <= cfg.recipe.max_steps <= ROUNDS[1]:
-            raise UserError(
-                f"recipe.max_steps: got {cfg.recipe.max_steps}; allowed are {ROUNDS[0]} to {ROUNDS[1]} rounds, for "
-                f"example recipe.max_steps=50"
-            )
-        if cfg.recipe.accumulation != 1 or cfg.recipe.precision == "fp16":
-            raise UserError("recipe: timing takes accumulation 1 and fp32 or bf16; for example recipe.precision=fp32")
-        if cfg.model != first.model:
-            raise UserError("model: timing side by side takes one model; for example --model minilm")
-        if not cfg.model.random_init:
-            weight_source(cfg.model)  # fetched, or refused
+        for name, mine, others in (
+            ("model", cfg.model, first.model),
+            ("data", cfg.data, first.data),
+            ("recipe", cfg.recipe.model_dump(include=SHARED), first.recipe.model_dump(include=SHARED)),
+        ):
+            if mine != others:
+                raise UserError(
+                    f"{name}: {cfg.variant} and {first.variant} on {cfg.task} differ in it; allowed is one, as all "
+                    f"methods get the same batches: choose one"
+                )
+    if not first.model.random_init:
+        weight_source(first.model)  # fetched, or refused
 
 
-def time_group(cfgs: Sequence[RunConfig]) -> None:
-    """One task's methods, unless all have their record."""
+def time_group(cfgs: Sequence[RunConfig]) -> int:
+    """One task's methods, unless all have their record; 1 if it failed."""
     first = cfgs[0]
     raw = load_raw(first.task, first.data.source, None if first.data.dir is None else Path(first.data.dir))
-    paths = [record_path(cfg.results_dir, run_id(cfg, raw.fingerprint)) for cfg in cfgs]
-    known = {path: read_record(path).status for path in paths if path.exists()}
-    if trained := [path for path, status in known.items() if status == "ok"]:
-        raise UserError(f"results_dir: {trained[0]} is of a trained run; allowed is another folder: results_dir=DIR")
-    if not first.force and list(known.values()) == ["timed"] * len(paths):
+    paths = [record_path(cfg.results_dir, timed_id(run_id(cfg, raw.fingerprint))) for cfg in cfgs]
+    if not first.force and all(path.exists() for path in paths):
         say(f"{first.task}: timed already; force=true measures again")
-        return
+        return 0
     from lora2.bench.side_by_side import time_task  # imports torch
+    from lora2.failure import explain
 
-    for record in time_task(cfgs, raw):
-        assert record.timing is not None
-        write_record(record, first.results_dir)
-        say(f"{first.task}: {record.config.variant}: {record.timing.seconds_per_step:.3f} s per step")
+    try:
+        for record in time_task(cfgs, raw):
+            assert record.timing is not None
+            write_record(record, first.results_dir)
+            say(f"{first.task}: {record.config.variant}: {record.timing.seconds_per_step:.3f} s per step")
+    except UserError:
+        raise
+    except Exception as error:  # out of memory, a full disk: the other tasks go on
+        say(f"{first.task}: {explain(error).status}: {explain(error).reason}")
+        return 1
+    return 0
 
 
 def main(argv: list[str] | None = None) -> int:

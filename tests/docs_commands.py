@@ -144,6 +144,8 @@ def try_command(words: Words) -> None:
             KINDS[name](name, rest)
         case [python, "tests/mutants.py", *rest] if "python" in python:
             assert set(rest) <= {"--only", "issue2"}
+        case [python, script] if "python" in python and script.startswith("tests/faults/"):
+            assert (ROOT / script).is_file()
         case ["torchrun" | "accelerate", *rest]:
             compose("train", rest[rest.index("scripts/train.py") + 1 :])
         case ["pip" | "uv", *rest]:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lora2.bench.measure import Runner, best_device
-from lora2.config import RunConfig, run_id, setting_id
+from lora2.config import RunConfig, run_id, setting_id, timed_id
+from lora2.errors import UserError
 from lora2.glue.batches import RunPlan, collate
 from lora2.glue.raw import RawTask
 from lora2.glue.tasks import TASKS, TaskSpec
@@ -30,6 +31,7 @@ from lora2.records import RunRecord, Timing
 from lora2.run import settle_budget
 from lora2.trainer import task_loss
 
+LEAST_ROUNDS = 4
 WARM_UP = 2  # rounds that are not counted: libraries choose their kernels
 
 
@@ -43,15 +45,22 @@ class Round:
 
 
 def time_task(cfgs: Sequence[RunConfig], raw: RawTask) -> list[RunRecord]:
-    """A record with status "timed" for each config. They share model, task and recipe and differ in the method.
+    """A record with status "timed" for each config. They differ in the method alone, and in what its recipe says of it.
 
     Args:
         cfgs: as resolved; their steps are the rounds, the first of which are not counted.
+
+    Raises:
+        UserError: the data is too small for so many rounds.
     """
     quiet_transformers()
     started, device, first = time.perf_counter(), best_device(), cfgs[0]
     tokenizer = load_tokenizer(first.model, raw)
     train = tokenise(raw, tokenizer, first.recipe.max_length, Path(first.output_dir) / "tokens")["train"]
+    if first.recipe.total_steps(len(train)) < LEAST_ROUNDS:
+        raise UserError(
+            f"recipe.epochs: {first.task} has too few examples here; allowed are {LEAST_ROUNDS} rounds or more"
+        )
     rounds = _rounds(first, train, int(tokenizer.pad_token_id or 0), device)
     runners = [_runner(cfg, len(train), device) for cfg in cfgs]
     seconds: list[list[float]] = [[] for _ in cfgs]
@@ -61,7 +70,8 @@ def time_task(cfgs: Sequence[RunConfig], raw: RawTask) -> list[RunRecord]:
         for index in order.permutation(len(cfgs)):
             seconds[index].append(runners[index].step(each.tensors, step))
     wall = time.perf_counter() - started
-    return [_record(*one, rounds, raw, wall) for one in zip(cfgs, runners, seconds, strict=True)]
+    together = f"timed in turn with {', '.join(cfg.variant for cfg in cfgs)}"
+    return [_record(*one, rounds, raw, wall, together) for one in zip(cfgs, runners, seconds, strict=True)]
 
 
 def _rounds(cfg: RunConfig, train: TokenisedSplit, pad_id: int, device: torch.device) -> list[Round]:
@@ -84,7 +94,8 @@ def _runner(cfg: RunConfig, examples: int, device: torch.device) -> Runner:
     model = load_model(cfg.model, task.num_labels, cfg.recipe.cls_dropout)
     nn.Module.to(model.train(), device)  # before the method, whose state lives where the weights do
     method = build(model, settle_budget(cfg, examples)[0], steps)
-    optimizer = torch.optim.AdamW(optimizer_groups(method, cfg.recipe), lr=cfg.recipe.lr, fused=True)
+    # a rate at which nothing diverges: it costs the same
+    optimizer = torch.optim.AdamW(optimizer_groups(method, cfg.recipe), lr=1e-4, fused=True)
     return Runner(model, method, optimizer, cfg.recipe.precision, device, partial(_loss, task))
 
 
@@ -93,19 +104,26 @@ def _loss(task: TaskSpec, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _record(
-    cfg: RunConfig, runner: Runner, seconds: list[float], rounds: Sequence[Round], raw: RawTask, wall: float
+    cfg: RunConfig,
+    runner: Runner,
+    seconds: list[float],
+    rounds: Sequence[Round],
+    raw: RawTask,
+    wall: float,
+    together: str,
 ) -> RunRecord:
-    """What was measured. `wall` is of the whole comparison."""
+    """What was measured. `wall` is of the whole comparison, `together` names the others."""
+    settled, scaled = settle_budget(cfg, len(raw.splits["train"]))
     counted, phases = seconds[WARM_UP:], runner.seconds[WARM_UP:]
     train, tokens, positions = sum(counted), sum(x.tokens for x in rounds), sum(x.positions for x in rounds)
     census = runner.method.census()
     return RunRecord(
-        run_id=run_id(cfg, raw.fingerprint),
+        run_id=timed_id(run_id(cfg, raw.fingerprint)),
         status="timed",
-        config=record_config(cfg, setting_id(cfg, raw.fingerprint)),
+        config=record_config(settled, setting_id(cfg, raw.fingerprint)),
         synthetic=raw.synthetic,
         model_random_init=cfg.model.random_init,
-        notes=[f"timed side by side, {len(counted)} rounds after {WARM_UP} that are not counted"],
+        notes=[*raw.warnings, *scaled, f"{together}: {len(counted)} rounds after {WARM_UP} that are not counted"],
         hashes={"data": raw.fingerprint},
         counts=counts_of(census),
         ranks=census.ranks,
