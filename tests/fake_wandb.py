@@ -1,5 +1,6 @@
 """A stand-in for wandb's server on this machine: it takes runs and their curves, or it says nothing."""
 
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ class Handler(BaseHTTPRequestHandler):
 
     runs: ClassVar[list[dict[str, Any]]]
     history: ClassVar[list[dict[str, Any]]]
+    sent: ClassVar[list[bytes]]
     asked: ClassVar[threading.Event]
     silent: ClassVar[bool]
 
@@ -41,7 +43,11 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
     def _body(self) -> bytes:
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.sent.append(body)
+        return body
 
     def _address(self) -> str:
         return "http://{}:{}".format(*self.server.server_address[:2])
@@ -72,7 +78,9 @@ def _bucket(variables: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def serve(*, silent: bool) -> Iterator[tuple[str, type[Handler]]]:
     """The server's address, and what it has been told."""
-    kept = type("Kept", (Handler,), {"runs": [], "history": [], "asked": threading.Event(), "silent": silent})
+    kept = type(
+        "Kept", (Handler,), {"runs": [], "history": [], "sent": [], "asked": threading.Event(), "silent": silent}
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), kept)
     server.daemon_threads, server.block_on_close = True, False
     thread = threading.Thread(target=server.serve_forever, daemon=True)
