@@ -22,6 +22,7 @@ Tell = Callable[[str], None]
 Nested = dict[str, dict[str, dict[str, Any]]]  # [shape][dtype][peer]
 
 
+COLUMNS = 3  # of panels in the plot
 EMPTY: dict[str, Any] = {"machine": {"device": "–", "threads": 0}, "bf16_emulated": False} | {
     key: {}
     for key in ("rounds", "ratios", "spread", "phases", "to_bitfit", "method_share", "peak_bytes", "memory_ratios")
@@ -203,8 +204,12 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     panels = [(shape, dtype) for shape, by in result["to_bitfit"].items() for dtype in by]
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6), squeeze=False)
-    for axis, (shape, dtype) in zip(axes[0], panels, strict=True):
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.6 * rows), squeeze=False)
+    for unused in axes.flat[len(panels) :]:
+        unused.set_axis_off()
+    for axis, (shape, dtype) in zip(axes.flat, panels, strict=False):
         values = dict(sorted(result["to_bitfit"][shape][dtype].items(), key=lambda item: item[1]))
         colors = ["#c44e52" if peer == "ours" else "#4c72b0" for peer in values]
         bars = axis.barh([LABELS[peer] for peer in values], list(values.values()), color=colors)
