@@ -68,6 +68,11 @@ class RecipeConfig(Section):
     eval_every: Positive | None = None
     cls_dropout: Fraction | None = None
 
+    @property
+    def padded_to(self) -> int | None:
+        """The length every batch is padded to, or None for the longest of each batch."""
+        return self.max_length if self.padding == "max_length" else None
+
     def total_steps(self, train_examples: int) -> int:
         """T: optimizer steps of the whole run, from the real number of examples."""
         steps = self.epochs * -(-train_examples // self.batch_size)

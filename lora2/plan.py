@@ -58,7 +58,7 @@ def cost(cfg: RunConfig) -> Cost:
     examples, share = _selected(cfg, len(known.train))
     steps = recipe.total_steps(examples)
     epochs = steps / -(-examples // recipe.batch_size)
-    width = recipe.max_length if recipe.padding == "max_length" else None
+    width = recipe.padded_to
     epoch = known.train_epoch(recipe.batch_size, recipe.group_by_length, width)
     positions, squares = (int(epochs * share * value) for value in epoch)
     evaluations = -(-steps // recipe.eval_every) if recipe.eval_every else -int(-epochs // 1)

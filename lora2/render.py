@@ -141,6 +141,11 @@ def write_text(path: Path, text: str) -> None:
         ) from error
 
 
+def write_block(path: Path, name: str, body: str) -> None:
+    """`replace_block` in a file. Raises UserError as it does, and when the file cannot be read or written."""
+    write_text(path, replace_block(read_text(path), name, body, path))
+
+
 def _paragraphs(sentences: Sequence[str]) -> list[str]:
     return [line for sentence in sentences for line in (sentence, "")]
 

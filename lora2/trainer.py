@@ -82,13 +82,8 @@ class Trainer:
         """Scores the dev splits."""
         batch_size = self.recipe.batch_size
         return Evaluator(
-            self.accelerator, self.method, self.task, self.splits, self.pad_id, self.max_length, batch_size
+            self.accelerator, self.method, self.task, self.splits, self.pad_id, self.recipe.padded_to, batch_size
         )
-
-    @property
-    def max_length(self) -> int | None:
-        """The length every batch is padded to, or None for the longest of each batch."""
-        return self.recipe.max_length if self.recipe.padding == "max_length" else None
 
     def fit(self, found: Checkpoint | None = None) -> Fit:
         """Train from a checkpoint or the start; returns the course of the whole run.
@@ -140,7 +135,7 @@ class Trainer:
         recipe, train, accelerator = self.recipe, self.splits["train"], self.accelerator
         plan = RunPlan(train.lengths, recipe.batch_size, seed=self.seed, group_by_length=recipe.group_by_length)
         rank, world = accelerator.process_index, accelerator.num_processes
-        batches = StepBatches(train, plan, self.pad_id, self.max_length, rank, world, recipe.accumulation)
+        batches = StepBatches(train, plan, self.pad_id, self.recipe.padded_to, rank, world, recipe.accumulation)
         loaded = load(batches, fit.steps, self.total, self.num_workers)
         for step in range(fit.steps, self.total):
             with fit.clock("data"):
@@ -195,7 +190,7 @@ class Trainer:
         )
         parts = [p for rank in range(world) for p in shard(batch, rank=rank, world=world, accumulation=accumulation)]
         fit.tokens += int(lengths[batch].sum())
-        fit.positions += sum(len(p) * padded_width(lengths[p], max_length=self.max_length) for p in parts)
+        fit.positions += sum(len(p) * padded_width(lengths[p], max_length=self.recipe.padded_to) for p in parts)
 
     def _backward(self, fit: Fit, model: nn.Module, part: MicroBatch, batch_size: int) -> Tensor:
         """Forward and backward of one micro-batch; returns its share of the global batch's mean loss."""

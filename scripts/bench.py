@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.render import read_text, replace_block, write_text
+from lora2.render import write_block, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("steps", "memory", "padding", "growth")
@@ -82,7 +82,7 @@ def main() -> int:
     from lora2.bench.report import results_block
 
     results = ROOT / "docs" / "RESULTS.md"
-    write_text(results, replace_block(read_text(results), "bench", results_block(args.output), results))
+    write_block(results, "bench", results_block(args.output))
     print(f"wrote {args.output} and {results}", file=sys.stderr)
     return 0
 

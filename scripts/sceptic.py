@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone 
 
 from lora2.cli import guarded
 from lora2.errors import UserError
-from lora2.render import SUFFIXES, read_text, render, replace_block, write_text
+from lora2.render import SUFFIXES, render, write_block
 from lora2.sceptic import load_followed, sceptic_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         print(render([table], args.format), end="")
     else:
-        write_text(args.output, replace_block(read_text(args.output), "sceptic", render([table], "markdown")))
+        write_block(args.output, "sceptic", render([table], "markdown"))
         print(f"wrote {args.output}: {table.footnotes[0]}", file=sys.stderr)
     return 0
 

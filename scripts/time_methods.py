@@ -77,6 +77,11 @@ def time_group(cfgs: Sequence[RunConfig]) -> int:
     if not first.force and all(path.exists() for path in paths):
         say(f"{first.task}: timed already; force=true measures again")
         return 0
+    steps = first.recipe.total_steps(len(raw.splits["train"]))
+    if steps < ROUNDS[0]:
+        raise UserError(
+            f"recipe.epochs: got {steps} rounds, as {first.task} has few examples here; allowed are {ROUNDS[0]} or more"
+        )
     from lora2.bench.side_by_side import time_task  # imports torch
     from lora2.failure import explain
 
@@ -88,7 +93,8 @@ def time_group(cfgs: Sequence[RunConfig]) -> int:
     except UserError:
         raise
     except Exception as error:  # out of memory, a full disk: the other tasks go on
-        say(f"{first.task}: {explain(error).status}: {explain(error).reason}")
+        failure = explain(error)
+        say(f"{first.task}: {failure.status}: {failure.reason}")
         return 1
     return 0
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lora2.bench.configured import configured_runner
 from lora2.bench.measure import Runner, best_device
 from lora2.compose import compose
 from lora2.config import RunConfig, resolve
@@ -21,9 +22,7 @@ from lora2.glue.batches import collate, epoch_batches, eval_batches, padded_widt
 from lora2.glue.data import load_raw
 from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import TokenisedSplit, tokenise
-from lora2.methods import build
-from lora2.methods.lora2 import LoRA2
-from lora2.models import load_model, load_tokenizer
+from lora2.models import load_tokenizer
 
 EVAL_BATCH = 128
 STEPS = 12
@@ -45,7 +44,7 @@ def compare_padding(task: str, data: str, data_dir: Path | None, tell: Callable[
     plans = {"ours": _plan(train, cfg, grouped=True), "released": _plan(train, cfg, grouped=False)}
     limits = {"ours": None, "released": cfg.recipe.max_length}
     positions = {name: sum(_positions(train, batch, limits[name]) for batch in plan) for name, plan in plans.items()}
-    runner, method = _runner(cfg, len(train), device)
+    runner = configured_runner(cfg, len(train), device)
     seconds: dict[str, list[float]] = {name: [] for name in plans}
     picked = np.linspace(0, len(plans["ours"]) - 1, STEPS).astype(int)
     for count, index in enumerate(picked):
@@ -54,7 +53,7 @@ def compare_padding(task: str, data: str, data_dir: Path | None, tell: Callable[
             seconds[name].append(runner.step({key: x.to(device) for key, x in batch.items()}, count + 1))
         tell(f"{task}: step {count + 1} of {STEPS}")
     dev = splits[TASKS[task].dev_splits[0]]
-    evaluation = _evaluation_seconds(runner, method, dev, device)
+    evaluation = _evaluation_seconds(runner, dev, device)
     step = statistics.mean(seconds["ours"])
     every = cfg.recipe.eval_every or len(plans["ours"])
     return {
@@ -87,21 +86,11 @@ def _positions(train: TokenisedSplit, batch: np.ndarray, limit: int | None) -> i
     return len(batch) * padded_width(train.lengths[batch], max_length=limit)
 
 
-def _runner(cfg: RunConfig, examples: int, device: torch.device) -> tuple[Runner, LoRA2]:
-    torch.manual_seed(cfg.seed)
-    model = load_model(cfg.model, TASKS[cfg.task].num_labels, cfg.recipe.cls_dropout)
-    torch.nn.Module.to(model, device)  # before the method, whose state lives where the weights do
-    method = build(model, cfg, cfg.recipe.total_steps(examples))
-    assert isinstance(method, LoRA2)
-    trained = [p for group in method.groups for p in group.parameters.values()]
-    return Runner(model, method, torch.optim.AdamW(trained, lr=1e-4, fused=True), "fp32", device), method
-
-
-def _evaluation_seconds(runner: Runner, method: LoRA2, dev: TokenisedSplit, device: torch.device) -> float:
+def _evaluation_seconds(runner: Runner, dev: TokenisedSplit, device: torch.device) -> float:
     """One pass over the dev set as the trainer does it: merged, no gradient, larger batches."""
     runner.model.eval()
     begun = time.perf_counter()
-    with torch.no_grad(), method.merged():
+    with torch.no_grad(), runner.method.merged():
         for batch in _dev_batches(dev, device):
             runner.model(**batch)
     return time.perf_counter() - begun

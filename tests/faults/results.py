@@ -8,7 +8,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from lora2.render import Table, read_text, render, replace_block, write_text  # noqa: E402
+from lora2.render import Table, render, write_block  # noqa: E402
 
 MEANING = {
     "bad_inputs": "bad inputs answered by one clear message, exit code 2, no traceback",
@@ -37,7 +37,7 @@ def main() -> int:
     """Replace the block."""
     page = ROOT / "docs" / "RESULTS.md"
     figures = json.loads((ROOT / "results" / "faults.json").read_text(encoding="utf-8"))
-    write_text(page, replace_block(read_text(page), "faults", render([table(figures)], "markdown")))
+    write_block(page, "faults", render([table(figures)], "markdown"))
     return 0
 
 
