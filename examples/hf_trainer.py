@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
 
 from lora2 import BudgetSchedule, LoRA2Config, inject
-from lora2.hf_callback import LoRA2Callback, LoRA2Trainer
+from lora2.core.hf import LoRA2Callback, LoRA2Trainer
 
 
 class HoldsSeven(Dataset[dict[str, torch.Tensor]]):

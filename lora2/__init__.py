@@ -7,17 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lora2.allocator import RankAllocator
-    from lora2.budget import BudgetSchedule
-    from lora2.injection import LoRA2Config, inject
+    from lora2.core.allocator import RankAllocator
+    from lora2.core.budget import BudgetSchedule
+    from lora2.core.inject import LoRA2Config, inject
 
 __all__ = ["BudgetSchedule", "LoRA2Config", "RankAllocator", "inject"]
 
 _HOMES = {
-    "BudgetSchedule": "lora2.budget",
-    "LoRA2Config": "lora2.injection",
-    "RankAllocator": "lora2.allocator",
-    "inject": "lora2.injection",
+    "BudgetSchedule": "lora2.core.budget",
+    "LoRA2Config": "lora2.core.inject",
+    "RankAllocator": "lora2.core.allocator",
+    "inject": "lora2.core.inject",
 }
 
 

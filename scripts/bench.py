@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.render import write_block, write_text
+from lora2.common.rendering import write_block, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("steps", "memory", "padding", "growth")
@@ -62,24 +62,24 @@ def main() -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     shapes, dtypes, peers = args.shapes.split(","), args.dtypes.split(","), args.peers.split(",")
     if "steps" in parts:
-        from lora2.bench.report import collect, write_steps
+        from lora2.experiments.bench.report import collect, write_steps
 
         write_steps(collect(shapes, dtypes, peers, args.rounds, tell), args.output / "latest.json")
     if "memory" in parts:
-        from lora2.bench.report import collect_memory, write_steps
+        from lora2.experiments.bench.report import collect_memory, write_steps
 
         write_steps(collect_memory(shapes, dtypes, peers, tell), args.output / "latest.json")
     if "padding" in parts:
-        from lora2.bench.padding import compare_padding
+        from lora2.experiments.bench.padding import compare_padding
 
         data = "demo" if args.data_dir is None else "local"
         rows = [compare_padding(task, data, args.data_dir, tell) for task in ("mrpc", "cola")]
         write_text(args.output / "padding.json", json.dumps(rows, indent=1) + "\n")
     if "growth" in parts:
-        from lora2.bench.growth import growth
+        from lora2.experiments.bench.growth import growth
 
         write_text(args.output / "growth.json", json.dumps(growth(max(4, args.rounds // 4), tell), indent=1) + "\n")
-    from lora2.bench.report import results_block
+    from lora2.experiments.bench.report import results_block
 
     results = ROOT / "docs" / "RESULTS.md"
     write_block(results, "bench", results_block(args.output))

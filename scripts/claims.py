@@ -12,10 +12,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.claims import as_table, audit
-from lora2.cli import guarded
-from lora2.errors import UserError
-from lora2.render import SUFFIXES, read_text, render, replace_block, write_text
+from lora2.analysis.claims.audit import as_table, audit
+from lora2.common.errors import UserError
+from lora2.common.rendering import SUFFIXES, read_text, render, replace_block, write_text
+from lora2.common.terminal import guarded
 
 ROOT = Path(__file__).resolve().parents[1]
 SKELETON = "# Results\n\n## Claims of the paper, recomputed\n\n<!-- claims:begin -->\n<!-- claims:end -->\n"

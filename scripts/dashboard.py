@@ -15,12 +15,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded, say
-from lora2.errors import UserError
-from lora2.render import write_text
-from lora2.report.records import parse_record
-from lora2.runfiles import load_records
-from lora2.wandb_key import has_wandb_key
+from lora2.analysis.html.records import parse_record
+from lora2.common.errors import UserError
+from lora2.common.rendering import write_text
+from lora2.common.terminal import guarded, say
+from lora2.common.wandb_key import has_wandb_key
+from lora2.runs.reader import load_records
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Build, write, push."""
     check(args)
-    from lora2.dashboard import as_json, report, workspace
+    from lora2.analysis.dashboard import as_json, report, workspace
 
     records, warnings = load_records(args.results / "runs", parse_record)
     for warning in warnings:

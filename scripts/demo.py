@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lora2.cli import guarded  # noqa: E402
-from lora2.experiments import expand  # noqa: E402
+from lora2.common.terminal import guarded  # noqa: E402
+from lora2.config.grid import expand  # noqa: E402
 
 
 def main(_: Namespace) -> int:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded, say
-from lora2.errors import UserError
-from lora2.finished_run import finished_run, require_lora2
+from lora2.common.errors import UserError
+from lora2.common.terminal import guarded, say
+from lora2.runs.finished import finished_run, require_lora2
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    from lora2.export_run import export_run
-    from lora2.saved_run import open_run
+    from lora2.runs.export.run import export_run
+    from lora2.runs.restore import open_run
 
     saved = open_run(args.run, args.which, args.results, args.outputs)
     outputs = args.outputs or Path(saved.cfg.output_dir)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded
-from lora2.errors import UserError
-from lora2.figures import agreement, draw_figure3, model_to_show, panels
-from lora2.paper import load_figure3
-from lora2.runfiles import load_runs
+from lora2.analysis.figure3 import agreement, draw_figure3, model_to_show, panels
+from lora2.analysis.paper import load_figure3
+from lora2.common.errors import UserError
+from lora2.common.terminal import guarded
+from lora2.runs.reader import load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 

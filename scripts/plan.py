@@ -2,7 +2,7 @@
 
 Steps, real tokens, padded positions, operations, peak memory, hours, and what is done already. Hours come from
 --probe (a few real runs of 20 steps on this device, remembered), from runs that are done, or from a named GPU's data
-sheet. How each number is made: lora2/plan.py and lora2/speed.py.
+sheet. How each number is made: lora2/experiments/cost/plan.py and lora2/experiments/cost/speed.py.
 """
 
 import argparse
@@ -12,15 +12,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded, say
-from lora2.errors import UserError
-from lora2.estimate import as_json, as_table, estimate, gpu, hours, this_device
-from lora2.glue.lengths import measure
-from lora2.process import start_run
-from lora2.progress import Standing, survey
-from lora2.render import render
-from lora2.speed import gpu_names, probe_overrides, probes
-from lora2.sweep import add_selection, counts, select
+from lora2.common.errors import UserError
+from lora2.common.rendering import render
+from lora2.common.terminal import guarded, say
+from lora2.experiments.cost.estimate import as_json, as_table, estimate, gpu, hours, this_device
+from lora2.experiments.cost.lengths import measure
+from lora2.experiments.cost.speed import gpu_names, probe_overrides, probes
+from lora2.experiments.launch import start_run
+from lora2.experiments.status import Standing, survey
+from lora2.experiments.sweep import add_selection, counts, select
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded
-from lora2.errors import UserError
-from lora2.report.page import write_page
+from lora2.analysis.html.page import write_page
+from lora2.common.errors import UserError
+from lora2.common.terminal import guarded
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded
-from lora2.errors import UserError
-from lora2.render import SUFFIXES, render, write_block
-from lora2.sceptic import load_followed, sceptic_table
+from lora2.analysis.diagnostics import load_followed, sceptic_table
+from lora2.common.errors import UserError
+from lora2.common.rendering import SUFFIXES, render, write_block
+from lora2.common.terminal import guarded
 
 ROOT = Path(__file__).resolve().parents[1]
 

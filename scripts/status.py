@@ -16,10 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded
-from lora2.estimate import Estimate, as_json, estimate, hours, this_device
-from lora2.progress import Standing, State, survey
-from lora2.sweep import add_selection, counts, select
+from lora2.common.terminal import guarded
+from lora2.experiments.cost.estimate import Estimate, as_json, estimate, hours, this_device
+from lora2.experiments.status import Standing, State, survey
+from lora2.experiments.sweep import add_selection, counts, select
 
 SIGNS: dict[State, str] = {"done": "+", "running": ">", "failed": "x", "to do": "."}
 SECONDS = 10  # between two views

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded
-from lora2.errors import UserError
-from lora2.finished_run import finished_run
+from lora2.common.errors import UserError
+from lora2.common.terminal import guarded
+from lora2.runs.finished import finished_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lora2.glue.tokens import TokenisedSplit
-    from lora2.saved_run import SavedRun
+    from lora2.runs.restore import SavedRun
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 128
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         )
     from lora2.glue.submission import write_submission  # torch is imported only here, so that --help is quick
     from lora2.glue.tasks import TASKS
-    from lora2.saved_run import open_run
+    from lora2.runs.restore import open_run
 
     saved = open_run(args.run, args.which, args.results, args.outputs)
     task = TASKS[saved.cfg.task]
@@ -71,7 +71,7 @@ def predict(saved: "SavedRun", data_dir: Path | None) -> "dict[str, npt.NDArray[
     from lora2.glue.raw import RawTask
     from lora2.glue.tasks import TASKS
     from lora2.glue.tokens import tokenise
-    from lora2.saved_run import tokenizer, trained_model
+    from lora2.runs.restore import tokenizer, trained_model
 
     cfg, task = saved.cfg, TASKS[saved.cfg.task]
     folder = data_dir or (None if cfg.data.dir is None else Path(cfg.data.dir))

@@ -12,11 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded, say
-from lora2.errors import UserError
-from lora2.process import start_run
-from lora2.progress import survey
-from lora2.sweep import add_selection, counts, do, listing, select
+from lora2.common.errors import UserError
+from lora2.common.terminal import guarded, say
+from lora2.experiments.launch import start_run
+from lora2.experiments.status import survey
+from lora2.experiments.sweep import add_selection, counts, do, listing, select
 
 
 def parser() -> argparse.ArgumentParser:

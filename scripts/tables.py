@@ -11,11 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded
-from lora2.errors import UserError
-from lora2.render import SUFFIXES, read_text, render, replace_block, write_text
-from lora2.runfiles import load_runs
-from lora2.tables import NAMES, build
+from lora2.analysis.tables.build import NAMES, build
+from lora2.common.errors import UserError
+from lora2.common.rendering import SUFFIXES, read_text, render, replace_block, write_text
+from lora2.common.terminal import guarded
+from lora2.runs.reader import load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 

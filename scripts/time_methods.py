@@ -13,13 +13,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.cli import guarded, say
-from lora2.config import RunConfig, run_id, timed_id
-from lora2.errors import UserError
+from lora2.common.errors import UserError
+from lora2.common.terminal import guarded, say
+from lora2.config.schema import RunConfig, run_id, timed_id
+from lora2.experiments.sweep import add_selection, select
 from lora2.glue.data import load_raw
-from lora2.model_source import weight_source
-from lora2.records import record_path, write_record
-from lora2.sweep import add_selection, select
+from lora2.models.weights import weight_source
+from lora2.runs.record import record_path, write_record
 
 ROUNDS = (4, 1000)  # tensors of every round are kept: all methods get the same
 SHARED = {"batch_size", "max_length", "padding", "group_by_length", "precision", "max_steps", "accumulation"}
@@ -82,8 +82,8 @@ def time_group(cfgs: Sequence[RunConfig]) -> int:
         raise UserError(
             f"recipe.epochs: got {steps} rounds, as {first.task} has few examples here; allowed are {ROUNDS[0]} or more"
         )
-    from lora2.bench.side_by_side import time_task  # imports torch
-    from lora2.failure import explain
+    from lora2.experiments.bench.side_by_side import time_task  # imports torch
+    from lora2.training.failure import explain
 
     try:
         for record in time_task(cfgs, raw):

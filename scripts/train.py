@@ -23,10 +23,10 @@ from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
-from lora2.cli import INTERRUPTED, MISTAKE, guarded, reader_gone, say  # noqa: E402
-from lora2.errors import UserError  # noqa: E402
-from lora2.multirun import Watch, do_job, new_folder  # noqa: E402
-from lora2.process import give_reason  # noqa: E402
+from lora2.common.errors import UserError  # noqa: E402
+from lora2.common.terminal import INTERRUPTED, MISTAKE, guarded, reader_gone, say  # noqa: E402
+from lora2.experiments.launch import give_reason  # noqa: E402
+from lora2.experiments.multirun import Watch, do_job, new_folder  # noqa: E402
 
 EXIT_CODES: list[int] = []
 OmegaConf.clear_resolver("oc.env")  # so that no file of settings can put an environment variable into a record
@@ -41,8 +41,8 @@ def job(composed: DictConfig) -> None:
         alone = settings.runtime.choices["hydra/launcher"] == "basic"
         do_job(settings.job.num, list(settings.overrides.task), alone=alone)
         return
-    from lora2.config import resolve
-    from lora2.run import run
+    from lora2.config.schema import resolve
+    from lora2.training.run import run
 
     try:
         EXIT_CODES.append(run(resolve(OmegaConf.to_container(composed, resolve=True))))  # type: ignore[arg-type]
@@ -112,9 +112,9 @@ def _refused(message: str, code: int) -> int:
 
 def dry_run(args: argparse.Namespace) -> int:
     """What a command line would run."""
-    from lora2.experiments import expand
-    from lora2.progress import survey
-    from lora2.sweep import counts, listing
+    from lora2.config.grid import expand
+    from lora2.experiments.status import survey
+    from lora2.experiments.sweep import counts, listing
 
     flags = SWEEP | {"--dry-run", "--json"}
     given = [text for text in args.arguments if text not in flags and not text.startswith("hydra")]

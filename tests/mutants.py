@@ -3,7 +3,7 @@
     python tests/mutants.py [--only issue2 | --only NAME] [--jobs 2]
 
 Every fault is planted alone in a temporary copy of the project. The figures go to results/faults.json under "mutants"
-when all of them were tried. tests/test_mutants.py keeps the table from rotting.
+when all of them were tried. tests/end_to_end/test_mutants.py keeps the table from rotting.
 """
 
 import argparse
@@ -40,14 +40,19 @@ def _mutant(name: str, file: str, old: str, new: str, *tests: str, issue2: bool 
     return Mutant(name, f"lora2/{file}", old, new, tuple(f"tests/{test}" for test in tests), issue2)
 
 
-FUNCTIONAL, LAYERS, LINEAR = "test_functional.py", "test_layers.py", "test_lowrank_linear.py"
-ALLOCATOR, BUDGET, INJECT, TRAINER = "test_allocator.py", "test_budget.py", "test_injection.py", "test_trainer.py"
+FUNCTIONAL, LAYERS, LINEAR = "core/test_functional.py", "core/test_layers.py", "core/test_linear.py"
+ALLOCATOR, BUDGET, INJECT, TRAINER = (
+    "core/test_allocator.py",
+    "core/test_budget.py",
+    "core/test_inject.py",
+    "training/test_loop.py",
+)
 
 MUTANTS = (
     # ------------------------------------------------------------ the eight of issue 2, Done when 1
     _mutant(
         "k and r swapped",
-        "methods/lora2.py",
+        "models/methods/lora2.py",
         "LoRA2Config(rank.k, rank.r, rank.alpha,",
         "LoRA2Config(rank.r, rank.k, rank.alpha,",
         TRAINER,
@@ -55,7 +60,7 @@ MUTANTS = (
     ),
     _mutant(
         "Λ missing from the forward",
-        "functional.py",
+        "core/functional.py",
         "(f.u * (scale * f.lam).unsqueeze(-1))",
         "(f.u * scale)",
         FUNCTIONAL,
@@ -63,7 +68,7 @@ MUTANTS = (
     ),
     _mutant(
         "alpha / r scale missing",
-        "functional.py",
+        "core/functional.py",
         "(f.u * (scale * f.lam).unsqueeze(-1))",
         "(f.u * f.lam.unsqueeze(-1))",
         FUNCTIONAL,
@@ -71,7 +76,7 @@ MUTANTS = (
     ),
     _mutant(
         "off-by-one in the schedule",
-        "budget.py",
+        "core/budget.py",
         "elapsed = step - self.t_i - (",
         "elapsed = step - self.t_i + 1 - (",
         BUDGET,
@@ -79,7 +84,7 @@ MUTANTS = (
     ),
     _mutant(
         "<= threshold instead of exact top-b",
-        "functional.py",
+        "core/functional.py",
         "    mask[order[:budget]] = True\n    return mask",
         "    return scores >= scores[order[budget - 1]]",
         FUNCTIONAL,
@@ -87,7 +92,7 @@ MUTANTS = (
     ),
     _mutant(
         "regulariser misses a term",
-        "functional.py",
+        "core/functional.py",
         '"uv": lambda: (f.u.mT @ f.u, gram_v),',
         '"uv": lambda: (f.u.mT @ f.u,),',
         FUNCTIONAL,
@@ -95,7 +100,7 @@ MUTANTS = (
     ),
     _mutant(
         "importance after zero_grad",
-        "methods/lora2.py",
+        "models/methods/lora2.py",
         "        if self.allocator is not None and usable:\n            self.allocator.observe(step)\n        yield\n",
         "        yield\n        if self.allocator is not None and usable:\n"
         "            for p in self.adapter.parameters():\n                p.grad = p.grad * 0\n"
@@ -113,50 +118,60 @@ MUTANTS = (
     ),
     # -------------------------------------------------------------------------------- functional
     _mutant(
-        "u and 𝒰 exchanged", "functional.py", ".transpose(-1, -2) @ f.U  #", ".transpose(-1, -2) @ f.u  #", FUNCTIONAL
+        "u and 𝒰 exchanged",
+        "core/functional.py",
+        ".transpose(-1, -2) @ f.U  #",
+        ".transpose(-1, -2) @ f.u  #",
+        FUNCTIONAL,
     ),
     _mutant(
-        "ΔW transposed factors", "functional.py", "return f.v, core @ f.V", "return f.v, core.mT @ f.V", FUNCTIONAL
+        "ΔW transposed factors", "core/functional.py", "return f.v, core @ f.V", "return f.v, core.mT @ f.V", FUNCTIONAL
     ),
     _mutant(
         "R(P,Q) forgets the products' inner Gram",
-        "functional.py",
+        "core/functional.py",
         "(f.u @ gram_v @ f.u.mT, f.U @ gram_V @ f.U.mT)",
         "(f.u @ f.u.mT, f.U @ f.U.mT)",
         FUNCTIONAL,
     ),
-    _mutant("R(𝒰,𝒱) reads u", "functional.py", "(f.U.mT @ f.U, gram_V)", "(f.u.mT @ f.u, gram_V)", FUNCTIONAL),
+    _mutant("R(𝒰,𝒱) reads u", "core/functional.py", "(f.U.mT @ f.U, gram_V)", "(f.u.mT @ f.u, gram_V)", FUNCTIONAL),
     _mutant(
         "norm form is squared",
-        "functional.py",
+        "core/functional.py",
         "torch.linalg.matrix_norm(distance).sum()",
         "distance.square().sum()",
         FUNCTIONAL,
     ),
     _mutant(
         "penalty without − I",
-        "functional.py",
+        "core/functional.py",
         "distances = [gram - torch.eye(",
         "distances = [gram - 0 * torch.eye(",
         FUNCTIONAL,
     ),
     _mutant(
         "uncertainty from the old Ī",
-        "functional.py",
+        "core/functional.py",
         "    smoothed.lerp_(sensitivity, 1 - beta1)\n    uncertainty.lerp_((sensitivity - smoothed).abs_(), 1 - beta2)",
         "    uncertainty.lerp_((sensitivity - smoothed).abs_(), 1 - beta2)\n    smoothed.lerp_(sensitivity, 1 - beta1)",
         FUNCTIONAL,
     ),
-    _mutant("β2 is β1", "functional.py", ".abs_(), 1 - beta2)", ".abs_(), 1 - beta1)", FUNCTIONAL),
-    _mutant("sensitivity is |g| alone", "functional.py", "(weight * grad).abs()", "grad.abs()", FUNCTIONAL),
-    _mutant("score sums over k", "functional.py", 'importance["u"].mean(-1)', 'importance["u"].sum(-1)', FUNCTIONAL),
-    _mutant("full score not over k", "functional.py", ".unsqueeze(-1) / k", ".unsqueeze(-1)", FUNCTIONAL),
+    _mutant("β2 is β1", "core/functional.py", ".abs_(), 1 - beta2)", ".abs_(), 1 - beta1)", FUNCTIONAL),
+    _mutant("sensitivity is |g| alone", "core/functional.py", "(weight * grad).abs()", "grad.abs()", FUNCTIONAL),
     _mutant(
-        "ties in no order", "functional.py", "descending=True, stable=True", "descending=True, stable=False", FUNCTIONAL
+        "score sums over k", "core/functional.py", 'importance["u"].mean(-1)', 'importance["u"].sum(-1)', FUNCTIONAL
+    ),
+    _mutant("full score not over k", "core/functional.py", ".unsqueeze(-1) / k", ".unsqueeze(-1)", FUNCTIONAL),
+    _mutant(
+        "ties in no order",
+        "core/functional.py",
+        "descending=True, stable=True",
+        "descending=True, stable=False",
+        FUNCTIONAL,
     ),
     _mutant(
         "NaN scores accepted",
-        "functional.py",
+        "core/functional.py",
         "torch.isfinite(scores).all()",
         "torch.ones(1).all()",
         FUNCTIONAL,
@@ -165,78 +180,82 @@ MUTANTS = (
     # ---------------------------------------------------------------------------- lowrank_linear
     _mutant(
         "fused path forgets ΔW in grad x",
-        "lowrank_linear.py",
+        "core/linear.py",
         "ctx.save_for_backward(x, weight, a, b)",
         "ctx.save_for_backward(x, weight - b.t().to(weight.dtype) @ a.to(weight.dtype) * fused, a, b)",
         LINEAR,
     ),
     _mutant(
         "plain path forgets ΔW in grad x",
-        "lowrank_linear.py",
+        "core/linear.py",
         "grad_x.addmm_(grad_h.t(), a)",
         "grad_x.addmm_(0 * grad_h.t(), a)",
         LINEAR,
     ),
     _mutant(
         "fused forward forgets the bias",
-        "lowrank_linear.py",
+        "core/linear.py",
         "F.linear(wide_x, weight, bias)",
         "F.linear(wide_x, weight)",
         LINEAR,
     ),
-    _mutant("auto fuses in 16 bits", "lowrank_linear.py", "x.dtype == torch.float32 and ", "", LINEAR),
+    _mutant("auto fuses in 16 bits", "core/linear.py", "x.dtype == torch.float32 and ", "", LINEAR),
     # ------------------------------------------------------------------------------------ layers
     _mutant(
-        "Λ starts at one", "layers.py", "nn.Parameter(torch.zeros(n, r))", "nn.Parameter(torch.ones(n, r))", LAYERS
+        "Λ starts at one", "core/layers.py", "nn.Parameter(torch.zeros(n, r))", "nn.Parameter(torch.ones(n, r))", LAYERS
     ),
-    _mutant("init ten times as wide", "layers.py", "INIT_STD = 0.02", "INIT_STD = 0.2", LAYERS),
-    _mutant("fold kept after a step", "layers.py", ", *(p._version for p in self.factors))", ")", LAYERS),
-    _mutant("fold kept across no_grad", "layers.py", "key = (torch.is_grad_enabled(), dtype,", "key = (dtype,", LAYERS),
-    _mutant("fold kept after backward", "layers.py", "b.register_hook(self.forget)", "pass", LAYERS),
-    _mutant("merge without ΔW", "layers.py", "(self.delta_weight() if", "(0 * self.delta_weight() if", LAYERS),
+    _mutant("init ten times as wide", "core/layers.py", "INIT_STD = 0.02", "INIT_STD = 0.2", LAYERS),
+    _mutant("fold kept after a step", "core/layers.py", ", *(p._version for p in self.factors))", ")", LAYERS),
+    _mutant(
+        "fold kept across no_grad", "core/layers.py", "key = (torch.is_grad_enabled(), dtype,", "key = (dtype,", LAYERS
+    ),
+    _mutant("fold kept after backward", "core/layers.py", "b.register_hook(self.forget)", "pass", LAYERS),
+    _mutant("merge without ΔW", "core/layers.py", "(self.delta_weight() if", "(0 * self.delta_weight() if", LAYERS),
     _mutant(
         "merging twice adds twice",
-        "layers.py",
+        "core/layers.py",
         "        if self._aside is None:\n            self._aside",
         "        if True:\n            self._aside",
         LAYERS,
     ),
     _mutant(
         "unmerge subtracts nothing",
-        "layers.py",
+        "core/layers.py",
         "self.weight, self._aside, self._cast = self._aside[0], None, None",
         "self._aside = None",
         LAYERS,
     ),
     _mutant(
         "every layer reads the first slice",
-        "layers.py",
+        "core/layers.py",
         "self.stack.pair(self.index, dtype)",
         "self.stack.pair(0, dtype)",
         LAYERS,
     ),
     # ------------------------------------------------------------------------------------ inject
     _mutant(
-        "alpha not divided by r", "injection.py", "scale = config.alpha / config.r", "scale = config.alpha", INJECT
+        "alpha not divided by r", "core/inject.py", "scale = config.alpha / config.r", "scale = config.alpha", INJECT
     ),
-    _mutant("backbone not frozen", "injection.py", "model.requires_grad_(False)", "model.requires_grad_(True)", INJECT),
+    _mutant(
+        "backbone not frozen", "core/inject.py", "model.requires_grad_(False)", "model.requires_grad_(True)", INJECT
+    ),
     _mutant(
         "no forgetting before a forward",
-        "injection.py",
+        "core/inject.py",
         "model.register_forward_pre_hook(adapter.forget)",
         "pass",
         LAYERS,
     ),
     _mutant(
         "norm not averaged over both Grams",
-        "injection.py",
+        "core/inject.py",
         "1 / (2 * len(self.layers) * len(terms))",
         "1 / (len(self.layers) * len(terms))",
         INJECT,
     ),
     _mutant(
         "ffn_w2 matches attention.output.dense too",
-        "targets.py",
+        "core/targets.py",
         "(?:.*\\.)?layer\\.(\\d+)\\.{re.escape",
         "(?:.*\\.)?layer\\.(\\d+)\\.(?:.*\\.)?{re.escape",
         INJECT,
@@ -244,70 +263,78 @@ MUTANTS = (
     # ---------------------------------------------------------------------------------- allocator
     _mutant(
         "importance goes on in the last phase",
-        "allocator.py",
+        "core/allocator.py",
         "        if step >= self.schedule.final:\n            return\n",
         "",
         ALLOCATOR,
     ),
     _mutant(
         "pattern not applied in the last phase",
-        "allocator.py",
+        "core/allocator.py",
         "if self.schedule.renews(step) or step > self.schedule.final:",
         "if self.schedule.renews(step):",
         ALLOCATOR,
     ),
     _mutant(
-        "mask inverted", "allocator.py", "masked_fill_(~rows[place], 0)", "masked_fill_(rows[place], 0)", ALLOCATOR
+        "mask inverted", "core/allocator.py", "masked_fill_(~rows[place], 0)", "masked_fill_(rows[place], 0)", ALLOCATOR
     ),
     _mutant(
         "scores in the order of the stacks",
-        "allocator.py",
+        "core/allocator.py",
         "            merged[place] = row\n",
         "            merged[: len(row)] = row\n",
         ALLOCATOR,
     ),
-    _mutant("state without the mask", "allocator.py", 'return state | {"keep": self.keep}', "return state", ALLOCATOR),
+    _mutant(
+        "state without the mask", "core/allocator.py", 'return state | {"keep": self.keep}', "return state", ALLOCATOR
+    ),
     _mutant(
         "final budget not asserted",
-        "allocator.py",
+        "core/allocator.py",
         "if kept != self.schedule.target or alive > kept:",
         "if False:",
         ALLOCATOR,
     ),
     _mutant(
         "missing gradients ignored",
-        "allocator.py",
+        "core/allocator.py",
         "                if weight.grad is None:\n                    raise RuntimeError(",
         "                if weight.grad is None:\n                    continue\n"
         "                    raise RuntimeError(",
         ALLOCATOR,
     ),
     # ------------------------------------------------------------------------------------- budget
-    _mutant("square instead of cube", "budget.py", "remaining**3", "remaining**2", BUDGET),
+    _mutant("square instead of cube", "core/budget.py", "remaining**3", "remaining**2", BUDGET),
     _mutant(
-        "final step off by one", "budget.py", "return self.total - self.t_f", "return self.total - self.t_f + 1", BUDGET
+        "final step off by one",
+        "core/budget.py",
+        "return self.total - self.t_f",
+        "return self.total - self.t_f + 1",
+        BUDGET,
     ),
-    _mutant("no mask at the final step", "budget.py", "return step == self.final or (", "return False or (", BUDGET),
+    _mutant(
+        "no mask at the final step", "core/budget.py", "return step == self.final or (", "return False or (", BUDGET
+    ),
     _mutant(
         "schedules that fill the run fit",
-        "budget.py",
+        "core/budget.py",
         "t_i + t_f < total\n\n\ndef",
         "t_i + t_f <= total\n\n\ndef",
         BUDGET,
     ),
-    _mutant("printed is released", "budget.py", 'self.t_f if self.kind == "printed" else 0', "0", BUDGET),
+    _mutant("printed is released", "core/budget.py", 'self.t_f if self.kind == "printed" else 0', "0", BUDGET),
     # ------------------------------------------------------------------------------------ trainer
-    _mutant("loss averaged over the micro-batch", "trainer.py", " / batch_size\n", " / len(labels)\n", TRAINER),
+    _mutant("loss averaged over the micro-batch", "training/loop.py", " / batch_size\n", " / len(labels)\n", TRAINER),
     _mutant(
         "regularisers not trained",
-        "trainer.py",
+        "training/loop.py",
         "self.accelerator.backward(torch.stack(list(penalties.values())).sum())",
         "pass",
         TRAINER,
     ),
     _mutant(
         "importance after the optimizer step",
-        "methods/lora2.py",
+        "models/methods/lora2.py",
         "            self.allocator.observe(step)\n        yield\n",
         "            pass\n        yield\n        if self.allocator is not None and usable:\n"
         "            self.allocator.observe(step)\n",
@@ -315,25 +342,29 @@ MUTANTS = (
     ),
     _mutant(
         "Λ's learning rate not scaled",
-        "methods/lora2.py",
+        "models/methods/lora2.py",
         "ParameterGroup(singular, method.lam_lr_scale)",
         "ParameterGroup(singular)",
         TRAINER,
     ),
     _mutant(
-        "gradients not cleared", "trainer.py", "            optimizer.zero_grad()\n", "            pass\n", TRAINER
+        "gradients not cleared",
+        "training/loop.py",
+        "            optimizer.zero_grad()\n",
+        "            pass\n",
+        TRAINER,
     ),
-    _mutant("biases decay", "optimization.py", 'x.endswith("bias") or', "False or", TRAINER),
+    _mutant("biases decay", "training/optim.py", 'x.endswith("bias") or', "False or", TRAINER),
     _mutant(
         "best is the last of equals",
-        "trainer.py",
+        "training/loop.py",
         "or chosen_by > fit.best_selection:",
         "or chosen_by >= fit.best_selection:",
         TRAINER,
     ),
     _mutant(
         "pruned matrices counted as active",
-        "methods/lora2.py",
+        "models/methods/lora2.py",
         "for name, rank in kept.items() if rank)",
         "for name, rank in kept.items())",
         TRAINER,
@@ -383,39 +414,51 @@ MUTANTS = (
         "glue/test_glue_metrics.py",
     ),
     # --------------------------------------------------------------------------------------- stats
-    _mutant("population standard deviation", "stats.py", "std(ddof=1)", "std(ddof=0)", "test_stats.py"),
+    _mutant(
+        "population standard deviation", "analysis/stats.py", "std(ddof=1)", "std(ddof=0)", "analysis/test_stats.py"
+    ),
     _mutant(
         "bootstrap ignores its seed",
-        "stats.py",
+        "analysis/stats.py",
         "np.random.default_rng(seed)",
         "np.random.default_rng()",
-        "test_stats.py",
+        "analysis/test_stats.py",
     ),
     _mutant(
         "above is below",
-        "stats.py",
+        "analysis/stats.py",
         'return "above" if low > paper_value',
         'return "above" if low <= paper_value',
-        "test_stats.py",
+        "analysis/test_stats.py",
     ),
-    _mutant("tied ranks not shared", "stats.py", "last - (counts - 1) / 2.0", "last - (counts - 1)", "test_stats.py"),
+    _mutant(
+        "tied ranks not shared",
+        "analysis/stats.py",
+        "last - (counts - 1) / 2.0",
+        "last - (counts - 1)",
+        "analysis/test_stats.py",
+    ),
     # -------------------------------------------------------------------------------------- config
     _mutant(
         "the seed is part of a setting's name",
-        "config.py",
+        "config/schema.py",
         '(*IDENTITY_FREE, "seed")',
         "IDENTITY_FREE",
-        "test_config.py",
+        "config/test_config.py",
     ),
     _mutant(
-        "the data is not part of a run's name", "config.py", '{"fingerprint": data_fingerprint}', "{}", "test_config.py"
+        "the data is not part of a run's name",
+        "config/schema.py",
+        '{"fingerprint": data_fingerprint}',
+        "{}",
+        "config/test_config.py",
     ),
     _mutant(
         "a recipe overrides the user",
-        "config.py",
+        "config/schema.py",
         "if key in node and node[key] is None:",
         "if key in node:",
-        "test_config.py",
+        "config/test_config.py",
     ),
 )
 

@@ -5,7 +5,7 @@ data.
 from collections.abc import Mapping
 from pathlib import Path
 
-from lora2.errors import UserError
+from lora2.common.errors import UserError
 from lora2.glue import demo, hub, local
 from lora2.glue.raw import RawSplit, RawTask, fingerprint
 from lora2.glue.tasks import TaskSpec, get_task

@@ -10,10 +10,10 @@ from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
 
-from lora2.errors import UserError
+from lora2.common.errors import UserError
+from lora2.common.hub_snapshot import PROBE_SECONDS, unreachable
 from lora2.glue.raw import RawSplit
 from lora2.glue.tasks import TaskSpec
-from lora2.hub_snapshot import PROBE_SECONDS, unreachable
 
 REPOSITORY = "nyu-mll/glue"
 REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora2.errors import UserError
+from lora2.common.errors import UserError
 from lora2.glue.raw import RawSplit
 from lora2.glue.tasks import TaskSpec
 

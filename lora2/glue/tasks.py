@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from lora2.errors import UserError
+from lora2.common.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from lora2.storage import write_whole
+from lora2.common.files import write_whole
 
 Tensors = dict[str, npt.NDArray[Any]]
 

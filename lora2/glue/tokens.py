@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
-from lora2.errors import UserError
+from lora2.common.errors import UserError
 from lora2.glue.raw import RawSplit, RawTask
 from lora2.glue.tasks import get_task
 from lora2.glue.tensor_cache import Tensors, digest, load, store

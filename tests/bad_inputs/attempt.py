@@ -56,10 +56,10 @@ def _code(script: str, *arguments: str) -> int:
 
 def _train(overrides: tuple[str, ...]) -> int:
     """scripts/train.py without Hydra, which takes half a second for each command."""
-    from lora2.cli import guarded
-    from lora2.compose import compose
-    from lora2.config import resolve
-    from lora2.run import run
+    from lora2.common.terminal import guarded
+    from lora2.config.compose import compose
+    from lora2.config.schema import resolve
+    from lora2.training.run import run
 
     return guarded(lambda _: run(resolve(compose(overrides))), None)  # type: ignore[arg-type]
 

@@ -6,8 +6,8 @@ from filelock import FileLock
 
 from bad_inputs.case import BadInput
 from bad_inputs.settings import TINY
-from lora2.compose import compose
-from lora2.config import resolve, run_id
+from lora2.config.compose import compose
+from lora2.config.schema import resolve, run_id
 from lora2.glue.data import load_raw
 
 HELD: list[FileLock] = []  # for the life of the process

@@ -9,10 +9,10 @@ from safetensors.numpy import save_file
 
 from bad_inputs.case import BadInput, Kind
 from bad_inputs.settings import TINY
-from lora2.compose import compose
-from lora2.config import resolve, run_id, setting_id
+from lora2.config.compose import compose
+from lora2.config.schema import resolve, run_id, setting_id
 from lora2.glue.data import load_raw
-from lora2.records import RecordConfig, RunRecord, write_record
+from lora2.runs.record import RecordConfig, RunRecord, write_record
 
 Prepare = Callable[[Path], None]
 LOCAL = f"train {TINY} data=local data.dir=glue"

@@ -16,7 +16,7 @@ def _encoder(**files: bytes) -> Callable[[Path], None]:
     """A whole two-layer BERT with a head, as transformers saves it, with some files replaced."""
 
     def prepare(folder: Path) -> None:
-        from toys import encoder
+        from helpers.toys import encoder
 
         encoder("bert").save_pretrained(folder / "folder")
         for name, content in {"tokenizer.json": b"{}", **files}.items():
@@ -52,7 +52,7 @@ def _saved_run(edit: Callable[[Weights], Weights] | None = None, length: int | N
     """A made-up finished run whose weights are edited, or cut off after `length` bytes."""
 
     def prepare(folder: Path) -> None:
-        from exporting import make_run
+        from helpers.exporting import make_run
         from safetensors.torch import load_file, save_file
 
         home = make_run(folder, "bert", "mixed")
@@ -65,7 +65,7 @@ def _saved_run(edit: Callable[[Weights], Weights] | None = None, length: int | N
 
 
 def _other_backbone(folder: Path) -> None:
-    from exporting import change, make_run
+    from helpers.exporting import change, make_run
 
     change(make_run(folder, "bert", "mixed"), hashes={"frozen_weights": "0" * 64})
 

@@ -9,7 +9,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the scripts are started from a clone, not installed
 
-from lora2.records import RunRecord, read_record, without_clocks  # noqa: E402
+from lora2.runs.record import RunRecord, read_record, without_clocks  # noqa: E402
 
 
 def options(description: str) -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from lora2.render import Table, render, write_block  # noqa: E402
+from lora2.common.rendering import Table, render, write_block  # noqa: E402
 
 MEANING = {
     "bad_inputs": "bad inputs answered by one clear message, exit code 2, no traceback",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lora2.errors import UserError
+from lora2.common.errors import UserError
 from lora2.glue import hub
 from lora2.glue.data import load_raw
 from lora2.glue.tasks import TASKS, get_task

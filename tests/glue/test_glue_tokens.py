@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lora2.errors import UserError
+from lora2.common.errors import UserError
+from lora2.common.files import StorageError
 from lora2.glue.raw import RawSplit, RawTask
 from lora2.glue.tokens import tokenise, tokenizer_hash
-from lora2.storage import StorageError
 
 PAIRS = RawTask(
     task="mrpc",

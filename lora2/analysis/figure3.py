@@ -1,0 +1,198 @@
+"""Figure 3: final ranks per layer and matrix as heat maps, the paper's on the left and ours on the right.
+
+The data part is pure and importable without matplotlib, which is loaded only when something is drawn. Legend: m =
+matrix types (6, the paper's order from Query to FF.W2), l = layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lora2.analysis.paper import MATRICES, Figure3
+from lora2.analysis.stats import pearson, spearman
+from lora2.analysis.tables.layout import TASK_TITLES
+from lora2.common.errors import UserError
+from lora2.runs.reader import Run, choose
+
+Ranks = npt.NDArray[np.float64]
+ROW_TITLES = {
+    "query": "Query", "key": "Key", "value": "Value",
+    "attn_output": "Attn.Output", "ffn_w1": "FF.W1", "ffn_w2": "FF.W2",
+}  # fmt: skip
+SUFFIXES = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One task: the printed ranks (m, l), ours (m, l') or None where nothing ran, and what is to be said about both."""
+
+    task: str
+    paper: Ranks
+    ours: Ranks | None
+    label: str
+    pearson: float | None
+    spearman: float | None
+    left_out: int
+
+    @property
+    def same_shape(self) -> bool:
+        """Can the two sides be correlated cell by cell?"""
+        return self.ours is not None and self.ours.shape == self.paper.shape
+
+
+def rank_grid(run: Run) -> Ranks:
+    """Final ranks (m, l) of one run from keys like `layer.0.query`; a matrix that was never adapted counts as 0.
+
+    Raises UserError when the record holds no ranks of this form.
+    """
+    cells: dict[tuple[str, int], int] = {}
+    for key, rank in run.ranks.items():
+        parts = key.split(".")
+        if len(parts) != 3 or parts[0] != "layer" or not parts[1].isdigit() or parts[2] not in MATRICES:
+            raise UserError(f"run {run.run_id}: ranks.{key}: expected layer.<number>.<one of {', '.join(MATRICES)}>")
+        cells[parts[2], int(parts[1])] = rank
+    if not cells:
+        raise UserError(f"run {run.run_id}: ranks: empty, nothing to draw")
+    layers = 1 + max(layer for _, layer in cells)
+    return np.array(
+        [[cells.get((matrix, layer), 0) for layer in range(layers)] for matrix in MATRICES], dtype=np.float64
+    )
+
+
+def panels(figure: Figure3, runs: Sequence[Run], model: str, variant: str, recipe: str | None = None) -> list[Panel]:
+    """The paper's four panels with ours beside them: mean over the seeds of one setting, never over settings, data
+    sources or recipes.
+    """
+    wanted = [
+        run
+        for run in runs
+        if run.status == "ok"
+        and (run.model, run.variant) == (model, variant)
+        and recipe in (None, run.recipe)
+        and run.ranks
+    ]
+    return [_panel(figure, task, [run for run in wanted if run.task == task]) for task in figure.panels]
+
+
+def model_to_show(figure: Figure3, runs: Sequence[Run], variant: str) -> str:
+    """The paper's model; while it has no run of the figure's tasks, the one that has most, equals by name."""
+    models = [run.model for run in runs if run.status == "ok" and run.variant == variant and run.task in figure.panels]
+    if not models or figure.model in models:
+        return figure.model
+    return max(sorted(set(models)), key=models.count)
+
+
+def _panel(figure: Figure3, task: str, runs: Sequence[Run]) -> Panel:
+    paper = np.array([figure.panels[task][matrix] for matrix in MATRICES], dtype=np.float64)  # (m, l)
+    if not runs:
+        return Panel(task, paper, None, "not run", None, None, 0)
+    chosen = _one_source(runs)
+    ours = np.mean([rank_grid(run) for run in chosen], axis=0)  # (m, l')
+    same = ours.shape == paper.shape
+    left, right = ours.ravel().tolist(), paper.ravel().tolist()
+    linear, ranked = (pearson(left, right), spearman(left, right)) if same else (None, None)
+    return Panel(task, paper, ours, _label(chosen), linear, ranked, len(runs) - len(chosen))
+
+
+def _one_source(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """The runs of one (data, recipe, weights) and one setting: real data before synthetic, then most seeds, then by
+    name.
+    """
+    groups: dict[tuple[bool, bool, str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.synthetic, run.random_init, run.data, run.recipe), []).append(run)
+    cells = {key: choose(group).runs for key, group in groups.items()}
+    return cells[min(cells, key=lambda key: (key[0], key[1], -len(cells[key]), key))]
+
+
+def _label(runs: Sequence[Run]) -> str:
+    """What the ours side shows, in one line."""
+    first = runs[0]
+    parts = [first.model, first.variant, f"recipe {first.recipe}", f"data={first.data}", f"n={len(runs)}"]
+    flags = ["SYNTHETIC DATA"] * first.synthetic + ["RANDOM WEIGHTS"] * first.random_init
+    return ", ".join([*parts, *flags])
+
+
+def agreement(panel: Panel) -> str:
+    """The sentence about the correlation: its values, or why there is none."""
+    if panel.ours is None:
+        return "not run"
+    if not panel.same_shape:
+        return f"{panel.ours.shape[1]} layers, the paper has {panel.paper.shape[1]}: no correlation"
+    if panel.pearson is None or panel.spearman is None:
+        return "one side is constant: no correlation"
+    return f"Pearson {panel.pearson:.2f}, Spearman {panel.spearman:.2f} with the paper"
+
+
+def draw_figure3(drawn: Sequence[Panel], output: Path) -> None:
+    """Write the heat maps; the suffix of `output` picks png, svg or pdf. Raises UserError for another suffix or an
+    unwritable path.
+    """
+    if output.suffix not in SUFFIXES:
+        raise UserError(
+            f"--output: got {output.name!r}, the suffix must be one of {', '.join(SUFFIXES)}: --output FILE.png"
+        )
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    top = max(1.0, *(float(grid.max()) for panel in drawn for grid in (panel.paper, panel.ours) if grid is not None))
+    with mpl.rc_context({"svg.hashsalt": "lora2", "svg.fonttype": "none"}):
+        figure, axes = plt.subplots(
+            len(drawn), 2, figsize=(14.0, 3.5 * len(drawn)), layout="constrained", squeeze=False
+        )
+        for panel, (left, right) in zip(drawn, axes, strict=True):
+            image = _heat_map(
+                left,
+                panel.paper,
+                top,
+                f"{TASK_TITLES[panel.task]}: the paper, DeBERTaV3-base (total {panel.paper.sum():.0f})",
+            )
+            _our_side(right, panel, top)
+        figure.colorbar(image, ax=axes, label="final rank (singular values kept)", shrink=0.5, aspect=40)
+        figure.suptitle("Figure 3: final rank per layer and matrix", fontsize=15)
+        _save(figure, output)
+        plt.close(figure)
+
+
+def _our_side(axes: Any, panel: Panel, top: float) -> None:
+    """Ours, or an empty frame that says so."""
+    title = TASK_TITLES[panel.task]
+    if panel.ours is None:
+        axes.set_title(f"{title}: ours", fontsize=10)
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "not run", ha="center", va="center", transform=axes.transAxes, fontsize=15, color="0.4")
+        return
+    _heat_map(axes, panel.ours, top, f"{title}: ours (total {panel.ours.sum():.0f}); {agreement(panel)}\n{panel.label}")
+
+
+def _heat_map(axes: Any, ranks: Ranks, top: float, title: str) -> Any:
+    """One (m, l) grid on the shared scale 0..top, every cell with its rank rounded to a whole number."""
+    image = axes.imshow(ranks, cmap="Blues", vmin=0.0, vmax=top, aspect="auto")
+    axes.set_title(title, fontsize=10)
+    axes.set_xticks(range(ranks.shape[1]))
+    axes.set_yticks(range(len(MATRICES)), [ROW_TITLES[matrix] for matrix in MATRICES])
+    axes.set_xlabel("layer")
+    for (row, layer), rank in np.ndenumerate(ranks):
+        dark = rank > 0.6 * top
+        axes.text(layer, row, f"{rank:.0f}", ha="center", va="center", fontsize=9, color="white" if dark else "black")
+    return image
+
+
+def _save(figure: Any, output: Path) -> None:
+    # A date in the file would make the same records give different bytes.
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(output.suffix)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(output, dpi=130, metadata=metadata)
+    except OSError as error:
+        raise UserError(
+            f"{output}: cannot be written ({error.strerror}); allowed is a file in a folder you may write: give another"
+        ) from error

@@ -1,0 +1,152 @@
+"""results/ -> one HTML page. A pure function of the folder: the same files give the same page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from lora2.analysis.claims.audit import as_table, audit
+from lora2.analysis.claims.checks import FAILS, HOLDS, OPEN
+from lora2.analysis.html.benchmark import ratio_chart, ratio_table, read_benchmark
+from lora2.analysis.html.cost import cost_and_quality
+from lora2.analysis.html.curves import learning_curves
+from lora2.analysis.html.html_table import Column, HtmlCell, HtmlRow, HtmlTable, text_cell
+from lora2.analysis.html.rank_maps import figure3, own_maps
+from lora2.analysis.html.records import by_setting, parse_record
+from lora2.analysis.html.scores import READING, filled, score_table, verdicts
+from lora2.analysis.paper import load_figure3
+from lora2.analysis.tables.build import Part, parts
+from lora2.common.rendering import Table, read_text, write_text
+from lora2.runs.reader import Run, load_records
+
+HERE = Path(__file__).parent
+ABLATIONS = ("table2", "table3", "table4")
+TONES = {HOLDS: "good", OPEN: "muted"}
+
+GLOBALS = "window.vegaEmbed = vegaEmbed;"  # what page.js uses of the library
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One number at the head of the page, and the section that it comes from."""
+
+    value: str
+    label: str
+    href: str
+
+
+def write_page(results: Path, output: Path) -> None:
+    """Write the page of a results folder; its links lead from `output` to the records."""
+    link = Path(os.path.relpath(results / "runs", output.parent)).as_posix()
+    write_text(output, build_page(results, plotting_library(), quote(link)))
+
+
+def plotting_library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script; takes seconds to put together."""
+    import vl_convert
+
+    # A function of its own, so that the library's top-level names do not meet the page's.
+    return f"(() => {{\n{vl_convert.javascript_bundle(GLOBALS)}\n}})();"
+
+
+def build_page(results: Path, library: str, runs_link: str = "runs") -> str:
+    """The page as HTML. `library` is the plotting library's script, `runs_link` the way from the page to the records.
+
+    Raises UserError when the paper's numbers or the benchmark cannot be read; a damaged record costs a warning in the
+    page.
+    """
+    records, warnings = load_records(results / "runs", parse_record)
+    runs, papers = [record.run for record in records], results / "paper"
+    benchmark = read_benchmark(results / "bench" / "latest.json")
+    table1 = [part for part in parts("table1", runs, papers) if part.layout.papers]
+    every_run = parts("runs", runs, papers)
+    claims, settings = as_table(audit(papers)), by_setting(records)
+    charts = [
+        figure3(load_figure3(papers), runs),
+        own_maps(settings),
+        learning_curves(records),
+        cost_and_quality([*every_run, *(part for part in table1 if not part.cells)]),
+        *([ratio_chart(benchmark)] if benchmark else []),
+    ]
+    scripts = {"library": library, "page": read_text(HERE / "page.js")}
+    return _template().render(
+        policy=_policy(*scripts.values()),
+        style=Markup(read_text(HERE / "style.css")),
+        scripts={name: Markup(text) for name, text in scripts.items()},
+        reading=READING,
+        facts=_facts(runs, table1, claims),
+        table1=[score_table(part) for part in table1],
+        every_run=[score_table(part) for part in every_run],
+        ablations=[score_table(part) for name in ABLATIONS for part in parts(name, runs, papers)],
+        charts={chart.name: chart for chart in charts},
+        chart_data={chart.name: chart.data() for chart in charts},
+        benchmark=ratio_table(benchmark) if benchmark else None,
+        claims=_claims(claims),
+        settings=settings,
+        warnings=warnings,
+        runs_link=runs_link,
+    )
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.filters["unbroken"] = _unbroken
+    environment.filters["quote"] = lambda text: quote(text, safe="")
+    return environment.get_template("page.html")
+
+
+def _unbroken(text: str) -> str:
+    """Numbers, which may break after a comma and nowhere else."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+
+
+def _policy(*scripts: str) -> str:
+    """The page's content security policy: these scripts run and no others, and nothing is fetched from anywhere."""
+    hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
+    allowed = " ".join(f"'sha256-{each}'" for each in hashes)
+    rest = "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; script-src {allowed}; {rest}"
+
+
+def _facts(runs: Sequence[Run], table1: Sequence[Part], claims: Table) -> list[Fact]:
+    trained = [run for run in runs if run.status != "timed"]
+    done = sum(run.status == "ok" for run in trained)
+    ran, printed = filled(table1)
+    said = verdicts(table1)
+    words = ", ".join(f"{count} {verdict}" for verdict, count in said.most_common()) or "nothing to compare yet"
+    return [
+        Fact(f"{done} of {len(trained)}", "runs finished", "#records"),
+        Fact(f"{ran} of {printed}", "cells of Table 1 run on the paper's model", "#table1"),
+        Fact(str(said.total()), f"numbers beside the paper's: {words}", "#table1"),
+        Fact(str(len(claims.rows)), f"claims: {claims.footnotes[0].partition(': ')[2]}", "#claims"),
+    ]
+
+
+def _claims(table: Table) -> HtmlTable:
+    """The audit with a colour for each verdict."""
+    verdict = table.header.index("Verdict")
+    rows = []
+    for row in table.rows:
+        cells = list(map(text_cell, row))
+        cells[verdict] = HtmlCell(row[verdict], row[verdict], tone=_tone(row[verdict]))
+        rows.append(HtmlRow(tuple(cells)))
+    return HtmlTable(table.title, tuple(map(Column, table.header)), tuple(rows), table.sentences, table.footnotes)
+
+
+def _tone(verdict: str) -> str:
+    return "bad" if verdict.startswith(FAILS) else TONES.get(verdict, "warn")

@@ -1,0 +1,170 @@
+"""A section of a table as a page table: the printed row, then ours for each recipe; cells of ours link to their
+records.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from lora2.analysis.claims.checks import printed_count
+from lora2.analysis.html.html_table import Column, HtmlCell, HtmlRow, HtmlTable, Small, text_cell
+from lora2.analysis.html.records import anchor
+from lora2.analysis.paper import PaperRow, PaperTable
+from lora2.analysis.stats import Summary, summarise
+from lora2.analysis.tables.build import Part, our_average
+from lora2.analysis.tables.cells import (
+    Row,
+    count_text,
+    difference_text,
+    join,
+    number,
+    seed_values,
+    verdict_text,
+)
+from lora2.analysis.tables.layout import COMPARISON, TASK_TITLES, VALUES, Layout, Section, metric_titles
+from lora2.common.rendering import MISSING
+from lora2.runs.reader import Checkpoint
+
+READING = (VALUES, COMPARISON)  # said once, for all tables
+NOTHING_RAN = "Nothing of ours has run here yet: a dash stands for each number to come."
+NOTHING = HtmlCell(MISSING)
+TONES = {"reproduced": "good", "above": "good", "below": "bad"}
+
+
+def score_table(part: Part) -> HtmlTable:
+    """All rows of one section, methods in the paper's order."""
+    layout = part.layout
+    tasks = (Column(TASK_TITLES[task], True, metric_titles(metrics)) for task, metrics in layout.columns.items())
+    average = (Column("Average", numeric=True),) if layout.average else ()
+    columns = (Column("Method"), Column("Whose"), Column("Parameters", numeric=True), *tasks, *average)
+    rows = tuple(row for variant in part.variants for row in _rows(part, variant))
+    nothing = () if part.cells else (NOTHING_RAN,)
+    footnotes = tuple(note for note in part.footnotes if note not in READING)
+    return HtmlTable(part.title, columns, rows, (*part.sentences, *nothing), footnotes, badges(part.section, layout))
+
+
+def badges(section: Section, layout: Layout) -> tuple[str, ...]:
+    """What must be seen before any number."""
+    beside = ("not comparable with the paper",) if not layout.papers else ()
+    return (*beside, *("synthetic data",) * section.synthetic, *("random weights",) * section.random_init)
+
+
+def filled(parts: Sequence[Part]) -> tuple[int, int]:
+    """(cells of the printed table with a run of ours, all its cells)."""
+    printed = {(variant, task) for part in parts for variant in part.variants for task in part.layout.columns}
+    ran = {(variant, task) for part in parts for variant, _, task in part.cells}
+    return len(ran & printed), len(printed)
+
+
+def verdicts(parts: Sequence[Part]) -> Counter[str]:
+    """How often each verdict was given over the printed numbers that ours stand beside."""
+    return Counter(
+        verdict_text(part.row(variant, recipe), printed, task, metric)
+        for part in parts
+        for variant, recipe, task in part.cells
+        if (printed := part.layout.printed(variant)[1]) is not None
+        for metric in printed.scores.get(task, {})
+    )
+
+
+def _rows(part: Part, variant: str) -> list[HtmlRow]:
+    paper, printed = part.layout.printed(variant)
+    rows = [_paper_row(part.layout, paper, printed)] if paper and printed else []
+    for recipe in part.recipes(variant):
+        rows.append(_our_row(part.layout, variant, recipe, part.row(variant, recipe), printed))
+    return rows if part.recipes(variant) else [*rows, _not_run(part.layout, variant, printed)]
+
+
+def _method(variant: str, printed: PaperRow | None) -> HtmlCell:
+    return HtmlCell(printed.paper_name, printed.paper_name, small=(Small(variant),)) if printed else text_cell(variant)
+
+
+def _paper_row(layout: Layout, paper: PaperTable, row: PaperRow) -> HtmlRow:
+    count = HtmlCell(row.params, printed_count(row.params)) if row.params else NOTHING
+    whose = HtmlCell("paper", "paper", small=(Small(f"{paper.name} ({row.confidence})"),))
+    cells = tuple(_printed(row.scores.get(task, {}), metrics) for task, metrics in layout.columns.items())
+    average = (_printed_average(layout, paper, row),) if layout.average else ()
+    return HtmlRow((_method(row.variant, row), whose, count, *cells, *average), "paper")
+
+
+def _printed(scores: Mapping[str, float], metrics: Sequence[str]) -> HtmlCell:
+    values = [scores.get(metric) for metric in metrics]
+    return HtmlCell(join(map(number, values)), _mean(value for value in values if value is not None))
+
+
+def _printed_average(layout: Layout, paper: PaperTable, row: PaperRow) -> HtmlCell:
+    """The printed average, and what the row's own entries give where that is another number."""
+    if row.average is None or set(paper.columns) != set(layout.columns):
+        return NOTHING
+    wrong = paper.average_is_wrong(row)
+    small = (Small(f"⚠ entries: {row.recomputed:.2f}", "bad"),) if wrong else ()
+    return HtmlCell(f"{row.average:.{paper.digits}f}", row.average, small=small)
+
+
+def _our_row(layout: Layout, variant: str, recipe: str, row: Row, printed: PaperRow | None) -> HtmlRow:
+    whose = HtmlCell("ours", "ours", small=(Small(f"recipe {recipe}"),))
+    adapters = [run.counts["adapter"] for cell in row.values() for run in cell.runs if "adapter" in run.counts]
+    adapter, active, head = (count_text(row.values(), key) for key in ("adapter", "active_adapter", "head"))
+    small = (*((Small(f"active {active}"),) if active != adapter else ()), Small(f"head {head}"))
+    count = HtmlCell(adapter, max(adapters, default=None), small=small)
+    cells = tuple(_ours(layout, row, printed, task) for task in layout.columns)
+    average = (_our_average(layout, row),) if layout.average else ()
+    return HtmlRow((_method(variant, printed), whose, count, *cells, *average), "ours")
+
+
+def _ours(layout: Layout, row: Row, printed: PaperRow | None, task: str) -> HtmlCell:
+    """Mean over seeds of the best checkpoint; below it spread and n, then what can be said beside the printed number,
+    then the last checkpoint.
+    """
+    metrics = layout.columns[task]
+    best = [_summary(row, task, metric, "best") for metric in metrics]
+    known = [each for each in best if each is not None]
+    if not known:
+        return NOTHING
+    small = [Small(f"{_spread(best)}n = {known[0].n}")]
+    if printed is not None and layout.unit != "seconds" and task in printed.scores:
+        small += _beside(row, printed, task, metrics)
+    if layout.unit != "seconds":
+        small.append(Small(f"last {_means([_summary(row, task, metric, 'last') for metric in metrics])}"))
+    mean = _mean(each.mean for each in known)
+    return HtmlCell(_means(best), mean, f"#{anchor(row[task].runs[0])}", tuple(small))
+
+
+def _beside(row: Row, printed: PaperRow, task: str, metrics: Sequence[str]) -> list[Small]:
+    said = list(
+        dict.fromkeys(verdict_text(row, printed, task, metric) for metric in metrics if metric in printed.scores[task])
+    )
+    distance = join(difference_text(row, printed, task, metric) for metric in metrics)
+    return [Small(f"Δ {distance}"), Small(", ".join(said), TONES.get(said[0], "") if len(said) == 1 else "")]
+
+
+def _summary(row: Row, task: str, metric: str, checkpoint: Checkpoint) -> Summary | None:
+    values = seed_values(row, task, metric, checkpoint)
+    return summarise(values) if values else None
+
+
+def _means(summaries: Sequence[Summary | None]) -> str:
+    return join(number(each.mean if each else None) for each in summaries)
+
+
+def _spread(summaries: Sequence[Summary | None]) -> str:
+    """`± 0.41, `; nothing for a single seed, which has none."""
+    text = join(number(each.std if each else None) for each in summaries)
+    return "" if text == MISSING else f"± {text}, "
+
+
+def _our_average(layout: Layout, row: Row) -> HtmlCell:
+    best, last = (our_average(layout, row, checkpoint) for checkpoint in ("best", "last"))
+    return NOTHING if best is None else HtmlCell(number(best), best, small=(Small(f"last {number(last)}"),))
+
+
+def _not_run(layout: Layout, variant: str, printed: PaperRow | None) -> HtmlRow:
+    missing = (NOTHING,) * (1 + len(layout.columns) + bool(layout.average))
+    method = printed.paper_name if printed else variant
+    return HtmlRow((text_cell(method), HtmlCell("not run", "ours"), *missing), "todo")
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    known = list(values)
+    return sum(known) / len(known) if known else None

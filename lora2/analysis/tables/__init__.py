@@ -1,0 +1,1 @@
+"""Tables of ours beside the paper's."""

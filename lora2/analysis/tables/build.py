@@ -1,0 +1,257 @@
+"""Records + the papers' numbers -> sections of rows. A pure function of results/; no torch, and nothing is filled in:
+missing prints "–".
+
+Who stands beside whom: a printed number appears only in a section of the paper's own model on real GLUE data with
+pretrained weights. Every other model, the demo data and random weights get their own sections, which say why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lora2.analysis.paper import TABLES, TASKS, PaperRow, PaperTable, load_table
+from lora2.analysis.stats import MIN_SEEDS, glue_average, summarise
+from lora2.analysis.tables.cells import (
+    Row,
+    count_text,
+    difference_text,
+    interval_text,
+    join,
+    mean_text,
+    median_text,
+    number,
+    seed_values,
+    verdict_text,
+)
+from lora2.analysis.tables.layout import (
+    ALL_METRICS,
+    COMPARISON,
+    FIXED_HEADER,
+    PAPERS_OF_MODEL,
+    VALUES,
+    Layout,
+    Section,
+    average_header,
+    column_title,
+    comparable,
+    dropped,
+    method_title,
+    section_title,
+    sentences,
+    unfinished,
+    wrong_averages,
+)
+from lora2.common.errors import UserError
+from lora2.common.rendering import MISSING, Table
+from lora2.runs.reader import RESULTS, Cell, Checkpoint, Run, choose
+
+NAMES = ("runs", *TABLES)
+
+Cells = Mapping[tuple[str, str, str], Cell]  # (variant, recipe, task) -> runs
+CellText = Callable[[str, str], str]  # (task, metric) -> text
+Line = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One section before it is text: whose numbers they are, its rows, the runs behind each cell, what is said around
+    it.
+    """
+
+    title: str
+    section: Section
+    layout: Layout
+    variants: tuple[str, ...]
+    cells: Cells
+    sentences: tuple[str, ...]
+    footnotes: tuple[str, ...]
+
+    def recipes(self, variant: str) -> list[str]:
+        """The recipes with which this method ran, by name."""
+        return sorted({recipe for known, recipe, _ in self.cells if known == variant})
+
+    def row(self, variant: str, recipe: str) -> Row:
+        """Our cells of one method and recipe, by task."""
+        return {task: cell for (known, used, task), cell in self.cells.items() if (known, used) == (variant, recipe)}
+
+
+def build(name: str, runs: Sequence[Run], papers: Path, model: str | None = None) -> list[Table]:
+    """The sections of table `name` as text; one that says so when there is nothing to show.
+
+    `runs` is every record, finished or not; `papers` the folder of the paper's numbers. Raises UserError for an
+    unknown table.
+    """
+    found = parts(name, runs, papers, model)
+    if not found:
+        paper = None if name == "runs" else load_table(name, papers)
+        return [Table(_title(paper), (), (), ("No run yet: nothing to show.",))]
+    return [_as_table(part) for part in found]
+
+
+def parts(name: str, runs: Sequence[Run], papers: Path, model: str | None = None) -> list[Part]:
+    """The sections of table `name`: the paper's own model first, then every other (model, data) that ran. Raises
+    UserError for an unknown table.
+    """
+    if name not in NAMES:
+        raise UserError(f"table: got {name!r}, allowed: {', '.join(NAMES)}")
+    paper = None if name == "runs" else load_table(name, papers)
+    wanted = [run for run in runs if (model in (None, run.model)) and _belongs(run, paper)]
+    sections = {Section(run.model, run.data, run.synthetic, run.random_init) for run in wanted}
+    if paper and model in (None, paper.model) and not any(comparable(section, paper) for section in sections):
+        sections.add(Section(paper.model, MISSING, False, False))
+    order = sorted(
+        sections,
+        key=lambda s: (paper is not None and s.model != paper.model, s.synthetic, s.random_init, s.model, s.data),
+    )
+    return [_part(section, wanted, paper, papers) for section in order]
+
+
+def _belongs(run: Run, paper: PaperTable | None) -> bool:
+    """A paper's table shows its own rows and tasks; a timing table shows every method that was timed side by side, as
+    our own times are comparable among themselves. Nothing else shows a timing.
+    """
+    if paper is not None and paper.unit == "seconds":
+        return run.status == "timed" and run.task in paper.columns
+    return run.status != "timed" and (paper is None or (run.task in paper.columns and run.variant in paper.rows))
+
+
+def _part(section: Section, runs: Sequence[Run], paper: PaperTable | None, folder: Path) -> Part:
+    mine = [run for run in runs if Section(run.model, run.data, run.synthetic, run.random_init) == section]
+    done = [run for run in mine if run.status in RESULTS]
+    cells = _cells(done)
+    layout = _paper_layout(paper, section) if paper else _runs_layout(section, done, folder)
+    variants = _variants(layout, cells)
+    explain = () if layout.unit == "seconds" else (VALUES, COMPARISON) if layout.papers else (VALUES,)
+    footnotes = (*explain, *wrong_averages(layout, variants), *dropped(cells), *unfinished(mine))
+    title = f"{_title(paper)}; {section_title(section)}"
+    return Part(title, section, layout, variants, cells, sentences(section, layout, paper), footnotes)
+
+
+def _as_table(part: Part) -> Table:
+    columns = (column_title(task, metrics) for task, metrics in part.layout.columns.items())
+    header = (*FIXED_HEADER, *columns, *average_header(part.layout))
+    lines = tuple(line for variant in part.variants for line in _block(part, variant))
+    return Table(part.title, header, lines, part.sentences, part.footnotes)
+
+
+def _cells(runs: Iterable[Run]) -> dict[tuple[str, str, str], Cell]:
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.variant, run.recipe, run.task), []).append(run)
+    return {key: choose(group) for key, group in groups.items()}
+
+
+def _paper_layout(paper: PaperTable, section: Section) -> Layout:
+    beside = (paper,) if comparable(section, paper) else ()
+    average = paper.columns if paper.unit == "percent" else None
+    return Layout(paper.title, paper.unit, paper.columns, average, beside, fixed_rows=bool(beside))
+
+
+def _runs_layout(section: Section, done: Sequence[Run], folder: Path) -> Layout:
+    names = PAPERS_OF_MODEL.get(section.model, ())
+    papers = tuple(paper for paper in (load_table(name, folder) for name in names) if comparable(section, paper))
+    ran = {run.task for run in done}
+    columns = {task: metrics for task, metrics in ALL_METRICS.items() if task in ran}
+    average = load_table("table1", folder).columns if set(columns) == set(TASKS) else None
+    return Layout("", "percent", columns, average, papers, fixed_rows=False)
+
+
+def _variants(layout: Layout, cells: Cells) -> tuple[str, ...]:
+    """The paper's rows in the paper's order, then what else ran, by name; a general table shows only what ran."""
+    ran = {variant for variant, _, _ in cells}
+    printed = list(dict.fromkeys(variant for paper in layout.papers for variant in paper.rows))
+    first = printed if layout.fixed_rows else [variant for variant in printed if variant in ran]
+    return (*first, *sorted(ran - set(first)))
+
+
+def _block(part: Part, variant: str) -> list[Line]:
+    """All lines of one method: the printed one, then ours for every recipe that ran."""
+    layout = part.layout
+    paper, printed = layout.printed(variant)
+    lines = [_paper_line(layout, paper, printed)] if paper and printed else []
+    for recipe in part.recipes(variant) or [MISSING]:
+        head = (method_title(variant, printed), recipe)
+        lines += _our_lines(layout, head, part.row(variant, recipe), printed)
+    return lines
+
+
+def _paper_line(layout: Layout, paper: PaperTable, row: PaperRow) -> Line:
+    """The printed numbers; `layout` may have columns that the row lacks, and then the row's average is not this one."""
+    scores = [
+        join(number(row.scores.get(task, {}).get(metric)) for metric in metrics)
+        for task, metrics in layout.columns.items()
+    ]
+    fixed = (method_title(row.variant, row), MISSING, f"paper ({paper.name}, {row.confidence})", row.params or MISSING)
+    averages = (MISSING, MISSING)
+    if row.average is not None and set(paper.columns) == set(layout.columns):
+        flag = " ⚠" if paper.average_is_wrong(row) else ""
+        averages = (f"{row.average:.{paper.digits}f}{flag}", number(row.recomputed))
+    return (*fixed, MISSING, MISSING, *scores, *(averages if layout.average else ()))
+
+
+def _our_lines(layout: Layout, head: tuple[str, str], row: Row, printed: PaperRow | None) -> list[Line]:
+    """Our lines of one (variant, recipe); the parameter counts stand on the first only."""
+    most = max((len(cell.runs) for cell in row.values()), default=0)
+    counts = tuple(count_text(row.values(), key) for key in ("adapter", "active_adapter", "head"))
+    if layout.unit == "seconds":
+        return [(*head, "ours", *counts, *_mean_scores(layout, row, "best"))]
+    if not row:
+        return [(*head, "ours", *(MISSING,) * (len(counts) + len(layout.columns) + len(average_header(layout))))]
+    nothing = (MISSING,) * len(counts)
+    lines = [
+        (*head, "best", *counts, *_mean_scores(layout, row, "best"), *_our_average(layout, row, "best")),
+        (*head, "last", *nothing, *_mean_scores(layout, row, "last"), *_our_average(layout, row, "last")),
+    ]
+    dashes = (MISSING,) * len(average_header(layout))
+    for label, text in _further_lines(row, most, printed):
+        lines.append((*head, label, *nothing, *_plain_scores(layout, text), *dashes))
+    return lines
+
+
+def _further_lines(row: Row, most: int, printed: PaperRow | None) -> list[tuple[str, CellText]]:
+    """What the number of seeds (at `most` so many in a cell) and a printed row allow to say."""
+    lines: list[tuple[str, CellText]] = []
+    if most >= 2:
+        lines.append(("median (best)", lambda task, metric: median_text(row, task, metric)))
+    if most >= MIN_SEEDS:
+        lines.append(("95 % interval (best)", lambda task, metric: interval_text(row, task, metric)))
+    if printed is not None:
+        lines.append(("Δ (best − paper)", lambda task, metric: difference_text(row, printed, task, metric)))
+        lines.append(("verdict", lambda task, metric: verdict_text(row, printed, task, metric)))
+    return lines
+
+
+def _plain_scores(layout: Layout, text: CellText) -> list[str]:
+    return [join(text(task, metric) for metric in metrics) for task, metrics in layout.columns.items()]
+
+
+def _mean_scores(layout: Layout, row: Row, checkpoint: Checkpoint) -> list[str]:
+    """One `mean ± std (n=…)` per column."""
+    texts = _plain_scores(layout, lambda task, metric: mean_text(row, task, metric, checkpoint))
+    return [
+        text if text == MISSING else f"{text} (n={len(row[task].runs)})"
+        for task, text in zip(layout.columns, texts, strict=True)
+    ]
+
+
+def _our_average(layout: Layout, row: Row, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Our cells under the average columns: nothing printed, and the paper's formula once every task has run."""
+    beside = (MISSING,) if layout.papers else ()
+    return (*beside, number(our_average(layout, row, checkpoint))) if layout.average else ()
+
+
+def our_average(layout: Layout, row: Row, checkpoint: Checkpoint) -> float | None:
+    """The paper's average formula on the means of a row; None unless every task of the average has run."""
+    scores = {
+        task: [seed_values(row, task, metric, checkpoint) for metric in metrics]
+        for task, metrics in (layout.average or {}).items()
+    }
+    if not scores or not all(values for task in scores.values() for values in task):
+        return None
+    return glue_average({task: [summarise(values).mean for values in columns] for task, columns in scores.items()})
+
+
+def _title(paper: PaperTable | None) -> str:
+    return paper.title if paper else "Every finished run"

@@ -1,0 +1,81 @@
+"""What stands in one table cell: the runs of one (variant, recipe, task) as text. A missing number prints "–".
+
+Units are print units: percent for metrics, seconds for times. Every function takes the cells of one row, keyed by task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lora2.analysis.paper import PaperRow
+from lora2.analysis.stats import MIN_SEEDS, bootstrap_interval, summarise, verdict
+from lora2.common.rendering import MISSING
+from lora2.runs.reader import Cell, Checkpoint
+
+Row = Mapping[str, Cell]
+
+
+def seed_values(row: Row, task: str, metric: str, checkpoint: Checkpoint = "best") -> list[float]:
+    """(n,) values of one cell; empty unless every seed has the metric, so that n means what it says."""
+    if task not in row:
+        return []
+    found = [run.value(metric, checkpoint) for run in row[task].runs]
+    known = [value for value in found if value is not None]
+    return known if len(known) == len(found) else []
+
+
+def mean_text(row: Row, task: str, metric: str, checkpoint: Checkpoint) -> str:
+    """`89.53 ± 0.41`, or the bare value of a single seed."""
+    values = seed_values(row, task, metric, checkpoint)
+    if not values:
+        return MISSING
+    summary = summarise(values)
+    return f"{summary.mean:.2f}" if summary.std is None else f"{summary.mean:.2f} ± {summary.std:.2f}"
+
+
+def median_text(row: Row, task: str, metric: str) -> str:
+    """Median over seeds of the best checkpoint."""
+    values = seed_values(row, task, metric)
+    return number(summarise(values).median) if values else MISSING
+
+
+def interval_text(row: Row, task: str, metric: str) -> str:
+    """Bootstrap interval of the mean of the best checkpoint; nothing below three seeds."""
+    values = seed_values(row, task, metric)
+    if len(values) < MIN_SEEDS:
+        return MISSING
+    low, high = bootstrap_interval(values)
+    return f"[{low:.2f}, {high:.2f}]"
+
+
+def difference_text(row: Row, paper: PaperRow, task: str, metric: str) -> str:
+    """Our mean (best checkpoint) minus the printed value, with its sign."""
+    values, printed = seed_values(row, task, metric), paper.scores.get(task, {}).get(metric)
+    if not values or printed is None:
+        return MISSING
+    return f"{summarise(values).mean - printed:+.2f}".replace("-", "−")
+
+
+def verdict_text(row: Row, paper: PaperRow, task: str, metric: str) -> str:
+    """The verdict of lora2.analysis.stats on our best checkpoints against the printed value."""
+    values, printed = seed_values(row, task, metric), paper.scores.get(task, {}).get(metric)
+    return MISSING if not values or printed is None else verdict(values, printed)
+
+
+def count_text(cells: Iterable[Cell], key: str) -> str:
+    """A parameter count of a row; a range where runs differ (what pruning leaves depends on task and seed)."""
+    counts = sorted({run.counts[key] for cell in cells for run in cell.runs if key in run.counts})
+    if not counts:
+        return MISSING
+    return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+
+
+def number(value: float | None) -> str:
+    """Two decimals."""
+    return MISSING if value is None else f"{value:.2f}"
+
+
+def join(parts: Iterable[str]) -> str:
+    """The metrics of one column in one cell; a cell with nothing at all is a single dash."""
+    texts = list(parts)
+    return MISSING if set(texts) == {MISSING} else " / ".join(texts)

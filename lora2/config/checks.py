@@ -1,0 +1,129 @@
+"""Settings that are each of the right type but cannot be used, alone or together; found without torch."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lora2.config.methods import method_problems
+from lora2.glue.tasks import TASKS
+
+SIZES = {  # what must be in an architecture, and the least of it
+    "vocab_size": 5,  # four special tokens and a word
+    "hidden_size": 1,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "intermediate_size": 1,
+    "max_position_embeddings": 4,
+}
+COMMIT = re.compile(r"[0-9a-f]{40}")
+RESERVED_POSITIONS = {"roberta": 2}  # RoBERTa counts its positions from pad_token_id + 1
+
+
+def combination_problems(values: Mapping[str, Any]) -> list[str]:
+    """One sentence for each problem.
+
+    Args:
+        values: every setting by its dotted path, whether right or wrong by itself.
+    """
+    found = method_problems(values) + _source_problems(values) + _size_problems(values) + _recipe_problems(values)
+    folders = {name: values.get(name) for name in ("results_dir", "output_dir")}
+    return found + [x for name, folder in folders.items() if isinstance(folder, str) for x in _unwritable(name, folder)]
+
+
+def _source_problems(values: Mapping[str, Any]) -> list[str]:
+    """Where data and weights come from."""
+    found, path, revision = [], values.get("model.path"), values.get("model.revision")
+    if values.get("data.source") == "local" and not _is_folder(values.get("data.dir")):
+        found.append(
+            f"data.dir: {_got(values.get('data.dir'))}; data=local needs the folder that holds CoLA/, MRPC/ ...: "
+            f"data.dir=DIR, or use data=hub or data=demo"
+        )
+    if path is not None and not _is_folder(path):
+        found.append(f"model.path: {_got(path)}; give one with config.json, model.safetensors and tokenizer.json")
+    from_hub = path is None and values.get("model.package") is None and values.get("model.random_init") is False
+    if from_hub and values.get("model.hub_id") is not None and not COMMIT.fullmatch(str(revision)):
+        found.append(
+            f"model.revision: got {revision!r}; a hub model is pinned by its commit, 40 hexadecimal digits that its "
+            f"page lists: model.revision=COMMIT"
+        )
+    return found
+
+
+def _size_problems(values: Mapping[str, Any]) -> list[str]:
+    """The architecture, and what depends on it."""
+    if "model.name" not in values:
+        return []
+    sizes = {name: values.get(f"model.architecture.{name}") for name in SIZES}
+    wrong = {name: size for name, size in sizes.items() if type(size) is not int or size < SIZES[name]}
+    if wrong:
+        return [
+            f"model.architecture.{name}: got {size!r}; allowed is a whole number from {SIZES[name]}: "
+            f"model.architecture.{name}=SIZE"
+            for name, size in wrong.items()
+        ]
+    found, hidden, heads = [], values["model.architecture.hidden_size"], sizes["num_attention_heads"]
+    if hidden % heads:
+        found.append(
+            f"model.architecture.num_attention_heads: got {heads}; allowed is a divisor of hidden_size={hidden}: "
+            f"model.architecture.num_attention_heads=SIZE"
+        )
+    for name in ("rank.k", "rank.r"):
+        size = values.get(name)
+        if type(size) is int and size > hidden:
+            found.append(f"{name}: got {size}; allowed is up to the model's hidden size {hidden}: {name}=SIZE")
+    return found + _length_problems(values)
+
+
+def _length_problems(values: Mapping[str, Any]) -> list[str]:
+    """Sequences longer than the model has positions for; one with relative positions alone takes any length."""
+    if values.get("model.architecture.position_biased_input") is False:
+        return []
+    length, limit = values.get("recipe.max_length"), values["model.architecture.max_position_embeddings"]
+    limit -= RESERVED_POSITIONS.get(values.get("model.model_type"), 0)  # type: ignore[arg-type]
+    if type(length) is not int or length <= limit:
+        return []
+    return [
+        f"recipe.max_length: got {length}; allowed is up to the model's {limit} positions: recipe.max_length={limit}"
+    ]
+
+
+def _recipe_problems(values: Mapping[str, Any]) -> list[str]:
+    """Batch and warm-up."""
+    found = []
+    warmups = [name for name in ("warmup_steps", "warmup_ratio") if values.get(f"recipe.{name}") is not None]
+    if len(warmups) == 2 or (not warmups and values.get("task") in TASKS):  # no recipe has a row for another task
+        found.append(
+            "recipe.warmup_steps, recipe.warmup_ratio: allowed is exactly one of the two: set the other to null"
+        )
+    batch, parts = values.get("recipe.batch_size"), values.get("recipe.accumulation")
+    if type(batch) is int and type(parts) is int and 1 <= batch < parts:
+        found.append(
+            f"recipe.accumulation: got {parts}; allowed is up to recipe.batch_size={batch}, as a batch has no more "
+            f"parts than examples: recipe.accumulation=PARTS"
+        )
+    return found
+
+
+def _got(folder: object) -> str:
+    return "no value" if folder is None else f"{folder!r} is not a folder"
+
+
+def _is_folder(path: object) -> bool:
+    try:
+        return isinstance(path, str) and Path(path).is_dir()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
+
+
+def _unwritable(field: str, folder: str) -> list[str]:
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test-{id(path)}"
+        probe.touch()
+        probe.unlink()
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        return [f"{field}: cannot write into {folder!r} ({reason}); choose a folder you may write, {field}=DIR"]
+    return []

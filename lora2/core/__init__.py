@@ -1,0 +1,1 @@
+"""LoRA² itself, a library: the mathematics, the layers, injection, budget, allocator. Imports common."""

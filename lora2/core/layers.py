@@ -1,0 +1,182 @@
+"""Modules that hold the parameters of LoRA²: a stack of factors for each weight shape, and the adapted linear layer.
+
+All matrices of one shape share one stack, so the regulariser, the importance, the optimizer and the allocator see
+five tensors a shape instead of five a matrix. A layer reads its slice of the folded pair (A, B).
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from lora2.core import functional
+from lora2.core.bf16 import widen
+from lora2.core.functional import Factors
+from lora2.core.linear import Path, lowrank_linear
+
+Init = Literal["paper", "orthogonal"]
+INIT_STD = 0.02  # released code, loralib/LoRA2.py; the paper says only "random Gaussian"
+
+
+class FactorStack(nn.Module):
+    """The five factors of n matrices (o, d), stacked along the first axis.
+
+    Shapes: u (n, r, k), v (n, k, d), lam (n, r), U (n, r, k), V (n, k, o); float32, so ΔW = 0 at the start (Λ = 0).
+    """
+
+    def __init__(self, n: int, d: int, o: int, k: int, r: int, scale: float, init: Init) -> None:
+        super().__init__()
+        self.scale = scale
+        self.u = nn.Parameter(torch.empty(n, r, k))
+        self.v = nn.Parameter(torch.empty(n, k, d))
+        self.lam = nn.Parameter(torch.zeros(n, r))
+        self.U = nn.Parameter(torch.empty(n, r, k))
+        self.V = nn.Parameter(torch.empty(n, k, o))
+        for stack in (self.u, self.v, self.U, self.V):
+            for matrix in stack.detach():
+                INITS[init](matrix)
+        self._pair: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None = None
+        self._pair_key: tuple[object, ...] = ()
+
+    @property
+    def factors(self) -> Factors:
+        """The parameters as one tuple."""
+        return Factors(self.u, self.v, self.lam, self.U, self.V)
+
+    def pair(self, index: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A (k, d) and B (k, o) of one matrix, in `dtype`; folded for the whole stack on first use.
+
+        The fold is kept until it could be wrong: a parameter changed, gradients were switched on or off, a backward
+        pass has consumed its graph, or `forget` was called (at the start of every forward of the adapted model).
+        """
+        key = (torch.is_grad_enabled(), dtype, *(p._version for p in self.factors))
+        if self._pair is None or key != self._pair_key:
+            self._pair, self._pair_key = self._fold(dtype), key
+        return self._pair[0][index], self._pair[1][index]
+
+    def forget(self, *_: object) -> None:
+        """Drop the kept fold."""
+        self._pair = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Copies and pickles leave the fold behind: it belongs to a graph."""
+        return {**self.__dict__, "_pair": None}
+
+    def _fold(self, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        # the k x k core stays in float32; and under gradient checkpointing, what the fold saves is not the layer's
+        with torch.autocast(self.v.device.type, enabled=False), saved_tensors_hooks(_as_it_is, _as_it_is):
+            a, b = functional.low_rank(self.factors, self.scale)
+            a, b = a.to(dtype), b.to(dtype)
+        if b.requires_grad:
+            b.register_hook(self.forget)
+        return a.unbind(), b.unbind()
+
+
+def _as_it_is(saved: Tensor) -> Tensor:
+    return saved
+
+
+def _normal(matrix: Tensor) -> object:
+    return nn.init.normal_(matrix, std=INIT_STD)
+
+
+INITS: dict[Init, Callable[[Tensor], object]] = {"paper": _normal, "orthogonal": nn.init.orthogonal_}
+
+
+class LoRA2Linear(nn.Module):
+    """W⁰x + b + scale·(uv)Λ(𝒰𝒱)x, with W⁰ and b frozen (eq. 4).
+
+    The factors live in a FactorStack that several layers share; this module owns only the frozen weight.
+    """
+
+    def __init__(self, base: nn.Linear, stack: FactorStack, index: int, path: Path) -> None:
+        super().__init__()
+        self.weight: Tensor = base.weight  # (o, d)
+        self.bias = base.bias  # (o,) or None
+        self.path = path
+        self.index = index
+        self._stack = (stack,)  # in a tuple: the adapter owns the stack, its parameters must not be listed twice
+        self._aside: tuple[Tensor] | None = None  # in a tuple: not a second parameter while merged
+        self._cast: tuple[tuple[object, ...], Tensor] | None = None
+
+    @property
+    def stack(self) -> FactorStack:
+        """The stack that holds this layer's factors at position `index`."""
+        return self._stack[0]
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether `weight` holds W⁰ + ΔW now."""
+        return self._aside is not None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d) -> (..., o), in the autocast dtype where autocast is on."""
+        dtype = _compute_dtype(x)
+        with torch.autocast(x.device.type, enabled=False):
+            weight, bias = self._frozen(dtype)
+            if self.is_merged:
+                x_wide, weight_wide = widen(x.to(dtype), weight)
+                wide_bias = None if bias is None else bias.to(x_wide.dtype)
+                return nn.functional.linear(x_wide, weight_wide, wide_bias).to(dtype)
+            a, b = self.stack.pair(self.index, dtype)
+            return lowrank_linear(x.to(dtype), weight, bias, a, b, self.path)
+
+    def _frozen(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias in the compute dtype; the copy is kept, since autocast would make it anew in every pass."""
+        if dtype == self.weight.dtype:
+            return self.weight, self.bias
+        key = (dtype, self.weight.data_ptr(), self.weight._version)
+        if self._cast is None or self._cast[0] != key:
+            self._cast = (key, self.weight.detach().to(dtype))
+        return self._cast[1], None if self.bias is None else self.bias.to(dtype)
+
+    @torch.no_grad()
+    def delta_weight(self) -> Tensor:
+        """ΔW (o, d) in float32."""
+        one = Factors(*(factor[self.index : self.index + 1].float() for factor in self.stack.factors))
+        return functional.delta_weight(one, self.stack.scale)[0]
+
+    @torch.no_grad()
+    def lora_pair(self) -> tuple[Tensor, Tensor]:
+        """A (q, d) and B (o, q) in float32 with ΔW = B A, by the factorisation of least rank: q = min(k, kept).
+
+        Rank k folds Λ and the small factors into B (functional.low_rank); rank kept takes the rows of P and Q whose
+        singular value is not zero. Both are multiplied out in float64. The scale alpha / r is inside B.
+        """
+        f = Factors(*(factor[self.index].double() for factor in self.stack.factors))
+        alive = f.lam != 0  # (r,)
+        if int(alive.sum()) >= f.v.shape[0]:
+            one = Factors(*(factor.unsqueeze(0) for factor in f))
+            a, b = (stack[0] for stack in functional.low_rank(one, self.stack.scale))  # (k, d), (k, o)
+        else:
+            a = f.u[alive] @ f.v  # (kept, d)
+            b = self.stack.scale * f.lam[alive].unsqueeze(-1) * (f.U[alive] @ f.V)  # (kept, o)
+        return a.float().contiguous(), b.T.float().contiguous()
+
+    def merge(self, delta: Tensor | None = None) -> None:
+        """Put W⁰ + ΔW in the place of W⁰, which is kept aside. Merging twice changes nothing.
+
+        Args:
+            delta: another ΔW (o, d) to put there.
+        """
+        if self._aside is None:
+            self._aside = (self.weight,)
+            merged = self.weight.float() + (self.delta_weight() if delta is None else delta)
+            self.weight = nn.Parameter(merged.to(self.weight.dtype), requires_grad=False)
+
+    def unmerge(self) -> None:
+        """Put back the very tensor that merge() set aside."""
+        if self._aside is not None:
+            self.weight, self._aside, self._cast = self._aside[0], None, None
+
+    def extra_repr(self) -> str:
+        """Shapes, as nn.Linear shows them."""
+        (o, d), (_, r, k) = self.weight.shape, self.stack.u.shape
+        return f"in_features={d}, out_features={o}, k={k}, r={r}, merged={self.is_merged}"
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

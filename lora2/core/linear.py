@@ -1,0 +1,82 @@
+"""y = x Wᵀ + b + (x Aᵀ) B with W frozen: two ways to compute it, equal in value and gradient.
+
+Legend: t tokens, d in-features, o out-features, k rank. The bytes that must move decide between the ways, so
+neither wins everywhere: `plain` passes over y (t, o) once more, `fused` writes W + ΔW (o, d) once more.
+Gradients of A and B always go through the rank-k route: the (o, d) gradient of the weight is never formed.
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lora2.core.bf16 import widen
+
+Path = Literal["auto", "plain", "fused"]
+
+
+class _LowRankLinear(torch.autograd.Function):
+    """The adapted linear layer as one node of the graph: it saves x and, if fused, W + ΔW; no other activation."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, fused: bool) -> Tensor:
+        ctx.fused = fused
+        wide_x, wide_weight, wide_a, wide_b = widen(x, weight, a, b)
+        bias = None if bias is None else bias.to(wide_x.dtype)
+        if fused:
+            weight = torch.addmm(wide_weight, wide_b.t(), wide_a)  # W + ΔW (o, d), kept for the backward pass
+            y = F.linear(wide_x, weight, bias)  # (t, o)
+        else:
+            y = F.linear(wide_x, wide_weight, bias).addmm_((wide_a @ wide_x.t()).t(), wide_b)  # (t, o)
+        ctx.save_for_backward(x, weight, a, b)
+        return y.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        dtype = grad.dtype
+        grad, x, weight, a, b = widen(grad, *ctx.saved_tensors)
+        # k rows times t columns: in this orientation the thin products run 2 to 10 times faster (docs/LOG.md)
+        grad_h = b @ grad.t()  # (k, t)
+        grad_a = grad_h @ x  # (k, d)
+        grad_b = (a @ x.t()) @ grad  # (k, o)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ weight  # (t, d)
+            if not ctx.fused:
+                grad_x = grad_x.addmm_(grad_h.t(), a)
+            grad_x = grad_x.to(dtype)
+        return grad_x, None, None, grad_a.to(dtype), grad_b.to(dtype), None
+
+
+def lowrank_linear(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, path: Path) -> Tensor:
+    """x Wᵀ + bias + (x Aᵀ) B.
+
+    Args:
+        x: (..., d).
+        weight: (o, d), frozen: it gets no gradient.
+        bias: (o,) or None, frozen.
+        a: (k, d).
+        b: (k, o), so that ΔW = Bᵀ A.
+        path: "plain", "fused" or "auto"; all tensors must share one dtype.
+
+    Returns:
+        (..., o).
+    """
+    flat = x.reshape(-1, x.shape[-1])  # (t, d)
+    fused = prefers_fused(flat, weight) if path == "auto" else path == "fused"
+    y: Tensor = _LowRankLinear.apply(flat, weight, bias, a, b, fused)  # type: ignore[no-untyped-call]
+    return y.view(*x.shape[:-1], weight.shape[0])
+
+
+def prefers_fused(x: Tensor, weight: Tensor) -> bool:
+    """Whether writing W + ΔW (o·d numbers) moves less than a second pass over y (t·o) and over grad_x (t·d).
+
+    W + ΔW is kept from the forward to the backward pass, so that much memory is what the speed costs; by this rule it
+    is never more than x and y together.
+    In 16 bits the sum W + ΔW would be rounded to 8 bits of mantissa and lose a small ΔW, so `plain` is taken.
+    """
+    (t, d), o = x.shape, weight.shape[0]
+    return x.dtype == torch.float32 and o * d <= t * (o + d)

@@ -1,0 +1,1 @@
+"""Many runs: status, launching, cost, benchmarks. Imports common to training."""

@@ -1,0 +1,102 @@
+"""What padding costs over a whole run: the authors' recipe on one task, our batches against the released ones.
+
+Released: every batch padded to the recipe's maximum length, in random order. Ours: batches of like length, padded to
+their longest. Same data, same number of steps, same method; tokens are counted over the whole recipe, time is measured
+on some steps of each, interleaved.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lora2.config.compose import compose
+from lora2.config.schema import RunConfig, resolve
+from lora2.experiments.bench.configured import configured_runner
+from lora2.experiments.bench.measure import Runner, best_device
+from lora2.glue.batches import collate, epoch_batches, eval_batches, padded_width
+from lora2.glue.data import load_raw
+from lora2.glue.tasks import TASKS
+from lora2.glue.tokens import TokenisedSplit, tokenise
+from lora2.models.backbone import load_tokenizer
+
+EVAL_BATCH = 128
+STEPS = 12
+FORWARDS = 3  # that a training step of full length costs: one, and twice as much backward
+
+
+def compare_padding(task: str, data: str, data_dir: Path | None, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Positions over the whole recipe, seconds per step of both, and evaluation's share of our run.
+
+    Args:
+        task: "mrpc" or any other; MiniLM with the authors' LoRA² recipe (k = 8).
+        data: "local" or "demo".
+    """
+    cfg = _settings(task, data, data_dir)
+    raw = load_raw(task, data, data_dir)
+    tokenizer = load_tokenizer(cfg.model, raw)
+    splits = tokenise(raw, tokenizer, cfg.recipe.max_length, Path("outputs/tokens"))
+    train, device = splits["train"], best_device()
+    plans = {"ours": _plan(train, cfg, grouped=True), "released": _plan(train, cfg, grouped=False)}
+    limits = {"ours": None, "released": cfg.recipe.max_length}
+    positions = {name: sum(_positions(train, batch, limits[name]) for batch in plan) for name, plan in plans.items()}
+    runner = configured_runner(cfg, len(train), device)
+    seconds: dict[str, list[float]] = {name: [] for name in plans}
+    picked = np.linspace(0, len(plans["ours"]) - 1, STEPS).astype(int)
+    for count, index in enumerate(picked):
+        for name, plan in plans.items():
+            batch = collate(train, plan[index], pad_id=int(tokenizer.pad_token_id or 0), max_length=limits[name])
+            seconds[name].append(runner.step({key: x.to(device) for key, x in batch.items()}, count + 1))
+        tell(f"{task}: step {count + 1} of {STEPS}")
+    dev = splits[TASKS[task].dev_splits[0]]
+    evaluation = _evaluation_seconds(runner, dev, device)
+    step = statistics.mean(seconds["ours"])
+    every = cfg.recipe.eval_every or len(plans["ours"])
+    return {
+        "task": task,
+        "data": data,
+        "max_length": cfg.recipe.max_length,
+        "steps": cfg.recipe.total_steps(len(train)),
+        "tokens_per_epoch": int(train.lengths.sum()),
+        "positions_per_epoch": positions,
+        "positions_ratio": positions["released"] / positions["ours"],
+        "seconds_per_step": {name: statistics.mean(each) for name, each in seconds.items()},
+        "time_ratio": statistics.mean(seconds["released"]) / step,
+        "eval_every": every,
+        "eval_seconds": evaluation,
+        "eval_share": evaluation / (evaluation + every * step),
+        "eval_floor": len(dev) / (len(dev) + FORWARDS * every * cfg.recipe.batch_size),
+    }
+
+
+def _settings(task: str, data: str, data_dir: Path | None) -> RunConfig:
+    folder = [] if data_dir is None else [f"data.dir={data_dir}"]
+    return resolve(compose(["model=minilm", f"task={task}", "recipe=authors", "rank=k8", f"data={data}", *folder]))
+
+
+def _plan(train: TokenisedSplit, cfg: RunConfig, *, grouped: bool) -> list[np.ndarray]:
+    return epoch_batches(train.lengths, cfg.recipe.batch_size, seed=cfg.seed, epoch=0, group_by_length=grouped)
+
+
+def _positions(train: TokenisedSplit, batch: np.ndarray, limit: int | None) -> int:
+    return len(batch) * padded_width(train.lengths[batch], max_length=limit)
+
+
+def _evaluation_seconds(runner: Runner, dev: TokenisedSplit, device: torch.device) -> float:
+    """One pass over the dev set as the trainer does it: merged, no gradient, larger batches."""
+    runner.model.eval()
+    begun = time.perf_counter()
+    with torch.no_grad(), runner.method.merged():
+        for batch in _dev_batches(dev, device):
+            runner.model(**batch)
+    return time.perf_counter() - begun
+
+
+def _dev_batches(dev: TokenisedSplit, device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
+    for indices in eval_batches(dev.lengths, EVAL_BATCH):
+        batch = collate(dev, indices, pad_id=0)
+        yield {name: x.to(device) for name, x in batch.items() if name != "labels"}

@@ -1,0 +1,146 @@
+"""The cost of every job of an experiment on one device, and the hours that are left."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lora2.common.rendering import MISSING, Table
+from lora2.config.schema import RunConfig
+from lora2.experiments.cost.lengths import measure
+from lora2.experiments.cost.plan import Cost, cost
+from lora2.experiments.cost.speed import PROBES, Speed, calibrate, gpu_speed
+from lora2.experiments.status import Standing, read_records
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A job with its cost; seconds is None where no speed is known."""
+
+    standing: Standing
+    cost: Cost
+    seconds: float | None
+    speed: str
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that are still to be spent."""
+        return 0.0 if self.standing.state == "done" else self.seconds
+
+
+def estimate(standings: Sequence[Standing], speed_of: Callable[[RunConfig], Speed | None]) -> list[Estimate]:
+    """Cost and time of every job; data at hand is measured first."""
+    measure(standing.job.cfg for standing in standings)
+    found = []
+    for standing in standings:
+        speed, what = speed_of(standing.job.cfg), cost(standing.job.cfg)
+        seconds = None if speed is None else speed.seconds(what)
+        found.append(Estimate(standing, what, seconds, "" if speed is None else speed.source))
+    return found
+
+
+def gpu(name: str, utilisation: float) -> Callable[[RunConfig], Speed | None]:
+    """Speeds of a GPU from its data sheet."""
+    return lambda cfg: gpu_speed(name, cfg.recipe.precision, utilisation)
+
+
+def this_device(standings: Sequence[Standing]) -> Callable[[RunConfig], Speed | None]:
+    """Speeds from what has run here: probes where there are any of the kind, else the runs of the experiment."""
+    probes = read_records(PROBES)
+    runs = [standing.record for standing in standings if standing.record is not None]
+    known: dict[tuple[str, str, str], Speed | None] = {}
+
+    def speed_of(cfg: RunConfig) -> Speed | None:
+        kind = (cfg.model.name, cfg.method.name, cfg.recipe.precision)
+        if kind not in known:
+            known[kind] = calibrate(probes, cfg) or calibrate(runs, cfg)
+        return known[kind]
+
+    return speed_of
+
+
+def hours(seconds: Sequence[float | None]) -> float | None:
+    """Their sum in hours; None if one is unknown."""
+    known = [value for value in seconds if value is not None]
+    return sum(known) / 3600 if len(known) == len(seconds) else None
+
+
+def as_table(title: str, estimates: Sequence[Estimate]) -> Table:
+    """One line for each cell (its seeds together), and the total."""
+    cells: dict[str, list[Estimate]] = {}
+    for item in estimates:
+        cells.setdefault(item.standing.job.cell, []).append(item)
+    lines = [_line(cell, items) for cell, items in cells.items()]
+    header = ("Cell", "Runs", "Done", "Steps", "Tokens", "Padded", "PFLOP", "Peak GB", "Hours", "Lengths")
+    sources = sorted({item.speed for item in estimates if item.speed})
+    notes = [f"Hours by {source}." for source in sources] or ["Hours need --probe (20 steps here) or --gpu NAME."]
+    if any(item.cost.lengths != "measured here" for item in estimates):
+        notes.append("Lengths: measured or estimate = stored quantiles of the official data, lora2/glue/lengths.yaml.")
+    return Table(title, header, (*lines, _line("total", estimates)), (), tuple(notes))
+
+
+def as_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
+    """Every run and the totals, for scripts."""
+    return {
+        "runs": [_run_json(item) for item in estimates],
+        "total": {
+            "runs": len(estimates),
+            "done": sum(item.standing.state == "done" for item in estimates),
+            "tokens": sum(item.cost.tokens for item in estimates),
+            "positions": sum(item.cost.train.positions for item in estimates),
+            "flops": sum(_flops(item) for item in estimates),
+            "hours": hours([item.seconds for item in estimates]),
+            "hours_left": hours([item.left for item in estimates]),
+        },
+    }
+
+
+def _run_json(item: Estimate) -> dict[str, Any]:
+    job, what = item.standing.job, item.cost
+    return {
+        "overrides": list(job.overrides),
+        "task": job.cfg.task,
+        "variant": job.cfg.variant,
+        "seed": job.cfg.seed,
+        "state": item.standing.state,
+        "error": (item.standing.record or {}).get("error"),
+        "steps": what.steps,
+        "tokens": what.tokens,
+        "positions": what.train.positions,
+        "train_flops": what.train.flops,
+        "eval_flops": what.evaluation.flops,
+        "memory_bytes": what.memory,
+        "lengths": what.lengths,
+        "seconds": item.seconds,
+        "speed": item.speed or None,
+    }
+
+
+def _line(label: str, items: Sequence[Estimate]) -> tuple[str, ...]:
+    sums = (sum(getter(item) for item in items) for getter in (_steps, _tokens, _positions))
+    total = hours([item.seconds for item in items])
+    return (
+        label,
+        str(len(items)),
+        str(sum(item.standing.state == "done" for item in items)),
+        *(f"{value:,}" for value in sums),
+        f"{sum(map(_flops, items)) / 1e15:,.3g}",
+        f"{max(item.cost.memory for item in items) / 1e9:.1f}",
+        MISSING if total is None else f"{total:,.2f}",
+        ", ".join(sorted({item.cost.lengths for item in items})),
+    )
+
+
+def _steps(item: Estimate) -> int:
+    return item.cost.steps
+
+
+def _tokens(item: Estimate) -> int:
+    return item.cost.tokens
+
+
+def _positions(item: Estimate) -> int:
+    return item.cost.train.positions
+
+
+def _flops(item: Estimate) -> float:
+    return item.cost.train.flops + item.cost.evaluation.flops

@@ -1,0 +1,64 @@
+"""A run in a process of its own: how a sweep starts it, waits for it when interrupted, and learns why it failed."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from lora2.common.signals import STOPPING
+
+TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
+REASON = "LORA2_REASON"  # names the file in which a run tells the sweep why it failed
+STOPPED = {code for number in STOPPING for code in (-number, 128 + number)}  # as Python and as shells report it
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: its exit code, and the reason it gave if it failed."""
+
+    code: int
+    reason: str = ""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was asked to stop; the same command goes on from its checkpoint."""
+        return self.code in STOPPED
+
+
+def start_run(overrides: Iterable[str], log: Path | None = None) -> Ended:
+    """Do one run to its end.
+
+    An interruption is passed on and waited for, so that the run can write its checkpoint; a second one is not.
+
+    Args:
+        overrides: the run's command line.
+        log: takes what the run says, instead of our standard error.
+    """
+    with ExitStack() as stack:
+        reason = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "reason"
+        errors = None if log is None else stack.enter_context(log.open("w", encoding="utf-8"))
+        environment = {**os.environ, REASON: str(reason)}
+        process = stack.enter_context(
+            subprocess.Popen([sys.executable, str(TRAIN), *overrides], stderr=errors, env=environment)
+        )
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # the terminal has told the run as well; a signal of another kind does not hurry it
+            process.send_signal(signal.SIGUSR1)
+            code = process.wait()
+        return Ended(code, _read(reason) or f"exit code {code}") if code else Ended(code)
+
+
+def give_reason(text: str) -> None:
+    """Tell the sweep that started this process, if one did, why the run failed."""
+    if path := os.environ.get(REASON):
+        Path(path).write_text(text, encoding="utf-8")
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""

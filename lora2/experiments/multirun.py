@@ -1,0 +1,104 @@
+"""The jobs of `scripts/train.py -m`, each in a process of its own, wherever a Hydra launcher has put it: notes in the
+sweep's folder tell the process that waits how each ended.
+"""
+
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lora2.common.terminal import BUSY, say
+from lora2.experiments.launch import start_run
+
+FOLDER = "LORA2_SWEEP"  # names the sweep's folder
+SECONDS = 0.5  # between two looks into it
+
+
+@dataclass(frozen=True)
+class Note:
+    """How one job ended."""
+
+    job: str
+    code: int
+    reason: str
+    seconds: float
+
+    def __str__(self) -> str:
+        state = {0: "done", BUSY: "left to another process"}.get(self.code, "FAILED")
+        return f"{state} after {self.seconds:.0f} s: {self.job}{': ' * bool(self.reason)}{self.reason}"
+
+
+def new_folder() -> Path:
+    """Where this sweep's notes will be; nothing is made before there is one."""
+    folder = Path(
+        "outputs", "sweeps", f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}"
+    ).resolve()
+    os.environ[FOLDER] = str(folder)  # for the jobs, whatever process they are started from
+    return folder
+
+
+def do_job(number: int, overrides: Sequence[str], *, alone: bool) -> None:
+    """One job, which leaves a note of how it ended.
+
+    Args:
+        number: of the job in its sweep.
+        alone: nothing else runs beside it, so that what it says may go to the terminal; else it goes to a log.
+
+    Raises:
+        KeyboardInterrupt: it was asked to stop, and the sweep with it.
+    """
+    folder, started = Path(os.environ[FOLDER]), time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    log = None if alone else folder / f"{number}.log"
+    ended = start_run(overrides, log)
+    if ended.interrupted and alone:
+        raise KeyboardInterrupt
+    reason = f"{ended.reason}; see {log}" if ended.code and log else ended.reason
+    note = Note(" ".join(overrides), ended.code, reason, time.perf_counter() - started)
+    temporary = folder / f".{number}.json"
+    temporary.write_text(json.dumps(asdict(note)), encoding="utf-8")
+    temporary.rename(folder / f"{number}.json")  # so that nobody reads half a note
+
+
+class Watch:
+    """Inside, every job is reported when it ends; `finish` sums up."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._notes: dict[str, Note] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look_again_and_again, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._look()
+
+    def finish(self) -> int:
+        """Sum up if there were jobs; the exit code, 1 if any failed. Logs of failed jobs stay."""
+        failed = [note for note in self._notes.values() if note.code not in (0, BUSY)]
+        if self._notes:
+            reasons = [f"{note.job}: {note.reason}" for note in failed]
+            say("\n  ".join([f"{len(self._notes)} jobs, {len(failed)} failed", *reasons]))
+        if not failed or not any(self._folder.glob("*.log")):
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return 1 if failed else 0
+
+    def _look_again_and_again(self) -> None:
+        while not self._over.wait(SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        for path in sorted(self._folder.glob("[0-9]*.json")):
+            if path.stem not in self._notes:
+                self._notes[path.stem] = note = Note(**json.loads(path.read_text(encoding="utf-8")))
+                say(f"[{len(self._notes)}] {note}")

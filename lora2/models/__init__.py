@@ -1,0 +1,1 @@
+"""Backbones, their weights, and the methods behind one Protocol. Imports common, core, glue, config."""

@@ -1,0 +1,31 @@
+"""LoRA (Hu et al. 2021) from PEFT's public API."""
+
+from torch import nn
+
+from lora2.config.methods import LoRAMethodConfig, RankConfig
+from lora2.core.targets import SUBSETS, find_targets
+from lora2.models.methods.base import Census, Method, ParameterGroup
+from lora2.models.methods.parts import backbone_size, size, trained_parts
+
+
+class LoRA(Method):
+    """ΔW = (alpha / r) B A in each target matrix; B starts at zero.
+
+    It is not merged in evaluation: PEFT unmerges by subtraction, which does not give the weights back bit for bit.
+    """
+
+    def __init__(self, model: nn.Module, method: LoRAMethodConfig, rank: RankConfig) -> None:
+        from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and only its own methods need it
+
+        matrices = find_targets(model, SUBSETS[method.targets])
+        self._backbone = backbone_size(model)
+        # the model itself is changed: no PeftModel around it, whose SEQ_CLS head handling would forget the pooler
+        inject_adapter_in_model(LoraConfig(r=rank.r, lora_alpha=rank.alpha, target_modules=list(matrices)), model)
+        self._adapter, self._head = trained_parts(model)
+        self._ranks = dict.fromkeys(matrices.values(), rank.r)
+        self.groups = [ParameterGroup(self._adapter), ParameterGroup(self._head)]
+
+    def census(self) -> Census:
+        """Counts, with the same rank everywhere."""
+        adapter = size(self._adapter)
+        return Census(adapter, adapter, size(self._head), self._backbone, self._ranks)

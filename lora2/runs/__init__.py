@@ -1,0 +1,1 @@
+"""A run on disk: its record, the one reader, restoring, submission, export. Imports common to models."""

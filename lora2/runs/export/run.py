@@ -1,0 +1,93 @@
+"""From a saved run to a folder that others can load: the weights in one of two forms, checked, with a model card."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from lora2.common.errors import UserError
+from lora2.core.inject import Adapter
+from lora2.core.layers import LoRA2Linear
+from lora2.core.targets import HEADS
+from lora2.models.methods.lora2 import LoRA2
+from lora2.runs.export.card import Exported, Form, model_card
+from lora2.runs.export.peft import largest_difference, load_lora, load_merged, save_lora, save_merged
+from lora2.runs.finished import require_lora2
+from lora2.runs.restore import SavedRun, backbone, tokenizer, trained_model
+
+FACTS = "lora2_export.json"  # marks a folder as ours, so that it may be replaced
+TOLERANCE = 1e-4  # of the largest logit: float32 rounding through a deep encoder; a lost matrix or head is far above
+
+
+def export_run(saved: SavedRun, form: Form, folder: Path) -> Exported:
+    """Write the run to `folder`, in place of an earlier export; the folder appears whole or not at all.
+
+    Raises:
+        UserError: not a LoRA² run, `folder` holds something else, or the run cannot be rebuilt.
+        RuntimeError: what was written, loaded by stock libraries, does not give the trained model's logits.
+    """
+    require_lora2(saved.record)
+    if folder.exists() and not (folder / FACTS).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(
+            f"--output: {folder} exists and is no earlier export; allowed is a new or empty folder: "
+            "choose another or remove it"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as scratch:
+        new = Path(scratch) / "export"
+        exported = _write(saved, form, new)
+        if folder.exists():
+            shutil.rmtree(folder)
+        new.rename(folder)
+    return exported
+
+
+def _write(saved: SavedRun, form: Form, folder: Path) -> Exported:
+    folder.mkdir()
+    model, method = trained_model(saved)
+    assert isinstance(method, LoRA2)
+    if form == "lora":
+        ranks, loaded = _write_lora(saved, model, folder)
+    else:
+        ranks, loaded = _write_merged(saved, model, method.adapter, folder)
+    exported = Exported(form, saved.which, ranks, largest_difference(model, loaded, model.config.vocab_size))
+    if not exported.difference <= TOLERANCE:
+        raise RuntimeError(f"{folder.name}: logits differ by {exported.difference:g} of the largest; nothing written")
+    facts = {"run_id": saved.record.run_id, **asdict(exported)}
+    (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(model_card(saved.record, saved.cfg, exported), encoding="utf-8")
+    return exported
+
+
+def _write_lora(saved: SavedRun, model: PreTrainedModel, folder: Path) -> tuple[dict[str, int], nn.Module]:
+    """The adapter folder; random backbones, which nobody else can have, are put beside it in base/."""
+    source = saved.cfg.model
+    ranks = save_lora(
+        model,
+        folder,
+        base=source.hub_id,
+        revision=source.revision if source.hub_id else None,
+        task_type="SEQ_CLS",
+        whole=HEADS[source.model_type],
+    )
+    base = backbone(saved)
+    if source.random_init:
+        base.save_pretrained(folder / "base")
+        tokenizer(saved).save_pretrained(folder / "base")
+    return ranks, load_lora(base, folder)
+
+
+def _write_merged(
+    saved: SavedRun, model: PreTrainedModel, adapter: Adapter, folder: Path
+) -> tuple[dict[str, int], nn.Module]:
+    """The whole model and its tokenizer; ranks are min(k, kept), as the adapter's would be."""
+    save_merged(model, adapter, folder)
+    tokenizer(saved).save_pretrained(folder)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LoRA2Linear)}
+    kept = {id(layer): int(layer.stack.lam[layer.index].count_nonzero()) for layer in layers.values()}
+    ranks = {name: min(layer.stack.u.shape[2], kept[id(layer)]) for name, layer in layers.items()}
+    return ranks, load_merged(folder)

@@ -1,0 +1,153 @@
+"""The record of one run: a JSON file that says what was run, on what, with what result. Documented by its types.
+
+A record is written once, whole (lora2/common/files.py).
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lora2.common.errors import UserError
+from lora2.common.files import write_whole
+
+SCHEMA_VERSION: Literal[1] = 1
+CLOCKS = ("timing", "provenance", "memory")  # what may differ between two runs of one config on one machine
+
+
+class Part(BaseModel):
+    """Closed: an unknown key is an error; and so is a number that is none."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class RecordConfig(Part):
+    """What was run; `resolved` is the whole RunConfig."""
+
+    model: str
+    task: str
+    method: str
+    seed: int
+    variant: str = Field(description="method with its size, the row of a table: lora2_k8")
+    recipe: str
+    data: str = Field(description="hub, local or demo")
+    experiment: str
+    setting_id: str = Field(description="hash of the settings without the seed: runs that share it may be averaged")
+    resolved: dict[str, Any]
+
+
+class Metrics(Part):
+    """GLUE metrics on the dev set, as fractions; `best` by the task's main metric, the first of equals."""
+
+    best: dict[str, float]
+    last: dict[str, float]
+    best_step: int
+    main: str
+
+
+class Counts(Part):
+    """Parameters: trained in the adapter, of these still acting after pruning, trained in the head, in the backbone."""
+
+    adapter: int
+    active_adapter: int
+    head: int
+    backbone: int
+
+
+class Timing(Part):
+    """Clocks of the training loop, evaluation apart."""
+
+    wall_s: float = Field(
+        description="of the process that ended the run, loading included; the others add up over resumes. Of a timed "
+        "record: of the whole comparison, and the others without the rounds that are not counted"
+    )
+    train_s: float
+    eval_s: float
+    seconds_per_step: float = Field(description="mean; the median where the status is timed")
+    tokens_per_s: float = Field(description="real tokens, padding not counted")
+    shares: dict[str, float] = Field(
+        description="share of train_s: forward, backward, penalty, method, optimizer, data; by the host's clock, "
+        "so on a GPU the waiting falls to the phase that waits"
+    )
+
+
+class RunRecord(Part):
+    """One run."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=250)  # a file's name, never a path
+    status: Literal["ok", "failed", "oom", "cancelled", "timed"] = Field(
+        description="timed: steps measured beside other methods (experiments/bench/side_by_side.py), nothing evaluated"
+    )
+    error: str | None = None
+    config: RecordConfig
+    synthetic: bool = Field(description="the data was made by the project")
+    model_random_init: bool = Field(description="the backbone had random weights")
+    notes: list[str] = Field(
+        default=[], description="what the run changed or noticed: scaled schedules, odd row counts"
+    )
+    metrics: Metrics | None = None
+    counts: Counts | None = None
+    ranks: dict[str, int] = Field(default={}, description="kept singular values of each matrix at the end")
+    padding_share: float | None = Field(default=None, description="share of training positions that held padding")
+    steps: int = 0
+    tokens: int = Field(default=0, description="real training tokens processed")
+    positions: int = Field(default=0, description="training positions processed, padding included")
+    history: dict[str, list[dict[str, float]]] = Field(
+        default={},
+        description="by step. train: losses; eval: metrics; monitor: budget and rank of each matrix; of LoRA² "
+        "also every regulariser unweighted, on or off, and the mean |cosine| of the rows of P and Q",
+    )
+    checks: dict[str, bool] = Field(default={}, description="what the run verified about itself; all true in an ok run")
+    hashes: dict[str, str] = Field(default={}, description="SHA-256 of data and of the backbone's frozen weights")
+    timing: Timing | None = None
+    memory: dict[str, float] = Field(default={}, description="peak bytes")
+    provenance: dict[str, Any] = Field(
+        default={}, description="git commit, dirty-diff hash, package versions, device, date"
+    )
+
+
+def record_path(results_dir: str | Path, run_id: str) -> Path:
+    """results/runs/<run_id>.json"""
+    return Path(results_dir) / "runs" / f"{run_id}.json"
+
+
+def write_record(record: RunRecord, results_dir: str | Path) -> Path:
+    """Write it whole, and remove what processes that were killed while they wrote it have left; returns the path.
+
+    Raises:
+        StorageError: the disk does not take it; an earlier record stays as it is.
+    """
+    path = record_path(results_dir, record.run_id)
+    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    write_whole(path, f"{text}\n".encode())
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
+    return path
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read and validate.
+
+    Raises:
+        UserError: the file is not a record of this schema; names the file and the first fault.
+    """
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); allowed is a run record: delete it to run again"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UserError(
+            f"{path}: not a run record (at {where}: {first['msg']}); allowed is schema {SCHEMA_VERSION} of "
+            f"lora2/runs/record.py: delete it or run again with force=true"
+        ) from None
+
+
+def without_clocks(record: RunRecord) -> dict[str, Any]:
+    """What two runs of one config on one machine must share, bit for bit."""
+    return record.model_dump(mode="json", exclude=set(CLOCKS))

@@ -1,0 +1,136 @@
+"""A finished run, back from its record and its weights file: the settings, the backbone, the trained model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate.utils import set_seed
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lora2.common.errors import UserError
+from lora2.config.schema import RunConfig
+from lora2.glue.data import load_raw
+from lora2.glue.tasks import TASKS
+from lora2.models.backbone import load_model, load_tokenizer, weights_hash
+from lora2.models.methods import Method, build
+from lora2.runs.finished import finished_run
+from lora2.runs.record import RunRecord
+
+Which = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """Record and settings of a run, and its trained parameters by name as they were at the `which` evaluation."""
+
+    record: RunRecord
+    cfg: RunConfig
+    which: Which
+    weights: dict[str, Tensor]
+
+
+def open_run(run: str, which: Which, results: Path, outputs: Path | None = None) -> SavedRun:
+    """Read a run's record and weights.
+
+    Args:
+        run: a run id, or the path of a record.
+        results: the folder that holds runs/.
+        outputs: the folder that holds <run_id>/; the record's own output_dir if None.
+
+    Raises:
+        UserError: no such run, not a finished one, or a file that is missing or damaged.
+    """
+    record, cfg = finished_run(run, results)
+    folder = Path(cfg.output_dir) if outputs is None else outputs
+    return SavedRun(record, cfg, which, _read_weights(folder / record.run_id / f"{which}.safetensors"))
+
+
+def backbone(saved: SavedRun) -> PreTrainedModel:
+    """The model as it was before the method was applied, its head untrained; in evaluation mode, labels named.
+
+    Raises:
+        UserError: its weights cannot be had.
+    """
+    cfg, task = saved.cfg, TASKS[saved.cfg.task]
+    set_seed(cfg.seed)  # random weights come from it
+    model = load_model(cfg.model, task.num_labels, cfg.recipe.cls_dropout)
+    if task.is_regression:
+        model.config.problem_type = "regression"
+    else:
+        model.config.id2label = dict(enumerate(task.label_names))
+        model.config.label2id = {name: index for index, name in enumerate(task.label_names)}
+    model.eval()
+    return model
+
+
+@torch.no_grad()
+def trained_model(saved: SavedRun) -> tuple[PreTrainedModel, Method]:
+    """The model with its method and trained weights, in evaluation mode.
+
+    Raises:
+        UserError: the backbone is not that of the run, or the weights file does not hold what this run trained.
+    """
+    model = backbone(saved)
+    unpruned = saved.cfg.model_copy(update={"budget": None})  # what was pruned is zero in the weights
+    method = build(model, unpruned, saved.record.steps)
+    _check_backbone(saved, model)
+    trained = {name: p for group in method.groups for name, p in group.parameters.items()}
+    _check_weights(saved, trained)
+    for name, parameter in trained.items():
+        parameter.copy_(saved.weights[name])
+    model.eval()
+    return model, method
+
+
+def tokenizer(saved: SavedRun) -> PreTrainedTokenizerBase:
+    """The run's tokenizer; that of random weights is made again from the task's data."""
+    cfg, data = saved.cfg, saved.cfg.data
+    if not cfg.model.random_init:
+        return load_tokenizer(cfg.model, None)
+    return load_tokenizer(cfg.model, load_raw(cfg.task, data.source, None if data.dir is None else Path(data.dir)))
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file. Weights stay on the machine of the run; allowed is the folder that holds them: "
+            f"--outputs DIR, or run it again with force=true"
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: damaged ({error}); allowed are whole safetensors: run it again with force=true"
+        ) from None
+
+
+def _check_backbone(saved: SavedRun, model: nn.Module) -> None:
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    if weights_hash(model, frozen) != saved.record.hashes.get("frozen_weights"):
+        random = saved.cfg.model.random_init
+        source = "this version of torch makes" if random else "model.path, package or hub gives"
+        raise UserError(
+            f"{saved.record.run_id}: the backbone that {source} is not the one the run was trained on "
+            f"(hashes.frozen_weights differs); allowed is that one: restore it, or train again"
+        )
+
+
+def _check_weights(saved: SavedRun, trained: dict[str, nn.Parameter]) -> None:
+    where = f"{saved.record.run_id}, {saved.which}.safetensors"
+    if odd := sorted(trained.keys() ^ saved.weights.keys()):
+        missing = "lacks" if odd[0] in trained else "has an unknown"
+        raise UserError(
+            f"{where}: {missing} {odd[0]} ({len(odd)} names differ); allowed are the names that this run trained: "
+            f"run it again with force=true"
+        )
+    for name, parameter in trained.items():
+        tensor = saved.weights[name]
+        if tensor.shape != parameter.shape or not bool(torch.isfinite(tensor).all()):
+            raise UserError(
+                f"{where}: {name} should be {tuple(parameter.shape)} finite numbers, the file has "
+                f"{tuple(tensor.shape)} or some that are not finite: run it again with force=true"
+            )

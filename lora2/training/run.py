@@ -1,0 +1,138 @@
+"""One run from its settings to its exit code: what can go wrong is found before torch is imported."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from lora2.common.environment import check_environment, first_process
+from lora2.common.errors import BusyError, UserError
+from lora2.common.files import StorageError, storing
+from lora2.common.terminal import say
+from lora2.config.schema import BudgetConfig, RunConfig, run_id, setting_id
+from lora2.core.budget import BudgetSchedule, fit_phases, fits
+from lora2.experiments.launch import give_reason
+from lora2.glue.data import load_raw
+from lora2.glue.heldout import train_size
+from lora2.models.weights import weight_source
+from lora2.runs.record import RunRecord, read_record, record_path
+
+LOCK_SECONDS = 1.0  # `make status` holds a lock for an instant while it looks
+
+
+def run(cfg: RunConfig) -> int:
+    """Do the run unless its record is there already; returns the exit code: 0 done, 1 failed, 128 + signal stopped.
+
+    Raises:
+        UserError: a mistake in the settings or the data.
+        BusyError: another process is doing the run.
+    """
+    started = time.perf_counter()
+    check_environment(cfg.tracker.name)
+    raw = load_raw(cfg.task, cfg.data.source, None if cfg.data.dir is None else Path(cfg.data.dir))
+    name, path = run_id(cfg, raw.fingerprint), record_path(cfg.results_dir, run_id(cfg, raw.fingerprint))
+    if _is_done(cfg, path):
+        say(f"{name}: done already, see {path}; force=true runs it again")
+        return 0
+    settled, notes = settle_budget(cfg, train_size(len(raw.splits["train"]), cfg.selection))
+    if not cfg.model.random_init:
+        weight_source(cfg.model)  # fetched, or refused
+    for note in (*raw.warnings, *notes):
+        say(f"{name}: note: {note}")
+    try:
+        with _sole_owner(Path(cfg.output_dir) / name):
+            from lora2.common.signals import exit_code
+            from lora2.training.session import execute  # imports torch
+
+            if _is_done(cfg, path):
+                raise BusyError(f"{name}: another process has just done this run, see {path}")
+            record = execute(settled, raw, name, setting_id(cfg, raw.fingerprint), [*raw.warnings, *notes], started)
+    except StorageError as error:  # there is no record to tell of it
+        say(f"{name}: failed: {error}")
+        give_reason(f"failed: {error}")
+        return 1
+    say(f"{name}: {record.status}{'' if record.error is None else ': ' + record.error}; record in {path}")
+    for line in _summary(record):
+        say(f"{name}: {line}")
+    if record.status == "ok":
+        return 0
+    give_reason(f"{record.status}: {record.error}")
+    return exit_code() if record.status == "cancelled" else 1
+
+
+def _is_done(cfg: RunConfig, path: Path) -> bool:
+    return path.exists() and not cfg.force and read_record(path).status == "ok"
+
+
+def _summary(record: RunRecord) -> list[str]:
+    """What came out, in a line for the metrics and one for the parameters; nothing for a run that did not end."""
+    if record.metrics is None or record.counts is None:
+        return []
+    best, last = map(_shown, (record.metrics.best, record.metrics.last))
+    counts = record.counts
+    return [
+        f"best (step {record.metrics.best_step}): {best}; last: {last}",
+        f"parameters: adapter {counts.adapter:,}, active after pruning {counts.active_adapter:,}, head {counts.head:,}",
+    ]
+
+
+def _shown(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+@contextmanager
+def _sole_owner(folder: Path) -> Iterator[None]:
+    """Hold the run's lock; the system lets go of it when the process dies, however it dies.
+
+    Raises:
+        BusyError: another process is doing this run.
+    """
+    if not first_process():  # the first process of a run holds it for all
+        yield
+        return
+    lock = FileLock(folder / ".lock", timeout=LOCK_SECONDS)
+    try:
+        with storing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _acquire(lock, folder.name)
+    except StorageError as error:
+        if isinstance(error.__cause__, FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError):
+            raise UserError(
+                f"output_dir: {error.__cause__.filename} is in the way ({error.__cause__.strerror}); allowed is a "
+                f"folder: move it away, or choose another, output_dir=DIR"
+            ) from None
+        raise
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, run_id: str) -> None:
+    try:
+        lock.acquire()
+    except Timeout:  # an OSError, but not of the disk
+        raise BusyError(
+            f"{run_id}: another process is doing this run; allowed is one: wait for it, or change a setting"
+        ) from None
+
+
+def settle_budget(cfg: RunConfig, train_examples: int) -> tuple[RunConfig, list[str]]:
+    """The settings with a budget schedule that fits the run's real number of steps, and what was changed for it.
+
+    Raises:
+        UserError: it does not fit and budget.scale is strict.
+    """
+    if cfg.budget is None or cfg.rank is None:
+        return cfg, []
+    total, budget = cfg.recipe.total_steps(train_examples), cfg.budget
+    if fits(total, budget.t_i, budget.t_f) or budget.scale == "strict":
+        BudgetSchedule(total, cfg.rank.r, max(1, round(budget.target_rank)), budget.t_i, budget.t_f)
+        return cfg, []
+    t_i, t_f = fit_phases(total, budget.t_i, budget.t_f)
+    BudgetSchedule(total, 2, 1, t_i, t_f)  # too few steps for any schedule: says so
+    scaled = BudgetConfig(**{**budget.model_dump(), "t_i": t_i, "t_f": t_f})
+    note = f"budget.scale=auto: {total} steps, so t_i {budget.t_i} -> {t_i} and t_f {budget.t_f} -> {t_f}"
+    return cfg.model_copy(update={"budget": scaled}), [note]

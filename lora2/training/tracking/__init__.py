@@ -1,0 +1,1 @@
+"""Live logging beside the record."""

@@ -1,0 +1,46 @@
+"""The sceptic's table reads what runs followed over training, and says so where they did not."""
+
+import pytest
+from helpers.runs import TINY, compose, folders
+
+from lora2.analysis.diagnostics import load_followed, sceptic_table
+from lora2.config.schema import resolve
+from lora2.training.run import run
+from scripts import sceptic
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Three finished runs: by the reduced score, by the full one, and one of another method."""
+    path = tmp_path_factory.mktemp("runs")
+    for overrides in (["rank=k8"], ["rank=k8", "budget.score=full"], ["method=head"]):
+        assert run(resolve(compose(*TINY, *folders(path), *overrides))) == 0
+    return path
+
+
+def test_a_row_for_each_lora2_run_with_its_extremes(home):
+    followed, warnings = load_followed(home / "results" / "runs")
+    assert warnings == []
+    table = sceptic_table(followed)
+    rows = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
+    full, reduced = rows["tiny, rte, lora2_k8_score-full, short, seed 0"], rows["tiny, rte, lora2_k8, short, seed 0"]
+    assert len(rows) == 2
+    assert reduced["Scores agree"] == "–"
+    each = next(x for x in followed if x.run.variant == "lora2_k8_score-full")
+    agrees = [100 * row["monitor/reduced_agrees"] for row in each.rows]
+    assert full["Scores agree"] == f"{min(agrees):.0f} %, {agrees[-1]:.0f} %"
+    distances = [row["monitor/orth_PQ"] for row in each.rows]
+    assert full["R(P,Q): max, end"] == f"{max(distances):.3g}, {distances[-1]:.3g}"
+    assert full["Kept, emptied"].startswith(f"{sum(each.run.ranks.values())}, ")
+
+
+def test_the_block_of_a_page_is_replaced(home, tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- sceptic:begin -->\nreplace me\n<!-- sceptic:end -->\nafter\n")
+    assert sceptic.main(["--results", str(home / "results"), "--output", str(page)]) == 0
+    text = page.read_text()
+    assert "replace me" not in text
+    assert text.startswith("before")
+    assert "lora2_k8_score-full" in text
+    assert sceptic.main(["--results", str(tmp_path / "none")]) == 2
+    assert "--results: no folder" in capsys.readouterr().err

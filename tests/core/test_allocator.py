@@ -1,0 +1,277 @@
+"""The allocator: exact budgets, the fixed final pattern, deterministic ties, refusals and a state that round-trips."""
+
+import pytest
+import torch
+from helpers import oracle
+from helpers.toys import adapted, matrix, tokens, wake
+from torch import Tensor
+
+from lora2.core.allocator import SCORED, RankAllocator
+from lora2.core.budget import BudgetSchedule
+from lora2.core.inject import Adapter
+
+TOTAL, T_I, T_F, R, TARGET = 14, 2, 4, 5, 17
+
+
+def schedule(layers: int, *, interval: int = 1, total: int = TOTAL) -> BudgetSchedule:
+    return BudgetSchedule(total, layers * R, TARGET, T_I, T_F, interval)
+
+
+def make(score: str = "reduced", *, interval: int = 1, kind: str = "bert") -> tuple[Adapter, RankAllocator]:
+    _, adapter = adapted(kind, k=3, r=R)
+    layers = list(adapter.layers.values())
+    return adapter, RankAllocator(layers, schedule(len(layers), interval=interval), score)
+
+
+def give_gradients(adapter: Adapter, step: int) -> None:
+    generator = torch.Generator().manual_seed(step)
+    for p in adapter.parameters():
+        p.grad = torch.randn(p.shape, generator=generator)
+
+
+@torch.no_grad()
+def move(adapter: Adapter, step: int) -> None:
+    """What an optimizer might do; pruned values may come back."""
+    generator = torch.Generator().manual_seed(1000 + step)
+    for p in adapter.parameters():
+        p.add_(torch.randn(p.shape, generator=generator), alpha=0.1)
+
+
+def live(adapter: Adapter) -> Tensor:
+    """Λ of every matrix in the global order, (matrices, r)."""
+    return torch.stack([layer.stack.lam.detach()[layer.index] for layer in adapter.layers.values()])
+
+
+@pytest.mark.parametrize("kind", ["bert", "deberta-v2"])
+@pytest.mark.parametrize("interval", [1, 3])
+@pytest.mark.parametrize("score", ["reduced", "full"])
+def test_masks_and_scores_follow_the_oracle_over_a_run(score, interval, kind):
+    adapter, allocator = make(score, interval=interval, kind=kind)
+    layers = list(adapter.layers.values())
+    statistics = [
+        {name: oracle.Importance(t.numel(), 0.85, 0.85) for name, t in matrix(layer).named().items()}
+        for layer in layers
+    ]
+    keep = [True] * (len(layers) * R)
+    for step in range(TOTAL):
+        give_gradients(adapter, step)
+        if step < TOTAL - T_F:
+            for layer, own in zip(layers, statistics, strict=True):
+                for name, weight in matrix(layer).named().items():
+                    own[name].update(weight, getattr(layer.stack, name).grad[layer.index].double())
+        allocator.observe(step)
+        move(adapter, step)
+        before = live(adapter)
+        budget = allocator.mask(step)
+        assert budget == oracle.budget(step, TOTAL, len(keep), TARGET, T_I, T_F, "released")
+        renewed = step == TOTAL - T_F or (T_I < step < TOTAL - T_F and step % interval == 0)
+        if renewed:
+            scores = [
+                value
+                for own in statistics
+                for value in oracle.matrix_scores({n: i.scores() for n, i in own.items()}, 3, R, full=score == "full")
+            ]
+            torch.testing.assert_close(
+                allocator.scores().double(), torch.tensor(scores, dtype=torch.float64), rtol=1e-4, atol=1e-9
+            )
+            keep = oracle.top(scores, budget)
+        assert allocator.keep.tolist() == keep
+        masked = before * torch.tensor(keep).view(-1, R) if renewed or step > TOTAL - T_F else before
+        assert torch.equal(live(adapter), masked)
+
+
+@pytest.mark.parametrize("interval", [1, 4])
+def test_the_budget_is_exact_at_every_step(interval):
+    adapter, allocator = make(interval=interval)
+    promised = schedule(len(adapter.layers), interval=interval)
+    last = promised.initial
+    for step in range(TOTAL):
+        give_gradients(adapter, step)
+        allocator.observe(step)
+        move(adapter, step)
+        allocator.mask(step)
+        if promised.renews(step):
+            last = promised.at(step)
+            assert int(live(adapter).count_nonzero()) == last
+        assert int(allocator.keep.sum()) == last
+        assert sum(allocator.kept(list(adapter.layers)).values()) == last
+    assert last == TARGET
+    allocator.assert_final_budget()
+    assert allocator.kept(list(adapter.layers)) == adapter.kept()
+
+
+def test_the_two_scores_agree_within_every_matrix_but_not_over_all():
+    full, reduced = (make(score)[1] for score in ("full", "reduced"))
+    for allocator in (full, reduced):
+        for stack, other in zip(allocator.stacks, full.stacks, strict=True):
+            stack.load_state_dict(other.state_dict())
+    for step in range(T_I + 6):
+        for allocator in (full, reduced):
+            for i, stack in enumerate(allocator.stacks):
+                for j, p in enumerate(stack.parameters()):
+                    p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(100 * step + 10 * i + j))
+            allocator.observe(step)
+    torch.testing.assert_close(full.scores("reduced"), reduced.scores(), rtol=0, atol=0)
+    orders = [scores.view(-1, R).argsort(1, descending=True) for scores in (full.scores(), full.scores("reduced"))]
+    assert torch.equal(*orders)  # eq. 8 adds a constant within a matrix
+    full.mask(TOTAL - T_F - 1)
+    kept = int(full.keep.sum())
+    assert kept < len(full.keep)
+    mine, theirs = ({*scores.topk(kept).indices.tolist()} for scores in (full.scores(), reduced.scores()))
+    assert full.agreement() == len(mine & theirs) / kept < 1
+
+
+def test_nothing_is_pruned_before_the_first_mask():
+    adapter, allocator = make()
+    for step in range(T_I + 1):
+        give_gradients(adapter, step)
+        allocator.observe(step)
+        before = live(adapter)
+        assert allocator.mask(step) == len(adapter.layers) * R
+        assert torch.equal(live(adapter), before)
+
+
+def test_the_final_pattern_is_fixed_and_masked_at_every_step():
+    adapter, allocator = make()
+    patterns = []
+    for step in range(TOTAL):
+        give_gradients(adapter, step)
+        allocator.observe(step)
+        move(adapter, step)
+        allocator.mask(step)
+        patterns.append((allocator.keep.tolist(), live(adapter).ne(0).flatten().tolist()))
+    final = patterns[TOTAL - T_F]
+    assert all(pattern == final for pattern in patterns[TOTAL - T_F :])
+    assert final[0] == final[1]
+
+
+def test_importance_rests_in_the_last_phase():
+    adapter, allocator = make()
+    give_gradients(adapter, 0)
+    allocator.observe(TOTAL - T_F - 1)
+    before = allocator.scores()
+    assert before.any()
+    give_gradients(adapter, 1)
+    allocator.observe(TOTAL - T_F)
+    assert torch.equal(allocator.scores(), before)
+
+
+def test_a_pruned_value_can_revive_while_the_budget_shrinks():
+    adapter, allocator = make()
+    give_gradients(adapter, 0)
+    allocator.observe(0)
+    allocator.mask(T_I + 1 + 5)
+    pruned = int((~allocator.keep).nonzero()[0])
+    layer = list(adapter.layers.values())[pruned // R]
+    assert float(layer.stack.lam.detach()[layer.index, pruned % R]) == 0.0
+    for step in range(3):  # it moves again, and matters more than all others
+        with torch.no_grad():
+            layer.stack.lam[layer.index, pruned % R] = 5.0
+        give_gradients(adapter, step)
+        layer.stack.lam.grad[layer.index, pruned % R] = 1e3 * (step + 1)
+        allocator.observe(step)
+    allocator.mask(T_I + 1 + 6)
+    assert bool(allocator.keep[pruned])
+    assert float(layer.stack.lam.detach()[layer.index, pruned % R]) == 5.0
+
+
+def test_ties_are_kept_in_the_order_of_layers_then_values():
+    adapter, allocator = make()  # no statistics yet: every score is 0
+    allocator.mask(TOTAL - T_F)
+    assert allocator.keep.tolist() == [True] * TARGET + [False] * (len(adapter.layers) * R - TARGET)
+    names = list(adapter.layers)
+    kept = allocator.kept(names)
+    assert [kept[name] for name in names[:5]] == [R, R, R, TARGET - 3 * R, 0]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_refused(bad):
+    adapter, allocator = make()
+    give_gradients(adapter, 0)
+    adapter.factor_stacks()[0].lam.grad[0, 0] = bad
+    allocator.observe(0)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        allocator.mask(T_I + 1)
+
+
+def test_observing_without_gradients_is_refused():
+    adapter, allocator = make()
+    with pytest.raises(RuntimeError, match="after backward, before zero_grad"):
+        allocator.observe(0)
+    give_gradients(adapter, 0)
+    allocator.observe(0)
+    for p in adapter.parameters():
+        p.grad = None
+    with pytest.raises(RuntimeError, match="importance of u needs its gradient"):
+        allocator.observe(1)
+
+
+@pytest.mark.parametrize("score", ["reduced", "full"])
+def test_only_the_scored_factors_have_statistics(score):
+    adapter, allocator = make(score)
+    names = {name.split(".")[1] for name in allocator.state_dict() if name != "keep"}
+    assert names == set(SCORED[score]) == ({"u", "lam", "U"} if score == "reduced" else {"u", "v", "lam", "U", "V"})
+    assert len(allocator.stacks) == len(adapter.stacks)
+
+
+def test_the_final_budget_is_asserted():
+    adapter, allocator = make()
+    with pytest.raises(RuntimeError, match="final budget missed: 17 wanted, mask keeps 60"):
+        allocator.assert_final_budget()
+    allocator.mask(TOTAL - T_F)
+    allocator.assert_final_budget()
+    with torch.no_grad():
+        adapter.factor_stacks()[-1].lam.fill_(1.0)  # someone changed Λ after the last mask
+    with pytest.raises(RuntimeError, match="are not zero"):
+        allocator.assert_final_budget()
+
+
+def test_the_state_round_trips_through_a_new_allocator():
+    def steps(adapter: Adapter, allocator: RankAllocator, first: int, last: int) -> None:
+        for step in range(first, last):
+            give_gradients(adapter, step)
+            allocator.observe(step)
+            move(adapter, step)
+            allocator.mask(step)
+
+    whole, reference = make()
+    steps(whole, reference, 0, TOTAL)
+    adapter, allocator = make()
+    steps(adapter, allocator, 0, 7)
+    state = {name: tensor.clone() for name, tensor in allocator.state_dict().items()}
+    restored = RankAllocator(list(adapter.layers.values()), allocator.schedule)
+    assert not torch.equal(restored.keep, allocator.keep)
+    restored.load_state_dict(state)
+    assert torch.equal(restored.scores(), allocator.scores())
+    assert torch.equal(restored.keep, allocator.keep)
+    steps(adapter, restored, 7, TOTAL)
+    assert torch.equal(restored.keep, reference.keep)
+    assert torch.equal(live(adapter), live(whole))
+
+
+def test_a_state_of_another_shape_is_refused():
+    _, allocator = make("full")
+    with pytest.raises(KeyError):
+        allocator.load_state_dict(make("reduced")[1].state_dict())
+
+
+def test_masking_real_gradients_of_a_model():
+    model, adapter = adapted("deberta-v2", k=3, r=R)
+    wake(adapter, 0.3)
+    allocator = RankAllocator(list(adapter.layers.values()), schedule(len(adapter.layers)))
+    for step in range(TOTAL):
+        model(**tokens()).logits.square().sum().backward()
+        allocator.observe(step)
+        allocator.mask(step)
+        model.zero_grad()
+    allocator.assert_final_budget()
+    assert sum(adapter.kept().values()) == TARGET
+
+
+def test_its_state_lives_where_the_weights_do():
+    model, adapter = adapted("bert", k=3, r=R)
+    model.to("meta")
+    layers = list(adapter.layers.values())
+    allocator = RankAllocator(layers, schedule(len(layers)))
+    assert {tensor.device.type for tensor in allocator.state_dict().values()} == {"meta"}
+    assert {place.device.type for place in allocator.place} == {"meta"}

@@ -1,0 +1,182 @@
+"""`import lora2` is light, its names are the real things however the package was imported; the Trainer integration."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.toys import encoder
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+import lora2
+from lora2.common.errors import UserError
+from lora2.core.allocator import RankAllocator
+from lora2.core.budget import BudgetSchedule
+from lora2.core.hf import STATE_FILE, LoRA2Callback, LoRA2Trainer
+from lora2.core.inject import Adapter, LoRA2Config
+
+ROOT = Path(__file__).resolve().parents[2]
+R, STEPS = 4, 8
+
+
+class Rows(Dataset[dict[str, Tensor]]):
+    """32 fixed sequences; the label says whether the first token is even."""
+
+    def __init__(self) -> None:
+        self.ids = torch.randint(4, 50, (32, 6), generator=torch.Generator().manual_seed(3))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        return {"input_ids": self.ids[i], "labels": self.ids[i, 0] % 2}
+
+
+def schedule(total: int) -> BudgetSchedule:
+    return BudgetSchedule(total, initial=12 * R, target=12, t_i=1, t_f=2)
+
+
+def trainer(folder: Path, *, gamma: float = 0.1, callback: bool = True, **changes: object) -> LoRA2Trainer:
+    """8 steps of 8 rows on a two-layer BERT without dropout."""
+    model = encoder("bert")
+    adapter = lora2.inject(model, LoRA2Config(k=2, r=R))
+    model.classifier.requires_grad_()
+    options = {
+        "max_steps": STEPS, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "save_strategy": "no",
+        "report_to": "none", "use_cpu": True, "disable_tqdm": True, "logging_steps": 1,
+    }  # fmt: skip
+    return LoRA2Trainer(
+        adapter=adapter,
+        gamma=gamma,
+        model=model,
+        args=TrainingArguments(str(folder), **{**options, **changes}),
+        train_dataset=Rows(),
+        eval_dataset=Rows(),
+        callbacks=[LoRA2Callback(adapter, schedule)] if callback else [],
+    )
+
+
+def adapter_of(made: LoRA2Trainer) -> Adapter:
+    found = made.model.get_submodule("lora2")
+    assert isinstance(found, Adapter)
+    return found
+
+
+def weights(made: LoRA2Trainer) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in made.model.named_parameters() if p.requires_grad}
+
+
+def test_import_is_light_and_names_are_complete():
+    code = (
+        "import sys, lora2; assert 'torch' not in sys.modules; from lora2 import BudgetSchedule; "
+        "assert 'torch' not in sys.modules; from lora2 import LoRA2Config, RankAllocator, inject; "
+        "import torch; m = torch.nn.Sequential(torch.nn.Linear(3, 2)); "
+        "assert len(inject(m, LoRA2Config(targets=('0',))).layers) == 1"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    assert lora2.RankAllocator is RankAllocator
+    assert lora2.BudgetSchedule is BudgetSchedule
+    assert lora2.LoRA2Config is LoRA2Config
+    assert {*lora2.__all__} == {"BudgetSchedule", "LoRA2Config", "RankAllocator", "inject"}
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = lora2.nothing
+
+
+class Watch(TrainerCallback):
+    """Singular values that are not zero, before and after each optimizer step's mask."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter, self.after = adapter, list[int]()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        self.after.append(sum(self.adapter.kept().values()))
+
+
+def test_trainer_follows_the_budget_at_every_step(tmp_path: Path):
+    made = trainer(tmp_path)
+    watch = Watch(adapter_of(made))
+    made.add_callback(watch)
+    made.train()
+    plan = schedule(STEPS)
+    assert watch.after == [plan.at(step) for step in range(STEPS)]
+    assert watch.after[-1] == 12
+
+
+WHOLE = {"per_device_train_batch_size": 32, "weight_decay": 0.0, "lr_scheduler_type": "constant", "max_grad_norm": 0.5}
+
+
+def test_trainer_equals_a_loop_by_hand(tmp_path: Path):
+    made = trainer(tmp_path, **WHOLE)
+    made.train()
+    model = encoder("bert").train()
+    adapter = lora2.inject(model, LoRA2Config(k=2, r=R))
+    model.classifier.requires_grad_()
+    allocator = RankAllocator(list(adapter.layers.values()), schedule(STEPS))
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=1e-2, weight_decay=0.0)
+    for step in range(STEPS):
+        loss = model(input_ids=Rows().ids, labels=Rows().ids[:, 0] % 2).loss
+        (loss + 0.1 * sum(adapter.penalties(frozenset({"uv", "UV", "PQ"}), "squared").values())).backward()
+        torch.nn.utils.clip_grad_norm_(trained.values(), 0.5)
+        allocator.observe(step)
+        optimizer.step()
+        allocator.mask(step)
+        optimizer.zero_grad()
+    for name, weight in weights(made).items():
+        torch.testing.assert_close(weight, trained[name].detach(), rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_accumulation_does_not_multiply_the_regularisers(tmp_path: Path):
+    whole = trainer(tmp_path, **WHOLE)
+    parts = trainer(tmp_path, **WHOLE | {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4})
+    parts.loss_is_scaled_for_ga = False  # transformers 5.23 would add up BERT's mean losses instead of averaging them
+    for made in (whole, parts):
+        made.train()
+    for (name, one), other in zip(weights(whole).items(), weights(parts).values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_reported_losses_are_the_tasks_alone(tmp_path: Path):
+    made = trainer(tmp_path, gamma=1e4)
+    plain = encoder("bert")(input_ids=Rows().ids, labels=Rows().ids[:, 0] % 2).loss.detach()
+    assert made.evaluate()["eval_loss"] == pytest.approx(float(plain), abs=1e-5)
+    made.train()
+    assert made.state.log_history[0]["loss"] < 2
+    assert float(made.penalty().detach()) > 1e4
+
+
+def test_regularisers_reach_the_factors_and_no_other_weight(tmp_path: Path):
+    made, without = (trainer(tmp_path, gamma=gamma, callback=False, max_steps=1) for gamma in (0.1, 0))
+    for each in (made, without):
+        each.train()
+    one, two = weights(made), weights(without)
+    moved = {name for name in one if (one[name] != two[name]).any()}
+    assert moved
+    assert all(name.startswith("lora2.") for name in moved)
+
+
+def test_resumed_training_ends_where_uninterrupted_training_ends(tmp_path: Path):
+    options = {"save_strategy": "steps", "save_steps": 4, "save_only_model": False}
+    whole = trainer(tmp_path / "run", **options)
+    whole.train()
+    assert (tmp_path / "run" / "checkpoint-4" / STATE_FILE).is_file()
+    resumed = trainer(tmp_path / "run", **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
+    for (name, one), two in zip(weights(whole).items(), weights(resumed).values(), strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0, msg=name)
+    (tmp_path / "run" / "checkpoint-4" / STATE_FILE).unlink()
+    with pytest.raises(UserError, match="resume from a checkpoint that LoRA2Callback has seen"):
+        trainer(tmp_path / "run", **options).train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
+
+
+def test_fp16_is_refused(tmp_path: Path):
+    made = trainer(tmp_path)
+    made.args.fp16 = True
+    callback = next(c for c in made.callback_handler.callbacks if isinstance(c, LoRA2Callback))
+    with pytest.raises(UserError, match="bf16"):
+        callback.on_train_begin(made.args, made.state, made.control)

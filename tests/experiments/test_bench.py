@@ -1,0 +1,144 @@
+"""The benchmark on a toy shape: its naive peer is the same method, its figures add up, its tables misses."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lora2.config.compose import compose
+from lora2.config.schema import resolve
+from lora2.experiments.bench import growth, measure, padding, report
+from lora2.experiments.bench.peers import PEERS, SHAPES, Shape, backbone, lora2_peer
+from lora2.experiments.bench.targets import targets_table
+from scripts import bench
+
+TOY = Shape("bert", 32, 2, 4, 48, 4, 8)
+CPU = torch.device("cpu")
+PEER_NAMES = ("ours", "ours_full_score", "naive", "peft_adalora", "peft_lora", "bitfit", "full")
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    monkeypatch.setitem(SHAPES, "toy", TOY)
+
+
+def quiet(text: str) -> None:
+    assert text
+
+
+@torch.no_grad()
+def twins() -> tuple[nn.Module, nn.Module, object, object]:
+    """Ours and the naive peer on equal backbones, with equal factors and living singular values."""
+    models = [backbone(TOY).eval() for _ in range(2)]
+    ours, naive = lora2_peer()(models[0]), PEERS["naive"](models[1])
+    for factor in (p for stack in ours.adapter.factor_stacks() for p in stack.factors):
+        factor.normal_(std=0.3)
+    for plain, layer in zip(naive.layers, ours.adapter.layers.values(), strict=True):
+        f = layer.stack.factors
+        u, v, lam, big_u, big_v = (factor[layer.index] for factor in f)
+        for target, source in zip(
+            (plain.a, plain.b, plain.e, plain.aa, plain.bb), (v, u, lam[:, None], big_u.T, big_v.T), strict=True
+        ):
+            target.copy_(source)
+    return *models, ours, naive
+
+
+def test_the_naive_peer_is_the_same_method():
+    model, other, ours, naive = twins()
+    batch = measure.make_batch(TOY, CPU)
+    batch.pop("labels")
+    torch.testing.assert_close(model(**batch).logits, other(**batch).logits, rtol=1e-4, atol=1e-5)
+    mine, theirs = sum(ours.penalties().values()), naive.penalties()["all"]
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=0)
+
+
+def test_every_figure_of_latest_json_is_there_and_adds_up(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "memory_in_own_process", lambda peer, shape, dtype: {"ours": 50.0}.get(peer, 100.0))
+    result = report.collect(["toy"], ["fp32", "bf16"], PEER_NAMES, 4, quiet)
+    memory = report.collect_memory(["toy"], ["fp32"], PEER_NAMES, quiet)
+    for dtype in ("fp32", "bf16"):
+        assert set(result["ratios"]["toy"][dtype]) == set(PEER_NAMES) - {"ours"}
+        assert all(0 < ratio < 100 for ratio in result["ratios"]["toy"][dtype].values())
+        assert result["to_bitfit"]["toy"][dtype]["bitfit"] == 1
+        phases = result["phases"]["toy"][dtype]["ours"]
+        share = (phases["penalty"] + phases["method"]) / sum(phases.values())
+        assert result["method_share"]["toy"][dtype] == pytest.approx(share)
+    assert memory["memory_ratios"]["toy"]["fp32"]["peft_lora"] == 0.5
+    assert math.isfinite(result["floor_to_bitfit"]["toy"])
+    for part in (memory, result):  # in either order: the second keeps what the first measured
+        report.write_steps(part, tmp_path / "latest.json")
+    report.write_steps({"ratios": {"toy": {"fp64": {"naive": 1.0}}}}, tmp_path / "latest.json")
+    result["ratios"]["toy"]["fp64"] = {"naive": 1.0}  # beside what was measured before
+    assert (memory | result).items() <= json.loads((tmp_path / "latest.json").read_text()).items()
+    assert (tmp_path / "latest.png").stat().st_size > 10_000
+    text = report.results_block(tmp_path)
+    assert "LoRA² as released" in text
+    assert "### Targets" in text
+
+
+def test_ratios_are_medians_over_rounds():
+    assert measure.ratio([1.0, 2.0, 9.0, 2.0], [2.0, 2.0, 3.0, 4.0])["median"] == 0.75
+    assert measure.ratio([1.0, 2.0, 9.0, 2.0], [2.0, 2.0, 3.0, 4.0])["fastest"] == 0.5
+
+
+def test_the_peak_counts_what_the_steps_need(toy):
+    assert 0 <= measure.peak_above_backbone("bitfit", "toy", "fp32") < 2**30
+
+
+def test_targets_say_met_missed_or_not_measured():
+    result = {
+        "ratios": {"minilm_32x64": {"fp32": {"naive": 0.51, "bitfit": 1.12}}},
+        "method_share": {"deberta_16x64": {"fp32": 0.031}},
+        "floor_to_bitfit": {"minilm_32x64": 1.05},
+        "to_bitfit": {"minilm_32x64": {"fp32": {"naive": 2.0, "bitfit": 1.0}}},
+    }
+    rows = {line.split("|")[1].strip(): line for line in targets_table(result).splitlines() if line.startswith("| ")}
+    assert "0.510 > 0.50, missed** [0.525]" in rows["ours / LoRA² as released"]
+    assert "1.120 ≤ 1.12 [1.050]" in rows["ours / BitFit"]
+    assert rows["ours / LoRA r=8 (PEFT)"].endswith("| – | – |")
+    assert "**0.031 > 0.03, missed**" in rows["regulariser, importance, masks: share of our step"]
+
+
+def test_growth_varies_one_setting_at_a_time(monkeypatch):
+    monkeypatch.setattr(growth, "BASE", TOY)
+    monkeypatch.setattr(growth, "AXES", {"k": (1, 2), "r": (4,), "batch": (2,), "length": (4,), "layers": (1,)})
+    result = growth.growth(4, quiet)
+    assert {axis: [point[axis] for point in points] for axis, points in result["axes"].items()} == {
+        "k": [1, 2], "r": [4], "batch": [2], "length": [4], "layers": [1],
+    }  # fmt: skip
+    assert growth._point("layers", 1)[0].layers == 1
+    assert growth._point("r", 4)[1:] == (8, 4)
+    assert "How the cost grows" in report.growth_table(result)
+
+
+def test_padding_counts_the_positions_of_the_whole_recipe(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    short = [
+        "model=tiny",
+        "task=mrpc",
+        "recipe=authors",
+        "rank=k8",
+        "data=demo",
+        "recipe.max_length=64",
+        "recipe.epochs=200",
+    ]
+    monkeypatch.setattr(padding, "_settings", lambda *_: resolve(compose(short)))
+    monkeypatch.setattr(padding, "STEPS", 2)
+    row = padding.compare_padding("mrpc", "demo", None, quiet)
+    positions = row["positions_per_epoch"]
+    assert positions["released"] % 64 == 0
+    assert row["tokens_per_epoch"] < positions["ours"] < positions["released"]
+    assert row["positions_ratio"] == positions["released"] / positions["ours"]
+    assert 0 < row["eval_share"] < 1
+    assert "| mrpc (demo) | 64 |" in report.padding_table([row])
+
+
+def test_mistakes_of_the_command_line(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["bench.py", "step", "--shapes", "huge", "--rounds", "1"])
+    assert bench.main() == 2
+    message = capsys.readouterr().err
+    assert "parts: got 'step'; allowed are steps, memory, padding, growth" in message
+    assert "--shapes: got 'huge'" in message
+    assert "--rounds: got 1; allowed is at least 4" in message

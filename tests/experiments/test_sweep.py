@@ -1,0 +1,206 @@
+"""A sweep goes on after a failure, skips what is done, sees what runs elsewhere, and says all that by its exit code."""
+
+import json
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from lora2.config.grid import expand
+from lora2.config.schema import run_id
+from lora2.experiments.launch import Ended
+from lora2.experiments.status import held_locks, read_records, survey
+from lora2.experiments.sweep import counts, do
+from lora2.runs.record import record_path
+from scripts import status, sweep
+
+DATA = "f" * 64
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def jobs():
+    return expand("table4", ["task=rte", "data=demo", "model=tiny"], seeds=1)
+
+
+def leave_record(job, state="ok", data=DATA):
+    """A record as a run of the job would leave it, as far as a sweep reads it."""
+    path = record_path(job.cfg.results_dir, run_id(job.cfg, data))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {
+        "run_id": path.stem, "status": state, "error": None if state == "ok" else "it broke",
+        "config": {"task": job.cfg.task, "data": job.cfg.data.source}, "hashes": {"data": data},
+    }  # fmt: skip
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_a_failing_job_does_not_stop_the_others(jobs, capfd):
+    started = []
+
+    def start(overrides):
+        started.append(overrides)
+        return Ended(1, "it diverged") if "method.targets=qv" in overrides else Ended(0)
+
+    assert do(survey(jobs), start) == 1
+    assert started == [job.overrides for job in jobs]
+    said = capfd.readouterr().err
+    assert "[2/4] method.targets=qv seed=0\nFAILED: method.targets=qv seed=0: it diverged\n[3/4]" in said
+    summary = (
+        "4 runs: 3 done now, 0 done before, 1 failed\n  method.targets=qv seed=0: it diverged\n    python scripts/"
+    )
+    assert summary in said
+
+
+def test_all_done_is_zero(jobs):
+    assert do(survey(jobs), lambda overrides: Ended(0)) == 0
+
+
+def test_what_is_done_is_not_started(jobs, capfd):
+    leave_record(jobs[0])
+    leave_record(jobs[1], "failed")
+    standings = survey(jobs)
+    assert [item.state for item in standings] == ["done", "failed", "to do", "to do"]
+    assert counts(standings) == "1 done, 0 running, 1 failed, 2 to do"
+    started = []
+    assert do(standings, lambda overrides: started.append(overrides) or Ended(0)) == 0
+    assert started == [job.overrides for job in jobs[1:]]
+    assert "4 runs: 3 done now, 1 done before, 0 failed" in capfd.readouterr().err
+
+
+def test_a_record_of_other_data_is_another_run(jobs):
+    leave_record(jobs[0], data="a" * 64)
+    leave_record(jobs[1], data="b" * 64)
+    assert [item.state for item in survey(jobs)] == ["done", "done", "to do", "to do"]
+    other = expand("table4", ["task=rte", "data=demo", "model=tiny", "recipe.lr=0.5"], seeds=1)
+    assert {item.state for item in survey(other)} == {"to do"}
+
+
+@pytest.mark.parametrize("code", [-2, -15, 130, 138, 143])
+def test_an_interrupt_stops_the_sweep(jobs, code, capfd):
+    started = []
+    assert do(survey(jobs), lambda overrides: started.append(overrides) or Ended(code)) == 130
+    assert len(started) == 1
+    assert "goes on from here" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("code", [-9, 137, -11, 1])
+def test_a_job_that_died_does_not_stop_the_sweep(jobs, code, capfd):
+    """-9 is the system's out-of-memory killer."""
+    started = []
+    assert do(survey(jobs), lambda overrides: started.append(overrides) or Ended(code)) == 1
+    assert len(started) == len(jobs)
+    assert f"{len(jobs)} failed" in capfd.readouterr().err
+
+
+def test_a_job_in_another_process_is_left_alone(jobs, capfd):
+    leave_record(jobs[0])
+    folder = Path(jobs[1].cfg.output_dir) / run_id(jobs[1].cfg, DATA)
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        assert held_locks(Path(jobs[1].cfg.output_dir)) == {folder.name}
+        standings = survey(jobs)
+        assert [item.state for item in standings] == ["done", "running", "to do", "to do"]
+        assert do(standings, lambda overrides: Ended(0)) == 0
+    assert "4 runs: 2 done now, 1 done before, 0 failed, 1 left to another process\n" in capfd.readouterr().err
+    assert survey(jobs)[1].state == "to do"
+
+
+def test_a_job_that_another_process_has_begun_meanwhile_is_left_to_it(jobs, capfd):
+    assert do(survey(jobs), lambda overrides: Ended(3 if "method.targets=qk" in overrides else 0, "busy")) == 0
+    said = capfd.readouterr().err
+    assert "left to another process: method.targets=qk seed=0\n" in said
+    assert "4 runs: 3 done now, 0 done before, 0 failed, 1 left to another process\n" in said
+
+
+def test_the_first_run_of_a_task_is_known_by_its_readable_name(jobs):
+    folder = Path(jobs[2].cfg.output_dir) / run_id(jobs[2].cfg, DATA)
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        assert [item.state for item in survey(jobs)] == ["to do", "to do", "running", "to do"]
+
+
+def test_damaged_records_are_left_out(jobs):
+    leave_record(jobs[0])
+    runs_folder = Path(jobs[0].cfg.results_dir) / "runs"
+    (runs_folder / "half.json").write_text('{"run_id": ', encoding="utf-8")
+    (runs_folder / "list.json").write_text("[]", encoding="utf-8")
+    assert len(read_records(jobs[0].cfg.results_dir)) == 1
+    record_path(jobs[1].cfg.results_dir, run_id(jobs[1].cfg, DATA)).write_text("{", encoding="utf-8")
+    assert survey(jobs)[1].state == "to do"
+
+
+# -------------------------------------------------------------------------------------------------------- the commands
+
+
+def test_dry_run_lists_and_runs_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "do", lambda *arguments: pytest.fail("something was started"))
+    assert sweep.main(["table3", "--seeds", "2", "--model", "roberta_large", "task=rte", "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert len(lines) == 10
+    assert all(line.startswith("to do") and "3,900 steps" in line for line in lines)
+    assert lines[0].endswith("experiment=table3 model=roberta_large task=rte method.penalty.terms=[uv] seed=0")
+    assert err == "table3: 0 done, 0 running, 0 failed, 10 to do\n"
+
+
+def test_status_shows_one_sign_for_each_seed(capsys):
+    jobs = expand("table4", ["task=rte"], seeds=3)
+    leave_record(jobs[0])
+    leave_record(jobs[1], "oom")
+    assert status.main(["table4", "task=rte", "--seeds", "3", "--watch"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "                    rte"
+    assert lines[1] == "method.targets=qk   +x.  hours left unknown"
+    assert lines[2] == "method.targets=qv   ...  hours left unknown"
+    assert lines[-2] == "x method.targets=qk seed=1: it broke"
+    assert lines[-1] == "table4: 1 done, 0 running, 1 failed, 10 to do; hours left unknown"
+
+
+def test_dry_run_as_json(capsys):
+    assert sweep.main(["table3", "--seeds", "1", "task=rte", "--dry-run", "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [run["state"] for run in runs] == ["to do"] * 5
+    assert {run["steps"] for run in runs} == {3900}
+
+
+def test_status_has_a_column_for_each_task(capsys):
+    leave_record(expand("figure3", seeds=1)[1])
+    assert status.main(["figure3", "--seeds", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "          mnli  qqp  mrpc  sst2",
+        "lora2_k8  .     +    .     .     hours left unknown",
+    ]
+
+
+def test_status_renews_itself_in_place_on_a_terminal_and_fits_it(monkeypatch, capsys):
+    views = []
+
+    def wait(seconds):
+        views.append(capsys.readouterr().out)
+        if len(views) == 2:
+            raise KeyboardInterrupt
+        leave_record(expand("table4", ["task=rte"], seeds=1)[0])
+
+    monkeypatch.setattr(status.time, "sleep", wait)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("LINES", "4")
+    assert status.main(["table4", "task=rte", "--seeds", "1", "--watch"]) == 0
+    first, second = views
+    assert first.startswith(status.HOME)
+    assert "method.targets=qv" not in first  # the last three lines fit, and the one below them
+    assert first.count("\n") == 3
+    assert "table4: 0 done, 0 running, 0 failed, 4 t" + status.REST_OF_LINE in first
+    assert "table4: 1 done, 0 running, 0 failed, 3 t" + status.REST_OF_LINE in second
+
+
+def test_status_as_json(capsys):
+    leave_record(expand("table4", ["task=rte"], seeds=1)[0], "failed")
+    assert status.main(["table4", "task=rte", "--seeds", "1", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["runs"][:2]
+    assert (first["state"], first["error"], first["overrides"][-1]) == ("failed", "it broke", "seed=0")
+    assert (second["state"], second["error"]) == ("to do", None)

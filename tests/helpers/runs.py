@@ -1,0 +1,53 @@
+"""Composing and running configurations inside the test process."""
+
+import copy
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+TINY = ("model=tiny", "data=demo", "task=rte", "rank=k1", "recipe.max_steps=4", "recipe.precision=fp32")
+
+
+def compose(*overrides: str) -> dict[str, Any]:
+    """What Hydra makes of configs/train.yaml and a command line, as a plain dict."""
+    return copy.deepcopy(_composed(overrides))
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        composed = OmegaConf.to_container(hydra.compose("train", list(overrides)), resolve=True)
+    assert isinstance(composed, dict)
+    return composed  # type: ignore[return-value]
+
+
+def compose_hydra(*overrides: str) -> DictConfig:
+    """The same with Hydra's own settings."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("train", list(overrides), return_hydra_config=True)
+
+
+def folders(path: Path) -> tuple[str, str]:
+    """Overrides that keep a run's files below `path`."""
+    return f"results_dir={path / 'results'}", f"output_dir={path / 'outputs'}"
+
+
+def command(*overrides: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """scripts/train.py in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "train.py"), *overrides],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

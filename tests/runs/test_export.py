@@ -1,0 +1,277 @@
+"""Exported runs: stock libraries, in a process that cannot import lora2, give the trained model's logits.
+
+Also: the pair of least rank is ΔW exactly; what is dropped, what stands in for nothing; the command and its card.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import runs
+from helpers.exporting import Home, K, R, make_run
+from helpers.toys import KINDS, SIZES, adapted, encoder
+from httpx2 import ConnectError
+from huggingface_hub import HfApi
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lora2.config.schema import resolve
+from lora2.core.inject import Adapter
+from lora2.core.layers import LoRA2Linear
+from lora2.core.targets import HEADS, head_parameters
+from lora2.runs.export.peft import largest_difference, save_lora, save_merged
+from lora2.runs.export.run import FACTS, export_run
+from lora2.runs.export.run import TOLERANCE as TOLERANCE_OF_EXPORT
+from lora2.runs.restore import open_run, trained_model
+from scripts import export as cli
+
+# peft 0.21 asks transformers 5.23 for a name that it will drop
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+TOLERANCE = 1e-5
+OUTSIDE = """
+import json, sys
+sys.modules["lora2"] = None  # an import of it now raises ImportError
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+jobs, ids, mask = json.loads(sys.argv[1]), *torch.tensor(json.loads(sys.argv[2]))
+logits = {}
+for name, folder in jobs.items():
+    source = folder + "/base" if name.endswith("lora") else folder
+    model = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32)
+    assert not any("lora2" in parameter for parameter, _ in model.named_parameters())
+    if name.endswith("lora"):
+        model = PeftModel.from_pretrained(model, folder)
+    with torch.no_grad():
+        logits[name] = model.eval()(input_ids=ids, attention_mask=mask).logits
+    assert AutoTokenizer.from_pretrained(source)("the cat", "a dog")["input_ids"][0] == 2
+save_file(logits, sys.argv[3])
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return make_run(tmp_path, "bert", "mixed")
+
+
+@torch.no_grad()
+def test_stock_libraries_give_our_logits_without_lora2(tmp_path: Path):
+    cases = [(kind, "mixed", "rte") for kind in KINDS] + [("bert", "full", "rte"), ("bert", "none", "rte")]
+    cases += [("deberta-v2", "one", "stsb")]
+    ids = torch.randint(4, SIZES["vocab_size"], (3, 9), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[-1, 5:] = 0
+    jobs, ours = {}, {}
+    for case in cases:
+        name = "-".join(case)
+        made = make_run(tmp_path / name, *case)
+        saved = open_run(made.run_id, "best", made.results)
+        model, _ = trained_model(saved)
+        for form in ("lora", "merged"):
+            folder = tmp_path / f"{name}-{form}"
+            export_run(saved, form, folder)
+            jobs[folder.name] = str(folder)
+            ours[folder.name] = model(input_ids=ids, attention_mask=mask).logits
+    inputs = json.dumps([ids.tolist(), mask.tolist()])
+    command = [sys.executable, "-I", "-c", OUTSIDE, json.dumps(jobs), inputs, str(tmp_path / "logits")]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    theirs = load_file(tmp_path / "logits")
+    assert {
+        name: float((theirs[name] - ours[name]).abs().max()) for name in ours if not close(theirs[name], ours[name])
+    } == {}
+    assert float(ours["bert-mixed-rte-lora"].std()) > 0.1  # far from constant logits, which would agree for any adapter
+
+
+def close(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and float((one - other).abs().max()) <= TOLERANCE
+
+
+def pruned(kind: str, **config: object) -> tuple[torch.nn.Module, Adapter]:
+    """An adapted encoder with 0, 1, 2, 3, 4 singular values left in turn."""
+    model, adapter = adapted(kind, k=K, r=R, **config)
+    with torch.no_grad():
+        for i, layer in enumerate(adapter.layers.values()):
+            layer.stack.lam[layer.index, : R - i % (R + 1)] = 0
+    return model, adapter
+
+
+def test_pair_has_the_least_exact_rank_and_gives_delta_weight():
+    _, adapter = pruned("bert")
+    kept = adapter.kept()
+    for name, layer in adapter.layers.items():
+        a, b = layer.lora_pair()
+        assert (a.dtype, b.dtype) == (torch.float32, torch.float32)
+        assert a.shape == (min(K, kept[name]), layer.weight.shape[1])
+        assert b.shape == (layer.weight.shape[0], min(K, kept[name]))
+        torch.testing.assert_close(
+            b @ a, layer.delta_weight(), rtol=1e-5, atol=1e-5 * float(layer.delta_weight().abs().max())
+        )
+    assert set(kept.values()) == {0, 1, 2, 3, 4}
+
+
+def test_config_names_only_what_is_left_and_scales_by_one(tmp_path: Path):
+    model, adapter = pruned("deberta-v2", targets=("query", "ffn_w1", "ffn_w2"))
+    ranks = save_lora(
+        model, tmp_path, base="some/model", revision="abc", task_type="SEQ_CLS", whole=HEADS["deberta-v2"]
+    )
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert sorted(ranks.values()) == sorted(min(K, kept) for kept in adapter.kept().values())
+    left = {name: rank for name, rank in ranks.items() if rank}
+    assert config["target_modules"] == sorted(left)
+    assert {name: config["rank_pattern"].get(name, config["r"]) for name in left} == left
+    assert config["rank_pattern"] == config["alpha_pattern"]
+    assert config["r"] == config["lora_alpha"]
+    assert (config["base_model_name_or_path"], config["revision"], config["task_type"]) == (
+        "some/model",
+        "abc",
+        "SEQ_CLS",
+    )
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    head = {name for name in tensors if ".lora_" not in name}
+    assert head == {f"base_model.model.{name}" for name, _ in head_parameters(model)}
+    assert len(tensors) == 2 * len(left) + len(head)
+    loaded = PeftModel.from_pretrained(encoder("deberta-v2"), str(tmp_path))
+    scales = {m.scaling["default"] for m in loaded.modules() if hasattr(m, "scaling")}
+    assert scales == {1.0}
+
+
+def test_equal_adapters_have_equal_files(tmp_path: Path):
+    for folder in ("a", "b"):
+        save_lora(pruned("bert")[0], tmp_path / folder, base=None)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_wrong_tensor_is_caught_before_anything_appears(home: Home, tmp_path: Path, monkeypatch):
+    right = LoRA2Linear.lora_pair
+    monkeypatch.setattr(LoRA2Linear, "lora_pair", lambda layer: tuple(2 * x for x in right(layer)))
+    with pytest.raises(RuntimeError, match="logits differ"):
+        export_run(open_run(home.run_id, "best", home.results), "lora", tmp_path / "new" / "folder")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_merged_file_has_the_stock_names_and_no_other(home: Home, tmp_path: Path):
+    export_run(open_run(home.run_id, "best", home.results), "merged", tmp_path / "merged")
+    assert load_file(tmp_path / "merged" / "model.safetensors").keys() == encoder("bert").state_dict().keys()
+
+
+def test_merging_for_the_file_leaves_the_model_as_it_was(tmp_path: Path):
+    model, adapter = pruned("bert")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    save_merged(model, adapter, tmp_path / "one")
+    with adapter.merged():  # a model that is merged already gives the same file
+        save_merged(model, adapter, tmp_path / "two")
+    assert (tmp_path / "one" / "model.safetensors").read_bytes() == (
+        tmp_path / "two" / "model.safetensors"
+    ).read_bytes()
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_difference_sees_one_changed_layer():
+    model, _ = pruned("roberta")
+    other, other_adapter = pruned("roberta")
+    assert largest_difference(model, other, SIZES["vocab_size"]) == 0
+    last = list(other_adapter.layers.values())[-1]
+    with torch.no_grad():
+        last.stack.lam[last.index] += 0.1
+    assert largest_difference(model, other, SIZES["vocab_size"]) > TOLERANCE_OF_EXPORT
+
+
+def test_command_writes_the_folder_says_so_and_replaces_an_earlier_export(home: Home, capsys):
+    arguments = [home.run_id, "--results", str(home.results)]
+    assert cli.main(arguments) == 0
+    said = capsys.readouterr()
+    folder = home.outputs / home.run_id / "export" / "lora-best"
+    assert said.out == f"{folder}\n"
+    assert "9 of 12 matrices" in said.err  # 0, 1, 2, 3, 4 in turn: the first, sixth and eleventh are empty
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md", FACTS, "adapter_config.json", "adapter_model.safetensors", "base",
+    }  # fmt: skip
+    (folder / "stale").touch()
+    assert cli.main(arguments) == 0
+    assert not (folder / "stale").exists()
+    facts = json.loads((folder / FACTS).read_text())
+    assert (facts["run_id"], facts["form"], facts["which"]) == (home.run_id, "lora", "best")
+    assert [path.name for path in folder.parent.iterdir()] == ["lora-best"]
+
+
+def test_card_says_what_it_is(home: Home, tmp_path: Path):
+    saved = open_run(home.run_id, "best", home.results)
+    export_run(saved, "merged", tmp_path / "merged")
+    card = (tmp_path / "merged" / "README.md").read_text()
+    for said in (
+        "Synthetic data",
+        "Random weights",
+        "synthetic-data",
+        "0.7500",
+        "after 3 of 8 steps",
+        "9,000",
+        home.run_id,
+    ):
+        assert said in card
+    assert "model-index" not in card  # nothing that a leaderboard would pick up
+    config = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert config["id2label"] == {"0": "entailment", "1": "not_entailment"}
+
+
+def test_card_of_real_data_and_weights_names_its_base(home: Home, tmp_path: Path):
+    from lora2.runs.export.card import Exported, model_card
+
+    saved = open_run(home.run_id, "best", home.results)
+    real = saved.record.model_copy(update={"synthetic": False, "model_random_init": False})
+    model = saved.cfg.model.model_copy(update={"random_init": False, "hub_id": "some/bert", "revision": "abc"})
+    exported = Exported("lora", "last", {"a": 0, "b": 0}, 1e-7)
+    card = model_card(real, saved.cfg.model_copy(update={"model": model, "selection": "heldout"}), exported)
+    for said in (
+        "base_model: some/bert",
+        "datasets: nyu-mll/glue",
+        'revision="abc"',
+        "0.5000",
+        "No matrix kept",
+        "`best` on a part of the training data",
+        "rank 0: 2",
+    ):
+        assert said in card
+    assert "**Synthetic" not in card
+    assert "**Random" not in card
+    code = card.split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+
+
+def test_push_uploads_privately_or_says_why_not(home: Home, capsys, monkeypatch):
+    calls = []
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, *a, **k: calls.append((a, k)))
+    monkeypatch.setattr(HfApi, "upload_folder", lambda self, **k: calls.append(k))
+    monkeypatch.setenv("HF_TOKEN", "hf_made_up")
+    arguments = [home.run_id, "--results", str(home.results), "--push", "me/mine"]
+    assert cli.main(arguments) == 0
+    folder = home.outputs / home.run_id / "export" / "lora-best"
+    assert calls == [(("me/mine",), {"private": True, "exist_ok": True}), {"repo_id": "me/mine", "folder_path": folder}]
+    assert capsys.readouterr().out == f"{folder}\nhttps://huggingface.co/me/mine\n"
+
+    def no_network(self: HfApi, *arguments: object, **options: object) -> None:
+        raise ConnectError("Connection refused")  # neither an OSError nor one of the hub's
+
+    monkeypatch.setattr(HfApi, "create_repo", no_network)
+    assert cli.main(arguments) == 1
+    assert capsys.readouterr().err.endswith("lora-best is written but not uploaded (Connection refused)\n")
+
+
+def test_a_run_of_the_real_trainer_can_be_exported(tmp_path: Path, capsys):
+    from lora2.training.run import run
+
+    cfg = resolve(runs.compose(*runs.TINY, "recipe=demo", *runs.folders(tmp_path)))
+    assert run(cfg) == 0
+    (record,) = (tmp_path / "results" / "runs").glob("*.json")
+    for which in ("best", "last"):
+        assert cli.main([str(record), "--which", which]) == 0
+        assert f"lora-{which}" in capsys.readouterr().out
