@@ -19,7 +19,7 @@ from lora2.experiments.cost.estimate import as_json, as_table, estimate, gpu, ho
 from lora2.experiments.cost.lengths import measure
 from lora2.experiments.cost.speed import gpu_names, probe_overrides, probes
 from lora2.experiments.launch import start_run
-from lora2.experiments.status import Standing, survey
+from lora2.experiments.status import JobStatus, survey
 from lora2.experiments.sweep import add_selection, counts, select
 
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     return failed
 
 
-def probe(standings: list[Standing]) -> int:
+def probe(standings: list[JobStatus]) -> int:
     """The probes of an experiment, one after the other; 1 if any failed."""
     jobs = [standing.job for standing in standings]
     measure(job.cfg for job in jobs)

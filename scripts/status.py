@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone 
 
 from lora2.common.terminal import guarded
 from lora2.experiments.cost.estimate import Estimate, as_json, estimate, hours, this_device
-from lora2.experiments.status import Standing, State, survey
+from lora2.experiments.status import JobStatus, State, survey
 from lora2.experiments.sweep import add_selection, counts, select
 
 SIGNS: dict[State, str] = {"done": "+", "running": ">", "failed": "x", "to do": "."}
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     return cli
 
 
-def view(name: str, standings: list[Standing], estimates: list[Estimate]) -> list[str]:
+def view(name: str, standings: list[JobStatus], estimates: list[Estimate]) -> list[str]:
     """The whole picture: the table, what failed and why, the sum."""
     tasks = list(dict.fromkeys(standing.job.cfg.task for standing in standings))
     rows: dict[str, list[Estimate]] = defaultdict(list)
@@ -46,7 +46,7 @@ def view(name: str, standings: list[Standing], estimates: list[Estimate]) -> lis
     return [*columns([["", *tasks, ""], *body]), *failed, f"{name}: {counts(standings)}; {left(estimates)}"]
 
 
-def method(standing: Standing) -> str:
+def method(standing: JobStatus) -> str:
     """What tells the lines of the table apart."""
     axes = [axis.removeprefix("row=") for axis in standing.job.axes if not axis.startswith("task=")]
     return " ".join(axes) or standing.job.cfg.variant
@@ -63,7 +63,7 @@ def left(items: list[Estimate]) -> str:
     return "hours left unknown" if total is None else f"{total:.1f} h left"
 
 
-def error(standing: Standing) -> str:
+def error(standing: JobStatus) -> str:
     """Why a run failed."""
     return f"x {standing.job.label}: {(standing.record or {}).get('error')}"
 

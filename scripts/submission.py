@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 def predict(saved: "SavedRun", data_dir: Path | None) -> "dict[str, npt.NDArray[np.float32]]":
     """Class ids or scores (n,) of every test split, in the order of the file."""
     from lora2.glue.data import load_raw
-    from lora2.glue.metrics import decide
+    from lora2.glue.metrics import predict
     from lora2.glue.raw import RawTask
     from lora2.glue.tasks import TASKS
     from lora2.glue.tokens import tokenise
@@ -83,7 +83,7 @@ def predict(saved: "SavedRun", data_dir: Path | None) -> "dict[str, npt.NDArray[
     model, method = trained_model(saved)
     pad_id = int(words.pad_token_id or 0)
     with method.merged():
-        return {name: decide(task, logits(model, split, pad_id)) for name, split in splits.items()}
+        return {name: predict(task, logits(model, split, pad_id)) for name, split in splits.items()}
 
 
 def logits(model: "nn.Module", split: "TokenisedSplit", pad_id: int) -> "npt.NDArray[np.float32]":

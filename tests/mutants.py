@@ -101,8 +101,9 @@ MUTANTS = (
     _mutant(
         "importance after zero_grad",
         "models/methods/lora2.py",
-        "        if self.allocator is not None and usable:\n            self.allocator.observe(step)\n        yield\n",
-        "        yield\n        if self.allocator is not None and usable:\n"
+        "        if self.allocator is not None and grads_finite:\n"
+        "            self.allocator.observe(step)\n        yield\n",
+        "        yield\n        if self.allocator is not None and grads_finite:\n"
         "            for p in self.adapter.parameters():\n                p.grad = p.grad * 0\n"
         "            self.allocator.observe(step)\n",
         TRAINER,
@@ -336,7 +337,7 @@ MUTANTS = (
         "importance after the optimizer step",
         "models/methods/lora2.py",
         "            self.allocator.observe(step)\n        yield\n",
-        "            pass\n        yield\n        if self.allocator is not None and usable:\n"
+        "            pass\n        yield\n        if self.allocator is not None and grads_finite:\n"
         "            self.allocator.observe(step)\n",
         TRAINER,
     ),

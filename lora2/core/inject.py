@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lora2.core import functional
 from lora2.core.functional import PenaltyForm
 from lora2.core.layers import FactorStack, Init, LoRA2Linear
-from lora2.core.linear import Path
+from lora2.core.linear import Impl
 from lora2.core.targets import MATRICES, find_targets
 
 
@@ -24,7 +24,7 @@ class LoRA2Config:
         alpha: ΔW is scaled by alpha / r (released code).
         targets: matrices to adapt, see targets.find_targets.
         init: "paper" N(0, 0.02²), or "orthogonal" rows/columns for u, v, 𝒰, 𝒱; Λ is 0 in both.
-        path: how the adapted layer is computed, see lowrank_linear.
+        impl: how the adapted layer is computed, see lowrank_linear.
     """
 
     k: int = 8
@@ -32,7 +32,7 @@ class LoRA2Config:
     alpha: float = 16.0
     targets: tuple[str, ...] = MATRICES
     init: Init = "paper"
-    path: Path = "auto"
+    impl: Impl = "auto"
 
 
 class Adapter(nn.Module):
@@ -129,7 +129,7 @@ def inject(model: nn.Module, config: LoRA2Config) -> Adapter:
     layers: dict[str, LoRA2Linear] = {}
     for shape, names in shapes.items():
         for index, name in enumerate(names):
-            layers[name] = LoRA2Linear(_linear(model, name), stacks[shape], index, config.path)
+            layers[name] = LoRA2Linear(_linear(model, name), stacks[shape], index, config.impl)
             model.set_submodule(name, layers[name])
     adapter = Adapter(stacks, {matrix: layers[name] for name, matrix in matrices.items()})
     model.add_module("lora2", adapter)

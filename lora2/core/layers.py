@@ -14,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from lora2.core import functional
 from lora2.core.bf16 import widen
 from lora2.core.functional import Factors
-from lora2.core.linear import Path, lowrank_linear
+from lora2.core.linear import Impl, lowrank_linear
 
 Init = Literal["paper", "orthogonal"]
 INIT_STD = 0.02  # released code, loralib/LoRA2.py; the paper says only "random Gaussian"
@@ -91,11 +91,11 @@ class LoRA2Linear(nn.Module):
     The factors live in a FactorStack that several layers share; this module owns only the frozen weight.
     """
 
-    def __init__(self, base: nn.Linear, stack: FactorStack, index: int, path: Path) -> None:
+    def __init__(self, base: nn.Linear, stack: FactorStack, index: int, impl: Impl) -> None:
         super().__init__()
         self.weight: Tensor = base.weight  # (o, d)
         self.bias = base.bias  # (o,) or None
-        self.path = path
+        self.impl = impl
         self.index = index
         self._stack = (stack,)  # in a tuple: the adapter owns the stack, its parameters must not be listed twice
         self._aside: tuple[Tensor] | None = None  # in a tuple: not a second parameter while merged
@@ -121,7 +121,7 @@ class LoRA2Linear(nn.Module):
                 wide_bias = None if bias is None else bias.to(x_wide.dtype)
                 return nn.functional.linear(x_wide, weight_wide, wide_bias).to(dtype)
             a, b = self.stack.pair(self.index, dtype)
-            return lowrank_linear(x.to(dtype), weight, bias, a, b, self.path)
+            return lowrank_linear(x.to(dtype), weight, bias, a, b, self.impl)
 
     def _frozen(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Weight and bias in the compute dtype; the copy is kept, since autocast would make it anew in every pass."""

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from lora2.core.bf16 import widen
 
-Path = Literal["auto", "plain", "fused"]
+Impl = Literal["auto", "plain", "fused"]
 
 
 class _LowRankLinear(torch.autograd.Function):
@@ -51,7 +51,7 @@ class _LowRankLinear(torch.autograd.Function):
         return grad_x, None, None, grad_a.to(dtype), grad_b.to(dtype), None
 
 
-def lowrank_linear(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, path: Path) -> Tensor:
+def lowrank_linear(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, impl: Impl) -> Tensor:
     """x Wᵀ + bias + (x Aᵀ) B.
 
     Args:
@@ -60,13 +60,13 @@ def lowrank_linear(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b:
         bias: (o,) or None, frozen.
         a: (k, d).
         b: (k, o), so that ΔW = Bᵀ A.
-        path: "plain", "fused" or "auto"; all tensors must share one dtype.
+        impl: "plain", "fused" or "auto"; all tensors must share one dtype.
 
     Returns:
         (..., o).
     """
     flat = x.reshape(-1, x.shape[-1])  # (t, d)
-    fused = prefers_fused(flat, weight) if path == "auto" else path == "fused"
+    fused = prefers_fused(flat, weight) if impl == "auto" else impl == "fused"
     y: Tensor = _LowRankLinear.apply(flat, weight, bias, a, b, fused)  # type: ignore[no-untyped-call]
     return y.view(*x.shape[:-1], weight.shape[0])
 

@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Standing:
+class JobStatus:
     """A job, its state, and its record where it has one."""
 
     job: Job
@@ -47,7 +47,7 @@ class _Seen(BaseModel):
     provenance: dict[str, Any] = {}
 
 
-def survey(jobs: Sequence[Job]) -> list[Standing]:
+def survey(jobs: Sequence[Job]) -> list[JobStatus]:
     """The state of every job.
 
     A run's name holds a hash of its data. It is not read here (QQP has 364 thousand rows): the data that earlier
@@ -85,17 +85,17 @@ def is_held(path: Path) -> bool:
         return True
 
 
-def _standing(job: Job, fingerprints: Iterable[str], held: set[str]) -> Standing:
+def _standing(job: Job, fingerprints: Iterable[str], held: set[str]) -> JobStatus:
     names = {run_id(job.cfg, fingerprint) for fingerprint in fingerprints}
     paths = [record_path(job.cfg.results_dir, name) for each in names for name in (each, timed_id(each))]
     records = [record for path in paths if (record := _read(path)) is not None]
     done = [record for record in records if record["status"] in RESULTS]
     if done and not job.cfg.force:
-        return Standing(job, "done", done[0])
+        return JobStatus(job, "done", done[0])
     readable = run_id(job.cfg, "").rpartition("-")[0]  # all that is known of a task's first run
     if held & names or (not names and any(lock.startswith(f"{readable}-") for lock in held)):
-        return Standing(job, "running")
-    return Standing(job, "failed", records[0]) if records else Standing(job, "to do")
+        return JobStatus(job, "running")
+    return JobStatus(job, "failed", records[0]) if records else JobStatus(job, "to do")
 
 
 def _read(path: Path) -> Record | None:

@@ -8,7 +8,7 @@ from lora2.common.terminal import BUSY, INTERRUPTED, say
 from lora2.config.grid import Job, expand, experiments
 from lora2.experiments.cost.estimate import as_json, estimate, this_device
 from lora2.experiments.launch import Ended
-from lora2.experiments.status import STATES, Standing
+from lora2.experiments.status import STATES, JobStatus
 
 
 def add_selection(cli: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def select(args: argparse.Namespace) -> list[Job]:
     return expand(args.experiment, [*overrides, *args.overrides], args.seeds)
 
 
-def listing(standings: Sequence[Standing], *, as_data: bool) -> str:
+def listing(standings: Sequence[JobStatus], *, as_data: bool) -> str:
     """One line for each job: state, hours where known, steps, and its command line; or everything as JSON."""
     estimates = estimate(standings, this_device(standings))
     if as_data:
@@ -41,7 +41,7 @@ def listing(standings: Sequence[Standing], *, as_data: bool) -> str:
     return "\n".join(lines)
 
 
-def do(standings: Sequence[Standing], start: Callable[[Iterable[str]], Ended]) -> int:
+def do(standings: Sequence[JobStatus], start: Callable[[Iterable[str]], Ended]) -> int:
     """Every job that is to do or has failed before; a failing one does not stop the others.
 
     Args:
@@ -72,11 +72,11 @@ def do(standings: Sequence[Standing], start: Callable[[Iterable[str]], Ended]) -
     return 1 if failures else 0
 
 
-def count(standings: Sequence[Standing], state: str) -> int:
+def count(standings: Sequence[JobStatus], state: str) -> int:
     """Jobs in a state."""
     return sum(standing.state == state for standing in standings)
 
 
-def counts(standings: Sequence[Standing]) -> str:
+def counts(standings: Sequence[JobStatus]) -> str:
     """All states in one line."""
     return ", ".join(f"{count(standings, state)} {state}" for state in STATES)

@@ -40,7 +40,7 @@ def epoch_batches(
     return [batches[index] for index in rng.permutation(len(batches))]
 
 
-class RunPlan:
+class BatchSampler:
     """The global batch of every optimizer step of a run, epoch after epoch: a pure function of what it is made from."""
 
     def __init__(self, lengths: npt.NDArray[np.integer], batch_size: int, *, seed: int, group_by_length: bool) -> None:

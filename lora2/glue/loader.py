@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lora2.common.signals import STOPPING
-from lora2.glue.batches import Indices, RunPlan, collate, shard
+from lora2.glue.batches import BatchSampler, Indices, collate, shard
 from lora2.glue.tokens import TokenisedSplit
 
 LOST = "a process that makes batches died; num_workers=0 does without them"
@@ -41,7 +41,7 @@ class StepBatch:
 
 
 @dataclass(frozen=True)
-class StepBatches(Dataset[StepBatch]):
+class StepDataset(Dataset[StepBatch]):
     """The StepBatch of every optimizer step, by number.
 
     Args:
@@ -51,7 +51,7 @@ class StepBatches(Dataset[StepBatch]):
     """
 
     split: TokenisedSplit
-    plan: RunPlan
+    plan: BatchSampler
     pad_id: int
     max_length: int | None
     rank: int
@@ -69,7 +69,7 @@ class StepBatches(Dataset[StepBatch]):
         return MicroBatch(tensors, weight=int(len(part) > 0))
 
 
-def load(batches: StepBatches, start: int, stop: int, workers: int) -> Iterator[StepBatch]:
+def load(batches: StepDataset, start: int, stop: int, workers: int) -> Iterator[StepBatch]:
     """Steps `start` to `stop`, in order.
 
     Args:

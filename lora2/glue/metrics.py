@@ -18,7 +18,7 @@ from lora2.glue.tasks import TaskSpec, get_task
 Array = npt.NDArray[Any]
 
 
-def decide(task: TaskSpec, logits: Array) -> Array:
+def predict(task: TaskSpec, logits: Array) -> Array:
     """Head outputs (n, c) to predictions (n,): the class of the largest output, or the single output of a regression.
 
     Raises:

@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from lora2.glue.batches import collate, eval_batches
-from lora2.glue.metrics import compute, decide, score
+from lora2.glue.metrics import compute, predict, score
 from lora2.glue.tasks import TaskSpec
 from lora2.glue.tokens import TokenisedSplit
 from lora2.models.methods import Method
@@ -46,7 +46,7 @@ class Evaluator:
         model = self.accelerator.unwrap_model(model, keep_fp32_wrapper=True)
         model.eval()
         with torch.no_grad(), self.method.merged():
-            decisions = {name: decide(self.task, self.logits(model, self.splits[name])) for name in names}
+            decisions = {name: predict(self.task, self.logits(model, self.splits[name])) for name in names}
         model.train()
         return decisions, {name: labels for name in names if (labels := self.splits[name].labels) is not None}
 

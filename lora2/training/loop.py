@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from lora2.config.schema import CheckpointConfig, RecipeConfig
 from lora2.core.bf16 import EmulatedProducts, needs_emulation
-from lora2.glue.batches import RunPlan, padded_width, shard
+from lora2.glue.batches import BatchSampler, padded_width, shard
 from lora2.glue.heldout import HELDOUT
-from lora2.glue.loader import MicroBatch, StepBatch, StepBatches, load
+from lora2.glue.loader import MicroBatch, StepBatch, StepDataset, load
 from lora2.glue.tasks import TaskSpec
 from lora2.glue.tokens import TokenisedSplit
 from lora2.models.methods import Method
@@ -133,9 +133,9 @@ class Trainer:
     def _batches(self, fit: Fit) -> Iterator[tuple[int, StepBatch]]:
         """Number and batch of every step that is left."""
         recipe, train, accelerator = self.recipe, self.splits["train"], self.accelerator
-        plan = RunPlan(train.lengths, recipe.batch_size, seed=self.seed, group_by_length=recipe.group_by_length)
+        plan = BatchSampler(train.lengths, recipe.batch_size, seed=self.seed, group_by_length=recipe.group_by_length)
         rank, world = accelerator.process_index, accelerator.num_processes
-        batches = StepBatches(train, plan, self.pad_id, self.recipe.padded_to, rank, world, recipe.accumulation)
+        batches = StepDataset(train, plan, self.pad_id, self.recipe.padded_to, rank, world, recipe.accumulation)
         loaded = load(batches, fit.steps, self.total, self.num_workers)
         for step in range(fit.steps, self.total):
             with fit.clock("data"):
@@ -164,13 +164,13 @@ class Trainer:
         with fit.clock("optimizer"):
             trained = [p for group in optimizer.param_groups for p in group["params"]]
             norm = self.accelerator.clip_grad_norm_(trained, self.recipe.max_grad_norm)
-            usable = bool(torch.isfinite(norm))
-        if not usable and self.accelerator.scaler is None:
+            grads_finite = bool(torch.isfinite(norm))
+        if not grads_finite and self.accelerator.scaler is None:
             raise DivergedError(
                 f"step {step}: the gradient is not finite, task loss {float(task_loss):g}; lower recipe.lr"
             )
         start = time.perf_counter()
-        with self.method.step(step, usable):
+        with self.method.step(step, grads_finite):
             begun = time.perf_counter()
             optimizer.step()
             inside = time.perf_counter() - begun

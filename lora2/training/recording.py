@@ -13,51 +13,51 @@ from lora2.common.files import StorageError
 from lora2.common.provenance import cpu_name
 from lora2.config.schema import RunConfig
 from lora2.glue.tasks import TASKS
-from lora2.models.methods import Census
+from lora2.models.methods import ParameterCounts
 from lora2.runs.record import Counts, Metrics, RecordConfig, RunRecord, Timing, read_record, record_path, write_record
 from lora2.training.fit import Fit
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """What a run that went to its end has to tell."""
 
     fit: Fit
-    census: Census
+    counts: ParameterCounts
     checks: dict[str, bool]
     hashes: dict[str, str]
 
 
-def record_of(base: dict[str, Any], outcome: Outcome, wall: float) -> RunRecord:
+def record_of(base: dict[str, Any], result: RunResult, wall: float) -> RunRecord:
     """The record of a run that went to its end; `base` is what was known of it before.
 
     Args:
         wall: seconds since its process began.
     """
-    fit = outcome.fit
-    failed = [name for name, passed in outcome.checks.items() if not passed]
+    fit = result.fit
+    failed = [name for name, passed in result.checks.items() if not passed]
     main = TASKS[base["config"].task].main_metric
     return RunRecord(
-        **base | {"hashes": base["hashes"] | outcome.hashes},
+        **base | {"hashes": base["hashes"] | result.hashes},
         status="failed" if failed else "ok",
         error=f"checks failed: {', '.join(failed)}" if failed else None,
         metrics=Metrics(best=fit.best, last=fit.last, best_step=fit.best_step, main=main),
-        counts=counts_of(outcome.census),
-        ranks=outcome.census.ranks,
+        counts=counts_of(result.counts),
+        ranks=result.counts.ranks,
         padding_share=1 - fit.tokens / fit.positions,
         steps=fit.steps,
         tokens=fit.tokens,
         positions=fit.positions,
         history=fit.history,
-        checks=outcome.checks,
+        checks=result.checks,
         timing=_timing(fit, wall),
     )
 
 
-def counts_of(census: Census) -> Counts:
-    """The census without its ranks, which a record keeps apart."""
+def counts_of(counts: ParameterCounts) -> Counts:
+    """The counts without its ranks, which a record keeps apart."""
     return Counts(
-        adapter=census.adapter, active_adapter=census.active_adapter, head=census.head, backbone=census.backbone
+        adapter=counts.adapter, active_adapter=counts.active_adapter, head=counts.head, backbone=counts.backbone
     )
 
 

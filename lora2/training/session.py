@@ -32,7 +32,7 @@ from lora2.training.checkpoint import Checkpoint, CheckpointFolder
 from lora2.training.failure import explain
 from lora2.training.fit import Fit
 from lora2.training.loop import Trainer
-from lora2.training.recording import Outcome, device_name, keep, modified, peak_memory, record_config, record_of
+from lora2.training.recording import RunResult, device_name, keep, modified, peak_memory, record_config, record_of
 from lora2.training.tracking.tracker import Tracking
 
 MERGE_TOLERANCE = {
@@ -70,7 +70,7 @@ def execute(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: l
     tracking = Tracking(accelerator, cfg, run_id, setting_id)
     try:
         with heed_signals() as stop:
-            outcome = _train(cfg, raw, checkpoints, accelerator, stop, tracking.log, notes)
+            result = _train(cfg, raw, checkpoints, accelerator, stop, tracking.log, notes)
     except UserError:
         raise
     except Exception as error:  # the sweep goes on; the record says what it was
@@ -79,7 +79,7 @@ def execute(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: l
             traceback.print_exc()
         record = RunRecord(**base, status=failure.status, error=failure.reason)
     else:
-        record = record_of(base, outcome, time.perf_counter() - started)
+        record = record_of(base, result, time.perf_counter() - started)
     record.provenance = provenance(device_name(accelerator.device))
     record.memory = peak_memory(accelerator.device)
     if failure is None or failure.together:
@@ -111,7 +111,7 @@ def _train(
     stop: Callable[[], bool],
     log: Callable[[int, dict[str, float]], None],
     notes: list[str],
-) -> Outcome:
+) -> RunResult:
     task = TASKS[cfg.task]
     set_seed(cfg.seed)
     tokenizer = load_tokenizer(cfg.model, raw)
@@ -144,9 +144,9 @@ def _train(
     fit = trainer.fit(_found(checkpoints, notes))
     if cfg.budget is not None and fit.best_step <= trainer.total - cfg.budget.t_f:
         notes.append(f"the best checkpoint, step {fit.best_step}, is from before the final ranks were fixed")
-    census = method.census()
+    counts = method.count_parameters()
     checks = {
-        "budget_met": True,  # census raises otherwise
+        "budget_met": True,  # counts raises otherwise
         "frozen_weights_unchanged": weights_hash(model, frozen) == before,
     }
     tolerance = MERGE_TOLERANCE[cfg.recipe.precision]
@@ -155,7 +155,7 @@ def _train(
             checks[f"{name}_equals_unmerged"] = _difference(trainer, form) <= tolerance
     if accelerator.is_main_process:
         _save(checkpoints.path.parent, fit, dict(trainer.trained()))
-    return Outcome(fit, census, checks, {"frozen_weights": before})
+    return RunResult(fit, counts, checks, {"frozen_weights": before})
 
 
 @contextmanager

@@ -154,7 +154,7 @@ def test_the_orthogonal_init_has_orthonormal_short_sides(k, r):
 @pytest.mark.parametrize("kind", KINDS)
 def test_outputs_are_bit_identical_to_the_backbone_at_step_0(kind, path, k, r):
     backbone = encoder(kind).eval()
-    model, adapter = adapted(kind, awake=False, path=path, k=k, r=r)
+    model, adapter = adapted(kind, awake=False, impl=path, k=k, r=r)
     batch = tokens()
     with torch.no_grad():
         assert torch.equal(model(**batch).logits, backbone(**batch).logits)
@@ -168,7 +168,7 @@ def test_outputs_are_bit_identical_to_the_backbone_at_step_0(kind, path, k, r):
 def test_outputs_are_bit_identical_under_bf16_autocast_too(kind, emulated, monkeypatch):
     monkeypatch.setattr(bf16, "needs_emulation", lambda device: emulated)
     backbone = encoder(kind).eval()
-    model, _ = adapted(kind, awake=False, path="plain")
+    model, _ = adapted(kind, awake=False, impl="plain")
     mode = EmulatedProducts() if emulated else torch.autocast("cpu", dtype=torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16), mode:
         assert torch.equal(model(**tokens()).logits, backbone(**tokens()).logits)

@@ -160,9 +160,9 @@ def test_steps_and_tokens_of_a_script():
     what = cost(resolve(compose(["recipe=authors", "task=mrpc", "data=hub", "model=deberta_v3_base"])))
     assert (what.steps, what.evaluation.batches) == (3450, 12 * math.ceil(408 / 128))
     assert what.tokens == pytest.approx(30 * 3668 * 53.2, rel=0.01)
-    assert what.tokens < what.train.positions < 1.05 * what.tokens
+    assert what.tokens < what.train.padded_tokens < 1.05 * what.tokens
     released = cost(resolve(compose(["recipe=authors", "task=mrpc", "fidelity=released"])))
-    assert released.train.positions == 30 * 3668 * 320
+    assert released.train.padded_tokens == 30 * 3668 * 320
 
 
 def test_a_held_out_slice_is_not_trained_on():
@@ -170,7 +170,7 @@ def test_a_held_out_slice_is_not_trained_on():
         cost(resolve(compose(["task=rte", "data=hub", f"selection={selection}"]))) for selection in ("dev", "heldout")
     )
     assert held.tokens == pytest.approx(0.9 * plain.tokens, rel=0.01)
-    assert held.evaluation.positions > 1.5 * plain.evaluation.positions
+    assert held.evaluation.padded_tokens > 1.5 * plain.evaluation.padded_tokens
 
 
 def test_gpu_hours_by_hand():
@@ -191,7 +191,7 @@ def record(cfg: RunConfig, speed: Speed, *, device: str = "cpu", date: str = "20
     train = what.steps * speed.overhead + what.train.flops / speed.train_rate
     evaluated = what.evaluation.flops / speed.eval_rate
     return {
-        "run_id": "x", "status": "ok", "steps": what.steps, "positions": what.train.positions,
+        "run_id": "x", "status": "ok", "steps": what.steps, "positions": what.train.padded_tokens,
         "config": {"resolved": cfg.model_dump(mode="json")},
         "timing": {
             "train_s": train, "eval_s": evaluated, "wall_s": speed.start + train + evaluated,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from lora2.glue.metrics import compute, decide, load_metric, score
+from lora2.glue.metrics import compute, load_metric, predict, score
 from lora2.glue.submission import write_submission
 from lora2.glue.tasks import TASKS
 
@@ -64,7 +64,7 @@ def test_numbers_that_are_none_are_refused(bad):
     with pytest.raises(ValueError, match="predictions: 1 of 2 values"):
         score(TASKS["stsb"], np.array([1.0, bad]), np.array([1.0, 2.0]))
     with pytest.raises(ValueError, match="logits: 1 of 4"):
-        decide(TASKS["rte"], np.array([[1.0, bad], [0.0, 1.0]]))
+        predict(TASKS["rte"], np.array([[1.0, bad], [0.0, 1.0]]))
 
 
 @pytest.mark.parametrize(("x", "y"), [([], []), ([1], [1, 0]), ([[1]], [[1]])])
@@ -73,9 +73,9 @@ def test_shapes_that_do_not_fit_are_refused(x, y):
         score(TASKS["rte"], np.array(x), np.array(y))
 
 
-def test_decide():
-    assert decide(TASKS["mnli"], np.array([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])).tolist() == [1, 0]
-    assert decide(TASKS["stsb"], np.array([[0.5], [7.0]])).tolist() == [0.5, 7.0]
+def test_predict():
+    assert predict(TASKS["mnli"], np.array([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])).tolist() == [1, 0]
+    assert predict(TASKS["stsb"], np.array([[0.5], [7.0]])).tolist() == [0.5, 7.0]
 
 
 @pytest.mark.filterwarnings("default")  # what evaluate and its imports warn of is not ours to mend

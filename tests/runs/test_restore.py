@@ -8,7 +8,7 @@ from helpers.runs import TINY, compose, folders
 from lora2.common.errors import UserError
 from lora2.config.schema import resolve
 from lora2.glue.data import load_raw
-from lora2.glue.metrics import decide, score
+from lora2.glue.metrics import predict, score
 from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import tokenise
 from lora2.runs.restore import open_run, tokenizer, trained_model
@@ -38,7 +38,7 @@ def test_the_saved_model_scores_what_the_record_says(overrides, tmp_path):
     model, method = trained_model(saved)
     with method.merged():
         outputs = logits(model, dev, int(words.pad_token_id))
-    scored = score(task, decide(task, outputs), dev.labels)
+    scored = score(task, predict(task, outputs), dev.labels)
     assert scored == saved.record.metrics.last
     assert len(np.unique(outputs)) > 50  # a model that says one thing to all would score 0 whatever its weights
 

@@ -29,11 +29,11 @@ class Watched:
         self.masks: list[list[bool]] = []
         self.lam: list[list[list[float]]] = []
         self.penalties, self.merged, self.monitor = method.penalties, method.merged, method.monitor
-        self.census, self.stateful = method.census, method.stateful
+        self.count_parameters, self.stateful = method.count_parameters, method.stateful
 
     @contextmanager
-    def step(self, step: int, usable: bool) -> Iterator[None]:
-        with self.method.step(step, usable):
+    def step(self, step: int, grads_finite: bool) -> Iterator[None]:
+        with self.method.step(step, grads_finite):
             yield
         self.masks.append(self.method.allocator.keep.tolist())
         self.lam.append([x.stack.lam[x.index].tolist() for x in self.method.adapter.layers.values()])
@@ -191,15 +191,15 @@ class Counting:
         return self.inner.penalties()
 
     @contextmanager
-    def step(self, step: int, usable: bool) -> Iterator[None]:
-        assert usable
+    def step(self, step: int, grads_finite: bool) -> Iterator[None]:
+        assert grads_finite
         trained = [p for group in self.groups for p in group.parameters.values()]
         assert all(p.grad is not None for p in trained)
         norm = float(torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in trained])))
         assert norm <= 0.5 * (1 + 1e-4)  # clipped already
         before = [p.detach().clone() for p in trained]
         self.log.append(f"before {step}")
-        with self.inner.step(step, usable):
+        with self.inner.step(step, grads_finite):
             assert all(torch.equal(p, value) for p, value in zip(trained, before, strict=True))
             yield
         self.log.append(f"after {step}")
@@ -211,8 +211,8 @@ class Counting:
     def monitor(self) -> dict[str, float]:
         return self.inner.monitor()
 
-    def census(self) -> object:
-        return self.inner.census()
+    def count_parameters(self) -> object:
+        return self.inner.count_parameters()
 
 
 def test_the_order_of_a_run():
@@ -324,7 +324,7 @@ def test_a_skipped_step_teaches_the_allocator_nothing():
         for p in group.parameters.values():
             p.grad = torch.full_like(p, float("inf"))
     before = {name: t.clone() for name, t in method.allocator.state_dict().items()}
-    with method.step(0, usable=False):
+    with method.step(0, grads_finite=False):
         pass
     assert all(torch.equal(t, before[name]) for name, t in method.allocator.state_dict().items())
 
@@ -333,18 +333,18 @@ def test_counts_after_pruning():
     model = Mlp()
     method = lora2(model)
     with pytest.raises(RuntimeError, match="final budget missed"):
-        method.census()
+        method.count_parameters()
     fit(model, method)
-    census = method.census()
+    counts = method.count_parameters()
     shapes = {"query": (6, 6), "key": (6, 5), "value": (5, 6)}
-    assert census.adapter == 2 * sum(K * (d + o) + 2 * K * R + R for d, o in shapes.values())
-    assert sum(census.ranks.values()) == 6 * TARGET_RANK
-    active = {name: shapes[name.split(".")[-1]] for name, rank in census.ranks.items() if rank}
-    assert census.active_adapter == sum(
-        K * (d + o) + (2 * K + 1) * census.ranks[name] for name, (d, o) in active.items()
+    assert counts.adapter == 2 * sum(K * (d + o) + 2 * K * R + R for d, o in shapes.values())
+    assert sum(counts.ranks.values()) == 6 * TARGET_RANK
+    active = {name: shapes[name.split(".")[-1]] for name, rank in counts.ranks.items() if rank}
+    assert counts.active_adapter == sum(
+        K * (d + o) + (2 * K + 1) * counts.ranks[name] for name, (d, o) in active.items()
     )
-    assert census.head == (6 * 4 + 4) + (4 * 2 + 2)
-    assert census.backbone == sum(p.numel() for p in Mlp().parameters()) - census.head
+    assert counts.head == (6 * 4 + 4) + (4 * 2 + 2)
+    assert counts.backbone == sum(p.numel() for p in Mlp().parameters()) - counts.head
 
 
 @pytest.mark.parametrize("rule", ["head", "bitfit", "full"])

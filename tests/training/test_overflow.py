@@ -40,11 +40,11 @@ class Scaler(torch.amp.GradScaler):
 
 
 class Watched:
-    """LoRA² that notes whether each step was usable, and whether anything changed that it could have changed."""
+    """LoRA² that notes whether each step was grads_finite, and whether anything changed that it could have changed."""
 
     def __init__(self, run: Trainer) -> None:
         self.run, self.method = run, run.method
-        self.usable: list[bool] = []
+        self.grads_finite: list[bool] = []
         self.unchanged: list[bool] = []
 
     def __getattr__(self, name: str) -> object:
@@ -57,13 +57,13 @@ class Watched:
         return {key: x.detach().clone() for key, x in tensors.items()}
 
     @contextmanager
-    def step(self, step: int, usable: bool) -> Iterator[None]:
+    def step(self, step: int, grads_finite: bool) -> Iterator[None]:
         before = self.everything()
-        with self.method.step(step, usable):
+        with self.method.step(step, grads_finite):
             yield
         after = self.everything()
         assert all(torch.isfinite(x).all() for x in after.values())
-        self.usable.append(usable)
+        self.grads_finite.append(grads_finite)
         # before the first step Adam has no moments; then they are zero
         self.unchanged.append(all(torch.equal(x, before.get(key, torch.zeros_like(x))) for key, x in after.items()))
 
@@ -81,11 +81,11 @@ def test_an_overflowed_step_changes_nothing():
     run = in_fp16(trainer(model, lora2(model)), Scaler(4, 5, TOTAL - 1))
     watched = Watched(run)
     course = replace(run, method=watched).fit()
-    assert [step for step, usable in enumerate(watched.usable) if not usable] == [0, 4, 5, TOTAL - 1]
+    assert [step for step, grads_finite in enumerate(watched.grads_finite) if not grads_finite] == [0, 4, 5, TOTAL - 1]
     assert [step for step, same in enumerate(watched.unchanged) if same] == [0, 4, 5, TOTAL - 1]
     assert course.steps == TOTAL
     assert run.accelerator.scaler.get_scale() == USUAL
-    run.method.census()
+    run.method.count_parameters()
 
 
 def test_masks_are_fixed_in_time_even_in_an_overflowed_step():
@@ -94,9 +94,9 @@ def test_masks_are_fixed_in_time_even_in_an_overflowed_step():
     method = lora2(model, interval=100)  # so that FINAL is the first step to prune anything
     watched = Watched(in_fp16(trainer(model, method), Scaler(FINAL)))
     replace(watched.run, method=watched).fit()
-    assert not watched.usable[FINAL]
+    assert not watched.grads_finite[FINAL]
     assert not watched.unchanged[FINAL]
-    method.census()
+    method.count_parameters()
 
 
 def test_the_scale_goes_through_a_checkpoint(tmp_path: Path):

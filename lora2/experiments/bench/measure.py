@@ -71,7 +71,7 @@ class Runner:
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         done("optimizer")
-        with self.method.step(index, usable=True):
+        with self.method.step(index, grads_finite=True):
             done("method")
             self.optimizer.step()
             done("optimizer")

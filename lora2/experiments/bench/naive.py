@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lora2.core.budget import BudgetSchedule
 from lora2.core.targets import MATRICES, find_targets, head_parameters
-from lora2.models.methods.base import Census, Method, ParameterGroup
+from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup
 
 SCORED = ("b", "e", "aa")
 
@@ -70,7 +70,7 @@ class Naive(Method):
         return {"all": self.weight * total}
 
     @contextmanager
-    def step(self, step: int, usable: bool) -> Iterator[None]:
+    def step(self, step: int, grads_finite: bool) -> Iterator[None]:
         """The released order: the optimizer first, then importance, then the threshold."""
         yield
         scores = []
@@ -91,6 +91,6 @@ class Naive(Method):
             for layer, score in zip(self.layers, scores, strict=True):
                 layer.e.masked_fill_((score <= threshold).view(-1, 1), 0)
 
-    def census(self) -> Census:
+    def count_parameters(self) -> ParameterCounts:
         """The benchmark counts nothing."""
-        return Census(0, 0, 0, 0)
+        return ParameterCounts(0, 0, 0, 0)

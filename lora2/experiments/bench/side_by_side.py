@@ -17,8 +17,8 @@ from lora2.common.provenance import provenance
 from lora2.config.schema import RunConfig, run_id, setting_id, timed_id
 from lora2.experiments.bench.configured import configured_runner
 from lora2.experiments.bench.measure import Runner, best_device
-from lora2.glue.batches import RunPlan
-from lora2.glue.loader import StepBatches
+from lora2.glue.batches import BatchSampler
+from lora2.glue.loader import StepDataset
 from lora2.glue.raw import RawTask
 from lora2.glue.tokens import TokenisedSplit, tokenise
 from lora2.models.backbone import load_tokenizer, quiet_transformers
@@ -73,8 +73,8 @@ def time_task(cfgs: Sequence[RunConfig], raw: RawTask) -> list[RunRecord]:
 def _rounds(cfg: RunConfig, train: TokenisedSplit, pad_id: int, device: torch.device) -> list[Round]:
     """The batches that a run of one process would take, one after the other."""
     recipe = cfg.recipe
-    plan = RunPlan(train.lengths, recipe.batch_size, seed=cfg.seed, group_by_length=recipe.group_by_length)
-    batches = StepBatches(train, plan, pad_id, recipe.padded_to, rank=0, world=1, accumulation=1)
+    plan = BatchSampler(train.lengths, recipe.batch_size, seed=cfg.seed, group_by_length=recipe.group_by_length)
+    batches = StepDataset(train, plan, pad_id, recipe.padded_to, rank=0, world=1, accumulation=1)
     steps = (batches[step].parts[0].tensors for step in range(recipe.total_steps(len(train))))
     return [{name: x.to(device) for name, x in tensors.items()} for tensors in steps]
 
@@ -86,12 +86,12 @@ def _record(
     counted, phases = seconds[WARM_UP:], runner.seconds[WARM_UP:]
     tokens = [int(each["attention_mask"].sum()) for each in rounds]
     train, positions = sum(counted), sum(each["input_ids"].numel() for each in rounds)
-    census = runner.method.census()
+    counts = runner.method.count_parameters()
     return RunRecord(
         **named,
         status="timed",
-        counts=counts_of(census),
-        ranks=census.ranks,
+        counts=counts_of(counts),
+        ranks=counts.ranks,
         padding_share=1 - sum(tokens) / positions,
         steps=len(seconds),
         tokens=sum(tokens),

@@ -9,14 +9,14 @@ from lora2.config.schema import RunConfig
 from lora2.experiments.cost.lengths import measure
 from lora2.experiments.cost.plan import Cost, cost
 from lora2.experiments.cost.speed import PROBES, Speed, calibrate, gpu_speed
-from lora2.experiments.status import Standing, read_records
+from lora2.experiments.status import JobStatus, read_records
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A job with its cost; seconds is None where no speed is known."""
 
-    standing: Standing
+    standing: JobStatus
     cost: Cost
     seconds: float | None
     speed: str
@@ -27,7 +27,7 @@ class Estimate:
         return 0.0 if self.standing.state == "done" else self.seconds
 
 
-def estimate(standings: Sequence[Standing], speed_of: Callable[[RunConfig], Speed | None]) -> list[Estimate]:
+def estimate(standings: Sequence[JobStatus], speed_of: Callable[[RunConfig], Speed | None]) -> list[Estimate]:
     """Cost and time of every job; data at hand is measured first."""
     measure(standing.job.cfg for standing in standings)
     found = []
@@ -43,7 +43,7 @@ def gpu(name: str, utilisation: float) -> Callable[[RunConfig], Speed | None]:
     return lambda cfg: gpu_speed(name, cfg.recipe.precision, utilisation)
 
 
-def this_device(standings: Sequence[Standing]) -> Callable[[RunConfig], Speed | None]:
+def this_device(standings: Sequence[JobStatus]) -> Callable[[RunConfig], Speed | None]:
     """Speeds from what has run here: probes where there are any of the kind, else the runs of the experiment."""
     probes = read_records(PROBES)
     runs = [standing.record for standing in standings if standing.record is not None]
@@ -86,7 +86,7 @@ def as_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
             "runs": len(estimates),
             "done": sum(item.standing.state == "done" for item in estimates),
             "tokens": sum(item.cost.tokens for item in estimates),
-            "positions": sum(item.cost.train.positions for item in estimates),
+            "positions": sum(item.cost.train.padded_tokens for item in estimates),
             "flops": sum(_flops(item) for item in estimates),
             "hours": hours([item.seconds for item in estimates]),
             "hours_left": hours([item.left for item in estimates]),
@@ -105,7 +105,7 @@ def _run_json(item: Estimate) -> dict[str, Any]:
         "error": (item.standing.record or {}).get("error"),
         "steps": what.steps,
         "tokens": what.tokens,
-        "positions": what.train.positions,
+        "positions": what.train.padded_tokens,
         "train_flops": what.train.flops,
         "eval_flops": what.evaluation.flops,
         "memory_bytes": what.memory,
@@ -139,7 +139,7 @@ def _tokens(item: Estimate) -> int:
 
 
 def _positions(item: Estimate) -> int:
-    return item.cost.train.positions
+    return item.cost.train.padded_tokens
 
 
 def _flops(item: Estimate) -> float:

@@ -35,7 +35,7 @@ class Work:
     """Arithmetic of training or of evaluation: batches, positions with padding, Σ s² over examples, operations."""
 
     batches: int
-    positions: int
+    padded_tokens: int
     squares: int
     flops: float
 
@@ -60,7 +60,7 @@ def cost(cfg: RunConfig) -> Cost:
     epochs = steps / -(-examples // recipe.batch_size)
     width = recipe.padded_to
     epoch = known.train_epoch(recipe.batch_size, recipe.group_by_length, width)
-    positions, squares = (int(epochs * share * value) for value in epoch)
+    padded_tokens, squares = (int(epochs * share * value) for value in epoch)
     evaluations = -(-steps // recipe.eval_every) if recipe.eval_every else -int(-epochs // 1)
     batch = recipe.batch_size * EVAL_BATCH_FACTOR
     eval_positions, eval_squares = (
@@ -71,7 +71,9 @@ def cost(cfg: RunConfig) -> Cost:
     return Cost(
         steps=steps,
         tokens=int(epochs * share * known.train.sum()),
-        train=Work(steps, positions, squares, train_flops(cfg, steps * recipe.accumulation, positions, squares)),
+        train=Work(
+            steps, padded_tokens, squares, train_flops(cfg, steps * recipe.accumulation, padded_tokens, squares)
+        ),
         evaluation=Work(
             eval_batches, eval_positions, eval_squares, eval_flops(cfg, eval_batches, eval_positions, eval_squares)
         ),
@@ -80,22 +82,22 @@ def cost(cfg: RunConfig) -> Cost:
     )
 
 
-def train_flops(cfg: RunConfig, batches: int, positions: int, squares: int) -> float:
+def train_flops(cfg: RunConfig, batches: int, padded_tokens: int, squares: int) -> float:
     """Operations of forward and backward over so many batches, positions and Σ s²."""
     linear, adapter = linear_weights(cfg), adapter_weights(cfg)
-    attention, per_batch = _attention(cfg, positions, squares), _relative_projections(cfg)
-    forward = positions * (2.0 * linear + 2.0 * adapter) + attention + batches * per_batch
+    attention, per_batch = _attention(cfg, padded_tokens, squares), _relative_projections(cfg)
+    forward = padded_tokens * (2.0 * linear + 2.0 * adapter) + attention + batches * per_batch
     if cfg.method.name == "head":
         return forward
     weights = 2.0 * linear if cfg.method.name == "full" else 0.0
-    return forward + positions * (2.0 * linear + weights + 4.0 * adapter) + 2 * attention + batches * per_batch
+    return forward + padded_tokens * (2.0 * linear + weights + 4.0 * adapter) + 2 * attention + batches * per_batch
 
 
-def eval_flops(cfg: RunConfig, batches: int, positions: int, squares: int) -> float:
+def eval_flops(cfg: RunConfig, batches: int, padded_tokens: int, squares: int) -> float:
     """Operations of a forward pass; LoRA² is merged."""
     adapter = 0 if cfg.method.name == "lora2" else adapter_weights(cfg)
-    attention = _attention(cfg, positions, squares) + batches * _relative_projections(cfg)
-    return positions * 2.0 * (linear_weights(cfg) + adapter) + attention
+    attention = _attention(cfg, padded_tokens, squares) + batches * _relative_projections(cfg)
+    return padded_tokens * 2.0 * (linear_weights(cfg) + adapter) + attention
 
 
 def linear_weights(cfg: RunConfig) -> int:
@@ -148,9 +150,9 @@ def _selected(cfg: RunConfig, examples: int) -> tuple[int, float]:
     return kept, kept / examples
 
 
-def _attention(cfg: RunConfig, positions: int, squares: int) -> float:
+def _attention(cfg: RunConfig, padded_tokens: int, squares: int) -> float:
     shape = backbone(cfg)
-    return 4.0 * shape.layers * shape.hidden * (squares + relative_positions(cfg) * positions)
+    return 4.0 * shape.layers * shape.hidden * (squares + relative_positions(cfg) * padded_tokens)
 
 
 def _relative_projections(cfg: RunConfig) -> float:

@@ -159,9 +159,9 @@ def _kind(cfg: RunConfig) -> tuple[str, str, str]:
 def _sample(cfg: RunConfig, record: Record) -> Sample:
     """Training's arithmetic from the positions that were processed, evaluation's from the plan."""
     timing: Mapping[str, float] = record["timing"]
-    steps, positions = record["steps"], record["positions"]
-    width = positions / (steps * cfg.recipe.batch_size)  # mean padded length
-    flops = train_flops(cfg, steps * cfg.recipe.accumulation, positions, int(positions * width))
+    steps, padded_tokens = record["steps"], record["positions"]
+    width = padded_tokens / (steps * cfg.recipe.batch_size)  # mean padded length
+    flops = train_flops(cfg, steps * cfg.recipe.accumulation, padded_tokens, int(padded_tokens * width))
     return Sample(
         step_flops=flops / steps,
         step_seconds=timing["seconds_per_step"],

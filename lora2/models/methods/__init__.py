@@ -11,14 +11,14 @@ from lora2.config.methods import (
 )
 from lora2.config.schema import RunConfig
 from lora2.models.methods.adalora import AdaLoRA
-from lora2.models.methods.base import Census, Method, ParameterGroup
+from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup
 from lora2.models.methods.bottleneck import Bottleneck
 from lora2.models.methods.lora import LoRA
 from lora2.models.methods.lora2 import LoRA2
 from lora2.models.methods.sora import SoRA
 from lora2.models.methods.subset import Subset
 
-__all__ = ["Census", "Method", "ParameterGroup", "build"]
+__all__ = ["Method", "ParameterCounts", "ParameterGroup", "build"]
 
 
 def build(model: nn.Module, cfg: RunConfig, total_steps: int) -> Method:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lora2.config.methods import AdaLoRAMethodConfig, BudgetConfig, RankConfig
 from lora2.core.functional import sum_from_identity
 from lora2.core.targets import SUBSETS, find_targets
-from lora2.models.methods.base import Census, Method, ParameterGroup, Stateful, rank_numbers
+from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, Stateful, rank_numbers
 from lora2.models.methods.parts import backbone_size, size, trained_parts
 
 ADAPTER = "default"  # PEFT's name for the only adapter
@@ -59,7 +59,7 @@ class AdaLoRA(Method):
         return {"PQ": self._gamma * mean}
 
     @contextmanager
-    def step(self, step: int, usable: bool) -> Iterator[None]:
+    def step(self, step: int, grads_finite: bool) -> Iterator[None]:
         """PEFT documents its allocator for after the optimizer step, while the gradients are still there.
 
         From the first step of the last phase it reads no gradient, so an unusable one must not keep it from fixing
@@ -67,14 +67,14 @@ class AdaLoRA(Method):
         score, so it is not called.
         """
         yield
-        if self._target < self._rank and (usable or step >= self._final):
+        if self._target < self._rank and (grads_finite or step >= self._final):
             self._tuner.update_and_allocate(step)
 
     def monitor(self) -> dict[str, float]:
         """Kept ranks."""
         return rank_numbers(self._named(self._kept()))
 
-    def census(self) -> Census:
+    def count_parameters(self) -> ParameterCounts:
         """Counts; asserts that the final budget was reached exactly."""
         kept = self._kept()
         wanted, alive = self._target * len(kept), sum(int(p.count_nonzero()) for p in self._singular().values())
@@ -82,7 +82,9 @@ class AdaLoRA(Method):
             raise RuntimeError(
                 f"final budget missed: {wanted} wanted, mask keeps {sum(kept.values())}, {alive} are not zero"
             )
-        return Census(size(self._adapter), self._active(kept), size(self._head), self._backbone, self._named(kept))
+        return ParameterCounts(
+            size(self._adapter), self._active(kept), size(self._head), self._backbone, self._named(kept)
+        )
 
     def _kept(self) -> dict[str, int]:
         """Kept singular values of each matrix, by module name, from the pattern that PEFT masks with."""

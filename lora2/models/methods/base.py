@@ -17,7 +17,7 @@ class ParameterGroup:
 
 
 @dataclass(frozen=True)
-class Census:
+class ParameterCounts:
     """Trained parameters, counted apart; `ranks` holds the kept rank of each matrix where the method has one."""
 
     adapter: int
@@ -56,10 +56,10 @@ class Method(Protocol):
         """Regulariser terms by name, weighted: their sum is added to the task loss once per optimizer step."""
         return {}
 
-    def step(self, step: int, usable: bool) -> AbstractContextManager[None]:
+    def step(self, step: int, grads_finite: bool) -> AbstractContextManager[None]:
         """Wraps the optimizer step number `step` (from 0): reads weights and gradients first, changes weights after it.
 
-        `usable` is false when the gradients overflowed and the optimizer will skip the step.
+        `grads_finite` is false when the gradients overflowed and the optimizer will skip the step.
         """
         return nullcontext()
 
@@ -75,7 +75,7 @@ class Method(Protocol):
         """Numbers about the adapter that are worth following over training, by the name that a tracker shows."""
         return {}
 
-    def census(self) -> Census:
+    def count_parameters(self) -> ParameterCounts:
         """Count what was trained, and check the method's own promise (a final budget): RuntimeError if broken."""
         ...
 

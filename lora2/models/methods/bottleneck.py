@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lora2.config.methods import BottleneckMethodConfig
 from lora2.core.targets import find_targets
-from lora2.models.methods.base import Census, Method, ParameterGroup
+from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup
 from lora2.models.methods.parts import backbone_size, size, trained_parts
 
 PLACES = {"houlsby": ("attn_output", "ffn_w2"), "pfeiffer": ("ffn_w2",)}
@@ -55,7 +55,7 @@ class Bottleneck(Method):
         self._adapter, self._head = trained_parts(model)
         self.groups = [ParameterGroup(self._adapter), ParameterGroup(self._head)]
 
-    def census(self) -> Census:
+    def count_parameters(self) -> ParameterCounts:
         """Counts; a bottleneck has no rank."""
         adapter = size(self._adapter)
-        return Census(adapter, adapter, size(self._head), self._backbone)
+        return ParameterCounts(adapter, adapter, size(self._head), self._backbone)

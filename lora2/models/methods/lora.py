@@ -4,7 +4,7 @@ from torch import nn
 
 from lora2.config.methods import LoRAMethodConfig, RankConfig
 from lora2.core.targets import SUBSETS, find_targets
-from lora2.models.methods.base import Census, Method, ParameterGroup
+from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup
 from lora2.models.methods.parts import backbone_size, size, trained_parts
 
 
@@ -25,7 +25,7 @@ class LoRA(Method):
         self._ranks = dict.fromkeys(matrices.values(), rank.r)
         self.groups = [ParameterGroup(self._adapter), ParameterGroup(self._head)]
 
-    def census(self) -> Census:
+    def count_parameters(self) -> ParameterCounts:
         """Counts, with the same rank everywhere."""
         adapter = size(self._adapter)
-        return Census(adapter, adapter, size(self._head), self._backbone, self._ranks)
+        return ParameterCounts(adapter, adapter, size(self._head), self._backbone, self._ranks)

@@ -13,7 +13,7 @@ from lora2.core.budget import BudgetSchedule
 from lora2.core.inject import LoRA2Config, inject
 from lora2.core.layers import LoRA2Linear
 from lora2.core.targets import SUBSETS, head_parameters
-from lora2.models.methods.base import Census, Method, ParameterGroup, rank_numbers
+from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
 
 ALL_TERMS = frozenset({"uv", "UV", "PQ"})
 
@@ -27,7 +27,7 @@ class LoRA2(Method):
         assert rank.k is not None  # checked by the configuration
         targets = SUBSETS[method.targets]
         self.adapter = inject(
-            model, LoRA2Config(rank.k, rank.r, rank.alpha, targets, init=method.init, path=method.path)
+            model, LoRA2Config(rank.k, rank.r, rank.alpha, targets, init=method.init, impl=method.path)
         )
         head = dict(head_parameters(model))
         for parameter in head.values():
@@ -58,12 +58,12 @@ class LoRA2(Method):
         return {name: weight * value for name, value in self.adapter.penalties(terms, self._penalty.form).items()}
 
     @contextmanager
-    def step(self, step: int, usable: bool) -> Iterator[None]:
+    def step(self, step: int, grads_finite: bool) -> Iterator[None]:
         """Importance from (w, ∂L/∂w), the optimizer step, the mask of Λ (the paper's Algorithm 1)."""
-        if self.allocator is not None and usable:
+        if self.allocator is not None and grads_finite:
             self.allocator.observe(step)
         yield
-        if self.allocator is not None and (usable or step >= self.allocator.schedule.final):
+        if self.allocator is not None and (grads_finite or step >= self.allocator.schedule.final):
             self.allocator.mask(step)
 
     def merged(self) -> AbstractContextManager[None]:
@@ -87,13 +87,13 @@ class LoRA2(Method):
             shown["monitor/reduced_agrees"] = self.allocator.agreement()
         return rank_numbers(self._kept()) | shown
 
-    def census(self) -> Census:
+    def count_parameters(self) -> ParameterCounts:
         """Counts; asserts that the final budget was reached."""
         if self.allocator is not None:
             self.allocator.assert_final_budget()
         kept = self._kept()
         adapter = sum(p.numel() for p in self.adapter.parameters())
-        return Census(adapter, self._active(kept), self._head, self._backbone, kept)
+        return ParameterCounts(adapter, self._active(kept), self._head, self._backbone, kept)
 
     def exported(self) -> AbstractContextManager[None]:
         """Each ΔW from the LoRA pair that scripts/export.py writes."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from lora2.config.methods import RankConfig, SoRAMethodConfig
 from lora2.core.targets import SUBSETS, find_targets
-from lora2.models.methods.base import Census, Method, ParameterGroup, rank_numbers
+from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
 from lora2.models.methods.parts import backbone_size, size, trained_parts
 
 
@@ -67,25 +67,25 @@ class SoRA(Method):
         return {"gates": self._penalty * torch.cat([*self._gates]).abs().mean()} if self._penalty else {}
 
     @contextmanager
-    def step(self, step: int, usable: bool) -> Iterator[None]:
+    def step(self, step: int, grads_finite: bool) -> Iterator[None]:
         """After the optimizer step the proximal one: every gate moves λ2 towards zero, and stays there if it arrives.
 
         The threshold is λ2 itself, whatever the learning rate: the released runner uses this optimizer, not its
         variant sparse_optimizer_multiply_lr.
         """
         yield
-        if usable:
+        if grads_finite:
             close_gates(self._gates, self._threshold)
 
     def monitor(self) -> dict[str, float]:
         """Open gates."""
         return rank_numbers(self._kept())
 
-    def census(self) -> Census:
+    def count_parameters(self) -> ParameterCounts:
         """Counts; active is what is left of A, B and gate where the gates are open."""
         kept = self._kept()
         active = sum(rank * (sum(self._layers[matrix].base.weight.shape) + 1) for matrix, rank in kept.items())
-        return Census(size(self._adapter), active, size(self._head), self._backbone, kept)
+        return ParameterCounts(size(self._adapter), active, size(self._head), self._backbone, kept)
 
     def _kept(self) -> dict[str, int]:
         return {matrix: int(layer.gate.count_nonzero()) for matrix, layer in self._layers.items()}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from lora2.core.targets import head_parameters
-from lora2.models.methods.base import Census, Method, ParameterGroup
+from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup
 
 RULES: dict[str, Callable[[str], bool]] = {
     "full": lambda name: True,
@@ -28,6 +28,6 @@ class Subset(Method):
         self._rest = sum(p.numel() for name, p in trained.items() if name not in head)
         self.groups = [ParameterGroup(trained)]
 
-    def census(self) -> Census:
+    def count_parameters(self) -> ParameterCounts:
         """Parameters outside the head count as the adapter."""
-        return Census(adapter=self._rest, active_adapter=self._rest, head=self._head, backbone=self._backbone)
+        return ParameterCounts(adapter=self._rest, active_adapter=self._rest, head=self._head, backbone=self._backbone)

@@ -19,27 +19,27 @@ SHORT = ("method=adalora", "budget.t_i=2", "budget.t_f=3", "budget.interval=2")
 def test_it_ends_at_its_budget_exactly(r, target, configure, tiny, train):
     method = build(tiny, configure(*SHORT, f"rank.r={r}", f"budget.target_rank={target}"), 12)
     train(tiny, method, 12)
-    census = method.census()
-    assert sum(census.ranks.values()) == target * 12  # 2 layers of 6 matrices
+    counts = method.count_parameters()
+    assert sum(counts.ranks.values()) == target * 12  # 2 layers of 6 matrices
     alive = sum(int(p.count_nonzero()) for name, p in tiny.named_parameters() if "lora_E" in name)
     assert alive == target * 12
-    assert census.active_adapter <= census.adapter
-    assert (census.active_adapter == census.adapter) == (r == target)
+    assert counts.active_adapter <= counts.adapter
+    assert (counts.active_adapter == counts.adapter) == (r == target)
 
 
 def test_an_overflow_at_the_deciding_step_does_not_lose_the_budget(configure, tiny, train):
     method = build(tiny, configure(*SHORT, "rank.r=4", "budget.target_rank=2"), 12)
-    usable = method.step
-    method.step = lambda step, _: usable(step, step != 9)  # T - t_f
+    grads_finite = method.step
+    method.step = lambda step, _: grads_finite(step, step != 9)  # T - t_f
     train(tiny, method, 12)
-    assert sum(method.census().ranks.values()) == 24
+    assert sum(method.count_parameters().ranks.values()) == 24
 
 
 def test_a_missed_budget_is_an_error(configure, tiny, train):
     method = build(tiny, configure(*SHORT, "rank.r=4", "budget.target_rank=2"), 12)
     train(tiny, method, 5)
     with pytest.raises(RuntimeError, match="final budget missed: 24 wanted"):
-        method.census()
+        method.count_parameters()
 
 
 def test_its_state_goes_through_a_checkpoint(configure, tiny, train):
@@ -59,7 +59,7 @@ def test_without_a_budget_nothing_is_pruned(configure, tiny, train):
     cfg = configure("method=adalora", "budget=none", "rank.r=3")
     method = build(tiny, cfg, 4)
     train(tiny, method, 4)
-    assert set(method.census().ranks.values()) == {3}
+    assert set(method.count_parameters().ranks.values()) == {3}
     assert cfg.variant == "adalora_r3"
 
 

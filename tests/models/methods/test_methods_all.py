@@ -48,11 +48,11 @@ def test_adapter_and_head_add_up_to_what_is_trained(overrides, configure, tiny, 
     size = sum(p.numel() for p in tiny.parameters())
     method = build(tiny, configure(*overrides, *PHASES), 3)
     train(tiny, method, 3)
-    census = method.census()
-    assert census.head == 32 * 32 + 32 + 2 * 32 + 2  # pooler and classifier of the tiny model
-    assert census.backbone == size - census.head
-    assert census.adapter + census.head == sum(p.numel() for p in tiny.parameters() if p.requires_grad)
-    assert census.active_adapter <= census.adapter
+    counts = method.count_parameters()
+    assert counts.head == 32 * 32 + 32 + 2 * 32 + 2  # pooler and classifier of the tiny model
+    assert counts.backbone == size - counts.head
+    assert counts.adapter + counts.head == sum(p.numel() for p in tiny.parameters() if p.requires_grad)
+    assert counts.active_adapter <= counts.adapter
 
 
 @pytest.mark.parametrize("overrides", ADAPTERS.values(), ids=ADAPTERS)
@@ -71,7 +71,7 @@ def test_merged_computes_the_same_and_leaves_no_trace(overrides, configure, tiny
 def test_ranks_are_named_by_layer_and_matrix(name, configure, tiny, train):
     method = build(tiny, configure(*ADAPTERS[name], "method.targets=qv", *PHASES), 3)
     train(tiny, method, 3)
-    kept = method.census().ranks
+    kept = method.count_parameters().ranks
     followed = method.monitor()
     if name != "lora":  # its ranks never change
         assert {f"rank/{matrix}": rank for matrix, rank in kept.items()}.items() <= followed.items()

@@ -19,7 +19,7 @@ def on_meta(cfg):
 
 
 def adapter_size(method):
-    """Trained parameters outside the head; a census would read values, and there are none."""
+    """Trained parameters outside the head; a counts would read values, and there are none."""
     head = ("pooler.", "classifier.")
     return sum(p.numel() for g in method.groups for name, p in g.parameters.items() if not name.startswith(head))
 
@@ -52,9 +52,9 @@ def test_a_row_has_the_printed_count(overrides, count, printed, configure):
 
 
 def test_bitfit_counts_all_biases_and_the_heads_apart(configure):
-    census = on_meta(configure(*BASE, "method=bitfit")).census()
-    assert census.adapter + HEAD_BIASES == 103_682
-    assert millions(census.adapter, "0.1M") == "0.1M"
+    counts = on_meta(configure(*BASE, "method=bitfit")).count_parameters()
+    assert counts.adapter + HEAD_BIASES == 103_682
+    assert millions(counts.adapter, "0.1M") == "0.1M"
 
 
 def test_k8_is_printed_as_it_would_be_with_r4(configure):

@@ -33,14 +33,14 @@ def test_the_layer_adds_a_gated_low_rank_product():
 def test_closed_gates_are_not_counted_and_not_reported_as_rank(configure, tiny, train):
     method = build(tiny, configure("method=sora", "rank.r=3", "method.sparse_lambda_2=0.7"), 2)
     train(tiny, method, 2)
-    census = method.census()
+    counts = method.count_parameters()
     gates = {name: p for name, p in tiny.named_parameters() if name.endswith(".gate")}
-    assert sum(census.ranks.values()) == sum(int(gate.count_nonzero()) for gate in gates.values()) < 3 * 12
-    assert census.active_adapter < census.adapter
-    attention = [matrix for matrix in census.ranks if "ffn" not in matrix]
-    kept_attention = sum(census.ranks[matrix] for matrix in attention)
-    kept_ffn = sum(census.ranks.values()) - kept_attention
-    assert census.active_adapter == kept_attention * (32 + 32 + 1) + kept_ffn * (32 + 64 + 1)
+    assert sum(counts.ranks.values()) == sum(int(gate.count_nonzero()) for gate in gates.values()) < 3 * 12
+    assert counts.active_adapter < counts.adapter
+    attention = [matrix for matrix in counts.ranks if "ffn" not in matrix]
+    kept_attention = sum(counts.ranks[matrix] for matrix in attention)
+    kept_ffn = sum(counts.ranks.values()) - kept_attention
+    assert counts.active_adapter == kept_attention * (32 + 32 + 1) + kept_ffn * (32 + 64 + 1)
 
 
 def test_a_skipped_optimizer_step_skips_the_proximal_one(configure, tiny):
