@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
+from lora2.analysis.benchmark import write_tables
 from lora2.common.rendering import write_block, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,14 +62,15 @@ def main() -> int:
     parts = args.parts or PARTS
     args.output.mkdir(parents=True, exist_ok=True)
     shapes, dtypes, peers = args.shapes.split(","), args.dtypes.split(","), args.peers.split(",")
+    latest = args.output / "latest.json"
     if "steps" in parts:
-        from lora2.experiments.bench.report import collect, write_steps
+        from lora2.experiments.bench.collect import collect, write_steps
 
-        write_steps(collect(shapes, dtypes, peers, args.rounds, tell), args.output / "latest.json")
+        write_tables(write_steps(collect(shapes, dtypes, peers, args.rounds, tell), latest), latest)
     if "memory" in parts:
-        from lora2.experiments.bench.report import collect_memory, write_steps
+        from lora2.experiments.bench.collect import collect_memory, write_steps
 
-        write_steps(collect_memory(shapes, dtypes, peers, tell), args.output / "latest.json")
+        write_tables(write_steps(collect_memory(shapes, dtypes, peers, tell), latest), latest)
     if "padding" in parts:
         from lora2.experiments.bench.padding import compare_padding
 
@@ -79,7 +81,7 @@ def main() -> int:
         from lora2.experiments.bench.growth import growth
 
         write_text(args.output / "growth.json", json.dumps(growth(max(4, args.rounds // 4), tell), indent=1) + "\n")
-    from lora2.experiments.bench.report import results_block
+    from lora2.analysis.benchmark import results_block
 
     results = ROOT / "docs" / "RESULTS.md"
     write_block(results, "bench", results_block(args.output))

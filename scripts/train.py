@@ -24,8 +24,14 @@ from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from lora2.common.errors import UserError  # noqa: E402
-from lora2.common.terminal import INTERRUPTED, MISTAKE, guarded, reader_gone, say  # noqa: E402
-from lora2.experiments.launch import give_reason  # noqa: E402
+from lora2.common.terminal import (  # noqa: E402
+    INTERRUPTED,
+    MISTAKE,
+    give_reason,
+    guarded,
+    reader_gone,
+    say,
+)
 from lora2.experiments.multirun import Watch, do_job, new_folder  # noqa: E402
 
 EXIT_CODES: list[int] = []

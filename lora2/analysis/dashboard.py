@@ -17,10 +17,10 @@ import wandb_workspaces.workspaces as workspaces
 from lora2.analysis.figure3 import ROW_TITLES, Ranks
 from lora2.analysis.html.rank_maps import mean_grid
 from lora2.analysis.html.records import Record, Setting, by_setting
-from lora2.analysis.paper import MATRICES
 from lora2.analysis.tables.build import build
 from lora2.analysis.tables.layout import METRIC_TITLES, TASK_TITLES
 from lora2.common.rendering import render
+from lora2.core.matrices import MATRICES
 from lora2.glue.tasks import TASKS
 
 NAME = "LoRA² on GLUE"

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lora2.analysis.paper import MATRICES, Figure3
+from lora2.analysis.paper import Figure3
 from lora2.analysis.stats import pearson, spearman
 from lora2.analysis.tables.layout import TASK_TITLES
 from lora2.common.errors import UserError
+from lora2.core.matrices import MATRICES
 from lora2.runs.reader import Run, choose
 
 Ranks = npt.NDArray[np.float64]

@@ -14,12 +14,12 @@ from typing import Any
 from lora2.analysis.paper_yaml import check_keys, number, read_yaml, require
 from lora2.analysis.stats import glue_average
 from lora2.common.errors import UserError
+from lora2.core.matrices import MATRICES
 
 CONFIDENCES = ("H", "M", "L")
 UNITS = ("percent", "seconds")
 TASKS = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte")
 METRICS = ("matthews", "accuracy", "f1", "accuracy_mm", "pearson", "spearman", "seconds_per_step")
-MATRICES = ("query", "key", "value", "attn_output", "ffn_w1", "ffn_w2")
 TABLES = ("table1", "table2", "table3", "table4", "adalora_table1", "sora_secondary", "roberta_large", "lora_table2")
 TABLE_KEYS = {"title", "model", "unit", "digits", "source", "confidence", "notes", "columns", "rows"}
 ROW_KEYS = {"paper_name", "params", "matrices", "scores", "spread", "average", "source", "confidence", "notes"}

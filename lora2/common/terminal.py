@@ -4,10 +4,12 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 
 from lora2.common.environment import first_process
 from lora2.common.errors import BusyError, UserError
 
+REASON = "LORA2_REASON"  # names the file in which a process tells the one that started it why it failed
 MISTAKE, BUSY, INTERRUPTED, BROKEN_PIPE = UserError.exit_code, BusyError.exit_code, 130, 141
 
 
@@ -15,6 +17,12 @@ def say(text: str) -> None:
     """A line for the user, from the first process of a run only; standard output is kept for results."""
     if first_process():
         print(text, file=sys.stderr, flush=True)
+
+
+def give_reason(text: str) -> None:
+    """Tell the process that started this one, if it asked for it, why this one fails."""
+    if path := os.environ.get(REASON):
+        Path(path).write_text(text, encoding="utf-8")
 
 
 def guarded(run: Callable[[Namespace], int], args: Namespace) -> int:

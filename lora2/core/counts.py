@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lora2.analysis.paper import MATRICES
-
-ATTENTION = ("query", "key", "value", "attn_output")
-FFN = ("ffn_w1", "ffn_w2")
+from lora2.core.matrices import MATRICES
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from lora2.core import functional
 from lora2.core.functional import PenaltyForm
 from lora2.core.layers import FactorStack, Init, LoRA2Linear
 from lora2.core.linear import Impl
-from lora2.core.targets import MATRICES, find_targets
+from lora2.core.matrices import MATRICES
+from lora2.core.targets import find_targets
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,6 @@ from torch import nn
 
 from lora2.common.errors import UserError
 
-MATRICES = ("query", "key", "value", "attn_output", "ffn_w1", "ffn_w2")  # the paper's Figure 3, top to bottom
-SUBSETS: dict[str, tuple[str, ...]] = {
-    "all": MATRICES,
-    "qk": ("query", "key"),
-    "qv": ("query", "value"),
-    "qkv": ("query", "key", "value"),
-}
-
 _BERT = {
     "query": "attention.self.query",
     "key": "attention.self.key",

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora2.common.signals import STOPPING
+from lora2.common.terminal import REASON
 
 TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
-REASON = "LORA2_REASON"  # names the file in which a run tells the sweep why it failed
 STOPPED = {code for number in STOPPING for code in (-number, 128 + number)}  # as Python and as shells report it
 
 
@@ -52,12 +52,6 @@ def start_run(overrides: Iterable[str], log: Path | None = None) -> Ended:
             process.send_signal(signal.SIGUSR1)
             code = process.wait()
         return Ended(code, _read(reason) or f"exit code {code}") if code else Ended(code)
-
-
-def give_reason(text: str) -> None:
-    """Tell the sweep that started this process, if one did, why the run failed."""
-    if path := os.environ.get(REASON):
-        Path(path).write_text(text, encoding="utf-8")
 
 
 def _read(path: Path) -> str:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from lora2.config.grid import Job
 from lora2.config.schema import run_id, timed_id
+from lora2.runs.lock import held_locks
 from lora2.runs.reader import RESULTS
 from lora2.runs.record import Timing, record_path
 
@@ -69,20 +69,6 @@ def read_records(results_dir: str | Path) -> list[Record]:
         if record is not None:
             found.append(record)
     return found
-
-
-def held_locks(output_dir: Path) -> set[str]:
-    """Names of the runs that a living process is doing."""
-    return {path.parent.name for path in output_dir.glob("*/.lock") if is_held(path)}
-
-
-def is_held(path: Path) -> bool:
-    """Whether another process holds a lock file."""
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def _standing(job: Job, fingerprints: Iterable[str], held: set[str]) -> JobStatus:

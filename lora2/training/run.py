@@ -1,25 +1,19 @@
 """One run from its settings to its exit code: what can go wrong is found before torch is imported."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from lora2.common.environment import check_environment, first_process
-from lora2.common.errors import BusyError, UserError
-from lora2.common.files import StorageError, storing
-from lora2.common.terminal import say
+from lora2.common.environment import check_environment
+from lora2.common.errors import BusyError
+from lora2.common.files import StorageError
+from lora2.common.terminal import give_reason, say
 from lora2.config.schema import BudgetConfig, RunConfig, run_id, setting_id
 from lora2.core.budget import BudgetSchedule, fit_phases, fits
-from lora2.experiments.launch import give_reason
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
 from lora2.models.weights import weight_source
+from lora2.runs.lock import sole_owner
 from lora2.runs.record import RunRecord, read_record, record_path
-
-LOCK_SECONDS = 1.0  # `make status` holds a lock for an instant while it looks
 
 
 def run(cfg: RunConfig) -> int:
@@ -42,7 +36,7 @@ def run(cfg: RunConfig) -> int:
     for note in (*raw.warnings, *notes):
         say(f"{name}: note: {note}")
     try:
-        with _sole_owner(Path(cfg.output_dir) / name):
+        with sole_owner(Path(cfg.output_dir) / name):
             from lora2.common.signals import exit_code
             from lora2.training.session import execute  # imports torch
 
@@ -80,43 +74,6 @@ def _summary(record: RunRecord) -> list[str]:
 
 def _shown(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-
-
-@contextmanager
-def _sole_owner(folder: Path) -> Iterator[None]:
-    """Hold the run's lock; the system lets go of it when the process dies, however it dies.
-
-    Raises:
-        BusyError: another process is doing this run.
-    """
-    if not first_process():  # the first process of a run holds it for all
-        yield
-        return
-    lock = FileLock(folder / ".lock", timeout=LOCK_SECONDS)
-    try:
-        with storing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            _acquire(lock, folder.name)
-    except StorageError as error:
-        if isinstance(error.__cause__, FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError):
-            raise UserError(
-                f"output_dir: {error.__cause__.filename} is in the way ({error.__cause__.strerror}); allowed is a "
-                f"folder: move it away, or choose another, output_dir=DIR"
-            ) from None
-        raise
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _acquire(lock: FileLock, run_id: str) -> None:
-    try:
-        lock.acquire()
-    except Timeout:  # an OSError, but not of the disk
-        raise BusyError(
-            f"{run_id}: another process is doing this run; allowed is one: wait for it, or change a setting"
-        ) from None
 
 
 def settle_budget(cfg: RunConfig, train_examples: int) -> tuple[RunConfig, list[str]]:

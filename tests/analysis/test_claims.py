@@ -11,7 +11,7 @@ import pytest
 
 from lora2.analysis.claims.audit import CHECKS, Audited, as_table, audit
 from lora2.analysis.claims.checks import matches_print, printed_count
-from lora2.analysis.paper import MATRICES, load_claims
+from lora2.analysis.paper import load_claims
 from lora2.common.errors import UserError
 from lora2.core.counts import (
     DEBERTA_V3_BASE,
@@ -21,6 +21,7 @@ from lora2.core.counts import (
     share_without_large,
     share_without_small,
 )
+from lora2.core.matrices import MATRICES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = ROOT / "results" / "paper"

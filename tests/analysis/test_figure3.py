@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from lora2.analysis.figure3 import agreement, draw_figure3, model_to_show, panels, rank_grid
-from lora2.analysis.paper import MATRICES, load_figure3
+from lora2.analysis.paper import load_figure3
 from lora2.common.errors import UserError
+from lora2.core.matrices import MATRICES
 from lora2.runs.reader import Run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from lora2.common.errors import UserError
 from lora2.config.compose import compose, options, read_option
 from lora2.config.grid import expand, experiments, grid, split
 from lora2.config.schema import resolve, run_id
-from lora2.core.targets import SUBSETS
+from lora2.core.matrices import SUBSETS
 from lora2.experiments.cost.plan import MATRICES_OF
 from lora2.training.run import run
 

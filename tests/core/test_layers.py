@@ -12,7 +12,7 @@ from lora2.core import bf16
 from lora2.core.bf16 import EmulatedProducts
 from lora2.core.inject import LoRA2Config, inject
 from lora2.core.layers import INIT_STD, FactorStack, LoRA2Linear
-from lora2.core.targets import MATRICES
+from lora2.core.matrices import MATRICES
 
 PATHS = ("plain", "fused", "auto")
 SHAPES = [(1, 8), (8, 8), (8, 4), (3, 5)]  # (k, r)

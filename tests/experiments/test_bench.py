@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from lora2.analysis import benchmark
 from lora2.config.compose import compose
 from lora2.config.schema import resolve
-from lora2.experiments.bench import growth, measure, padding, report
+from lora2.experiments.bench import collect, growth, measure, padding
 from lora2.experiments.bench.peers import PEERS, SHAPES, Shape, backbone, lora2_peer
-from lora2.experiments.bench.targets import targets_table
 from scripts import bench
 
 TOY = Shape("bert", 32, 2, 4, 48, 4, 8)
@@ -55,9 +55,9 @@ def test_the_naive_peer_is_the_same_method():
 
 
 def test_every_figure_of_latest_json_is_there_and_adds_up(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "memory_in_own_process", lambda peer, shape, dtype: {"ours": 50.0}.get(peer, 100.0))
-    result = report.collect(["toy"], ["fp32", "bf16"], PEER_NAMES, 4, quiet)
-    memory = report.collect_memory(["toy"], ["fp32"], PEER_NAMES, quiet)
+    monkeypatch.setattr(collect, "memory_in_own_process", lambda peer, shape, dtype: {"ours": 50.0}.get(peer, 100.0))
+    result = collect.collect(["toy"], ["fp32", "bf16"], PEER_NAMES, 4, quiet)
+    memory = collect.collect_memory(["toy"], ["fp32"], PEER_NAMES, quiet)
     for dtype in ("fp32", "bf16"):
         assert set(result["ratios"]["toy"][dtype]) == set(PEER_NAMES) - {"ours"}
         assert all(0 < ratio < 100 for ratio in result["ratios"]["toy"][dtype].values())
@@ -67,13 +67,14 @@ def test_every_figure_of_latest_json_is_there_and_adds_up(toy, tmp_path, monkeyp
         assert result["method_share"]["toy"][dtype] == pytest.approx(share)
     assert memory["memory_ratios"]["toy"]["fp32"]["peft_lora"] == 0.5
     assert math.isfinite(result["floor_to_bitfit"]["toy"])
+    latest = tmp_path / "latest.json"
     for part in (memory, result):  # in either order: the second keeps what the first measured
-        report.write_steps(part, tmp_path / "latest.json")
-    report.write_steps({"ratios": {"toy": {"fp64": {"naive": 1.0}}}}, tmp_path / "latest.json")
+        collect.write_steps(part, latest)
+    benchmark.write_tables(collect.write_steps({"ratios": {"toy": {"fp64": {"naive": 1.0}}}}, latest), latest)
     result["ratios"]["toy"]["fp64"] = {"naive": 1.0}  # beside what was measured before
-    assert (memory | result).items() <= json.loads((tmp_path / "latest.json").read_text()).items()
+    assert (memory | result).items() <= json.loads(latest.read_text()).items()
     assert (tmp_path / "latest.png").stat().st_size > 10_000
-    text = report.results_block(tmp_path)
+    text = benchmark.results_block(tmp_path)
     assert "LoRA² as released" in text
     assert "### Targets" in text
 
@@ -94,7 +95,11 @@ def test_targets_say_met_missed_or_not_measured():
         "floor_to_bitfit": {"minilm_32x64": 1.05},
         "to_bitfit": {"minilm_32x64": {"fp32": {"naive": 2.0, "bitfit": 1.0}}},
     }
-    rows = {line.split("|")[1].strip(): line for line in targets_table(result).splitlines() if line.startswith("| ")}
+    rows = {
+        line.split("|")[1].strip(): line
+        for line in benchmark.thresholds_table(result).splitlines()
+        if line.startswith("| ")
+    }
     assert "0.510 > 0.50, missed** [0.525]" in rows["ours / LoRA² as released"]
     assert "1.120 ≤ 1.12 [1.050]" in rows["ours / BitFit"]
     assert rows["ours / LoRA r=8 (PEFT)"].endswith("| – | – |")
@@ -110,7 +115,7 @@ def test_growth_varies_one_setting_at_a_time(monkeypatch):
     }  # fmt: skip
     assert growth._point("layers", 1)[0].layers == 1
     assert growth._point("r", 4)[1:] == (8, 4)
-    assert "How the cost grows" in report.growth_table(result)
+    assert "How the cost grows" in benchmark.growth_table(result)
 
 
 def test_padding_counts_the_positions_of_the_whole_recipe(monkeypatch, tmp_path):
@@ -132,7 +137,7 @@ def test_padding_counts_the_positions_of_the_whole_recipe(monkeypatch, tmp_path)
     assert row["tokens_per_epoch"] < positions["ours"] < positions["released"]
     assert row["positions_ratio"] == positions["released"] / positions["ours"]
     assert 0 < row["eval_share"] < 1
-    assert "| mrpc (demo) | 64 |" in report.padding_table([row])
+    assert "| mrpc (demo) | 64 |" in benchmark.padding_table([row])
 
 
 def test_mistakes_of_the_command_line(capsys, monkeypatch):

@@ -9,8 +9,9 @@ from filelock import FileLock
 from lora2.config.grid import expand
 from lora2.config.schema import run_id
 from lora2.experiments.launch import Ended
-from lora2.experiments.status import held_locks, read_records, survey
+from lora2.experiments.status import read_records, survey
 from lora2.experiments.sweep import counts, do
+from lora2.runs.lock import held_locks
 from lora2.runs.record import record_path
 from scripts import status, sweep
 

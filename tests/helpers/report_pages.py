@@ -10,7 +10,8 @@ from typing import Any
 
 from helpers.fake_records import ROOT, deberta, record, results_folder, save
 
-from lora2.analysis.paper import MATRICES, load_figure3
+from lora2.analysis.paper import load_figure3
+from lora2.core.matrices import MATRICES
 
 PLANTED = '<script>window.planted = 1</script><img src=x onerror="window.planted = 1">'
 STEPS = range(10, 510, 10)

@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from lora2.analysis.paper import MATRICES, PaperRow, PaperTable
+from lora2.analysis.paper import PaperRow, PaperTable
 from lora2.core.counts import (
-    ATTENTION,
     DEBERTA_V3_BASE,
-    FFN,
     ROBERTA_LARGE,
     lora2_parameters,
     lora_parameters,
     share_without_large,
     share_without_small,
 )
+from lora2.core.matrices import ATTENTION, FFN, MATRICES
 
 HOLDS = "holds"
 FAILS = "does not hold"

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lora2.analysis.benchmark import LABELS, rounds_text
 from lora2.analysis.html.charts import Chart, Line, Plot, Select, Spec, axis, spec
 from lora2.analysis.html.html_table import Column, HtmlCell, HtmlRow, HtmlTable, text_cell
 from lora2.common.errors import UserError
 from lora2.common.rendering import MISSING
-from lora2.experiments.bench.labels import LABELS, rounds_text
 
 Result = Mapping[str, Any]
 

@@ -9,9 +9,10 @@ import numpy as np
 from lora2.analysis.figure3 import ROW_TITLES, Ranks, agreement, panels, rank_grid
 from lora2.analysis.html.charts import Chart, Line, Plot, Select, Spec, axis, spec
 from lora2.analysis.html.records import Record, Setting
-from lora2.analysis.paper import MATRICES, Figure3
+from lora2.analysis.paper import Figure3
 from lora2.analysis.tables.layout import TASK_TITLES
 from lora2.common.errors import UserError
+from lora2.core.matrices import MATRICES
 from lora2.runs.reader import Run
 
 HEIGHT = 180

@@ -19,7 +19,8 @@ from lora2.config.methods import (
 )
 from lora2.core.allocator import Score
 from lora2.core.budget import BudgetSchedule
-from lora2.core.targets import MATRICES, find_targets
+from lora2.core.matrices import MATRICES
+from lora2.core.targets import find_targets
 from lora2.experiments.bench.naive import Naive
 from lora2.models.methods import Method
 from lora2.models.methods.adalora import AdaLoRA

@@ -17,14 +17,13 @@ calibration (speed.py) holds them in its overhead per step. Evaluation is a forw
 from dataclasses import dataclass
 from typing import Any
 
-from lora2.analysis.paper import MATRICES
 from lora2.config.methods import BottleneckMethodConfig, SubsetMethodConfig
 from lora2.config.schema import RunConfig
 from lora2.core.counts import Backbone, lora_parameters
+from lora2.core.matrices import SUBSETS
 from lora2.experiments.cost.lengths import lengths
 from lora2.glue.heldout import train_size
 
-MATRICES_OF = {"all": MATRICES, "qk": MATRICES[:2], "qv": MATRICES[:3:2], "qkv": MATRICES[:3]}  # targets.SUBSETS
 EVAL_BATCH_FACTOR = 4  # as lora2/training/evaluate.py, which needs torch
 PLACES = {"houlsby": 2, "pfeiffer": 1}  # bottlenecks of a layer
 PROCESS_BYTES = 0.5e9  # Python, torch and its libraries
@@ -113,7 +112,7 @@ def adapter_weights(cfg: RunConfig) -> int:
         return shape.layers * PLACES[method.name] * 2 * shape.hidden * method.bottleneck
     if isinstance(method, SubsetMethodConfig) or cfg.rank is None:
         return 0
-    return lora_parameters(shape, cfg.rank.k or cfg.rank.r, MATRICES_OF[method.targets])
+    return lora_parameters(shape, cfg.rank.k or cfg.rank.r, SUBSETS[method.targets])
 
 
 def peak_memory(cfg: RunConfig, width: int) -> float:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from lora2.config.methods import AdaLoRAMethodConfig, BudgetConfig, RankConfig
 from lora2.core.functional import sum_from_identity
-from lora2.core.targets import SUBSETS, find_targets
+from lora2.core.matrices import SUBSETS
+from lora2.core.targets import find_targets
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, Stateful, rank_numbers
 from lora2.models.methods.parts import backbone_size, size, trained_parts
 

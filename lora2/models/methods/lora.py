@@ -3,7 +3,8 @@
 from torch import nn
 
 from lora2.config.methods import LoRAMethodConfig, RankConfig
-from lora2.core.targets import SUBSETS, find_targets
+from lora2.core.matrices import SUBSETS
+from lora2.core.targets import find_targets
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup
 from lora2.models.methods.parts import backbone_size, size, trained_parts
 

@@ -12,7 +12,8 @@ from lora2.core.allocator import RankAllocator
 from lora2.core.budget import BudgetSchedule
 from lora2.core.inject import LoRA2Config, inject
 from lora2.core.layers import LoRA2Linear
-from lora2.core.targets import SUBSETS, head_parameters
+from lora2.core.matrices import SUBSETS
+from lora2.core.targets import head_parameters
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
 
 ALL_TERMS = frozenset({"uv", "UV", "PQ"})

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora2.config.methods import RankConfig, SoRAMethodConfig
-from lora2.core.targets import SUBSETS, find_targets
+from lora2.core.matrices import SUBSETS
+from lora2.core.targets import find_targets
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
 from lora2.models.methods.parts import backbone_size, size, trained_parts
 

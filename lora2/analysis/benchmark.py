@@ -1,0 +1,199 @@
+"""The benchmark's figures (results/bench/*.json) as tables and a plot: ours beside each peer, thresholds and floors."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LABELS = {
+    "ours": "LoRA² (ours)", "ours_plain": "… plain path", "ours_fused": "… fused path",
+    "ours_full_score": "… full score (eq. 8)", "naive": "LoRA² as released", "peft_adalora": "AdaLoRA (PEFT)",
+    "peft_lora": "LoRA r=8 (PEFT)", "bitfit": "BitFit", "full": "full fine-tuning", "head": "head only",
+}  # fmt: skip
+COLUMNS = 3  # of panels in the plot
+SHAPES = ("minilm_32x64", "deberta_16x64")
+# (what, keys into latest.json after which the shape's entry is found, limit by shape)
+THRESHOLDS: tuple[tuple[str, str, tuple[str, ...], tuple[float, float]], ...] = (
+    ("ours / LoRA² as released", "ratios", ("fp32", "naive"), (0.50, 0.52)),
+    ("ours / AdaLoRA (PEFT)", "ratios", ("fp32", "peft_adalora"), (0.82, 0.93)),
+    ("ours / LoRA r=8 (PEFT)", "ratios", ("fp32", "peft_lora"), (0.90, 0.97)),
+    ("ours / BitFit", "ratios", ("fp32", "bitfit"), (1.12, 1.06)),
+    ("bf16: ours / LoRA r=8 (PEFT)", "ratios", ("bf16", "peft_lora"), (0.95, 0.95)),
+    ("memory above the backbone: ours / LoRA r=8 (PEFT)", "memory_ratios", ("fp32", "peft_lora"), (1.00, 1.00)),
+    ("regulariser, importance, masks: share of our step", "method_share", ("fp32",), (0.03, 0.03)),
+)
+
+
+def results_block(folder: Path) -> str:
+    """docs/RESULTS.md's section, from what lies in results/bench."""
+    parts = [(folder / "latest.md").read_text()] if (folder / "latest.md").exists() else ["Not run."]
+    if (folder / "padding.json").exists():
+        parts.append(padding_table(json.loads((folder / "padding.json").read_text())))
+    if (folder / "growth.json").exists():
+        parts.append(growth_table(json.loads((folder / "growth.json").read_text())))
+    return "\n".join(parts)
+
+
+def write_tables(result: Mapping[str, Any], path: Path) -> None:
+    """The step benchmark's tables and plot, beside its JSON file `path`."""
+    path.with_suffix(".md").write_text(markdown(result) + "\n" + thresholds_table(result))
+    if result["to_bitfit"]:
+        plot(result, path.with_suffix(".png"))
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table: a row a peer, ours / peer with the quartiles of the rounds, and what each costs against BitFit."""
+    lines = [
+        f"Median over {rounds_text(result)} interleaved rounds of (our step / the peer's step), quartiles in brackets; "
+        f"a step is everything: forward, backward, regulariser, importance, allocation, optimizer. "
+        f"{result['machine']['device']}, {result['machine']['threads']} threads"
+        + ("; bf16 emulated (docs/METHOD.md)" if result["bf16_emulated"] else "")
+        + ".",
+        "",
+        "| shape | type | peer | ours / peer | peer / BitFit | memory above the backbone, ours / peer |",
+        "|---|---|---|---|---|---|",
+    ]
+    for shape, by_dtype in result["spread"].items():
+        for dtype, peers in by_dtype.items():
+            to_bitfit = result["to_bitfit"].get(shape, {}).get(dtype, {})
+            memory = result["memory_ratios"].get(shape, {}).get(dtype, {})
+            share = result["method_share"][shape][dtype]
+            lines.append(
+                f"| {shape} | {dtype} | **{LABELS['ours']}** | regulariser, importance, masks: {share:.1%} of a step "
+                f"| {_number(to_bitfit.get('ours'))} | |"
+            )
+            for peer, each in peers.items():
+                lines.append(
+                    f"| | | {LABELS[peer]} | {each['median']:.3f} [{each['q1']:.3f}, {each['q3']:.3f}] "
+                    f"| {_number(to_bitfit.get(peer))} | {_number(memory.get(peer))} |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def thresholds_table(result: Mapping[str, Any]) -> str:
+    """A row a target: measured, limit, whether it is met; "–" where it was not measured."""
+    lines = [
+        "### Targets",
+        "",
+        "| float32 unless said, k = r = 8 | " + " | ".join(SHAPES) + " |",
+        "|---|" + "---|" * len(SHAPES),
+    ]
+    for label, key, path, limits in THRESHOLDS:
+        cells = []
+        for shape, limit in zip(SHAPES, limits, strict=True):
+            entry = _at(result.get(key, {}).get(shape), path)
+            floor = _floor(result, shape, path[-1]) if key == "ratios" and path[0] == "fp32" else None
+            cells.append(_cell(entry, limit, floor))
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "Floors, in brackets, are measured with the same spread as the ratios (the quartiles above). The floor adds to "
+        "BitFit's step only the products behind the adapter's gradients and the writing of W + ΔW, timed one by one, "
+        "and takes BitFit's bias sums off: no autograd, no regulariser, no optimizer.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _at(entry: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        entry = None if entry is None else entry.get(key)
+    return entry
+
+
+def _cell(entry: float | None, limit: float, floor: float | None) -> str:
+    if entry is None:
+        return "–"
+    least = "" if floor is None else f" [{floor:.3f}]"
+    return f"{entry:.3f} ≤ {limit:.2f}{least}" if entry <= limit else f"**{entry:.3f} > {limit:.2f}, missed**{least}"
+
+
+def _floor(result: Mapping[str, Any], shape: str, peer: str) -> float | None:
+    """The least that ours / peer could be: the floor over BitFit, over what the peer takes over BitFit."""
+    floor, peer_cost = (
+        result.get("floor_to_bitfit", {}).get(shape),
+        _at(result.get("to_bitfit", {}).get(shape), ("fp32", peer)),
+    )
+    return None if floor is None or peer_cost is None else floor / peer_cost
+
+
+def padding_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Padding over the authors' recipe, and evaluation's share."""
+    lines = [
+        "### Padding, over the authors' recipe (MiniLM, LoRA² k=8)",
+        "",
+        "Released: every batch padded to the recipe's length, in random order. Ours: batches of like length, padded to "
+        "their longest. Seconds are means over interleaved steps of the same run. Floor of evaluation's share: one "
+        "forward pass for each dev example, three for each training example in between, all of one length.",
+        "",
+        "| task | length | positions per epoch, released / ours | ratio | seconds per step, released / ours | ratio "
+        "| evaluation every | evaluation's share of our run | its floor |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        positions, seconds = row["positions_per_epoch"], row["seconds_per_step"]
+        lines.append(
+            f"| {row['task']} ({row['data']}) | {row['max_length']} "
+            f"| {positions['released']:,} / {positions['ours']:,} | {row['positions_ratio']:.2f} "
+            f"| {seconds['released']:.2f} / {seconds['ours']:.2f} "
+            f"| {row['time_ratio']:.2f} | {row['eval_every']} steps | {row['eval_share']:.1%} "
+            f"| {row['eval_floor']:.1%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def growth_table(result: Mapping[str, Any]) -> str:
+    """One line an axis: value and ratio to BitFit."""
+    free, again = result["free_up_to_k"], result["base_measured"]
+    lines = [
+        "### How the cost grows",
+        "",
+        f"Our step over BitFit's, one setting varied at a time from {result['base']}; the base was measured "
+        f"{len(again)} times, at {min(again, default=0):.3f} to {max(again, default=0):.3f}: differences within that "
+        f"are noise. Slope over k: {result['slope_per_k']:.4f} per unit"
+        + (f", so k stops being free (more than {result['free_means']:.0%} above k = 1) at {free}." if free else "."),
+        "",
+        "| varied | value: ratio to BitFit |",
+        "|---|---|",
+    ]
+    for axis, points in result["axes"].items():
+        lines.append(f"| {axis} | " + ", ".join(f"{p[axis]}: {p['to_bitfit']:.3f}" for p in points) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(result: Mapping[str, Any], path: Path) -> None:
+    """Bars: each method's step over BitFit's, a panel for each shape and type."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    panels = [(shape, dtype) for shape, by in result["to_bitfit"].items() for dtype in by]
+    columns = min(COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.6 * rows), squeeze=False)
+    for unused in axes.flat[len(panels) :]:
+        unused.set_axis_off()
+    for axis, (shape, dtype) in zip(axes.flat, panels, strict=False):
+        values = dict(sorted(result["to_bitfit"][shape][dtype].items(), key=lambda item: item[1]))
+        colors = ["#c44e52" if peer == "ours" else "#4c72b0" for peer in values]
+        bars = axis.barh([LABELS[peer] for peer in values], list(values.values()), color=colors)
+        axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+        axis.axvline(1, color="black", linewidth=0.8)
+        axis.set_title(f"{shape}, {dtype}", fontsize=10)
+        axis.set_xlabel("step time / BitFit's")
+        axis.set_xlim(0, 1.18 * max(values.values()))
+        axis.tick_params(labelsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def rounds_text(result: Mapping[str, Any]) -> str:
+    """How many rounds the medians are over: "10", or "6 to 10" where shapes or types differ."""
+    counts = sorted({count for by_dtype in result["rounds"].values() for count in by_dtype.values()})
+    return " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
