@@ -206,11 +206,21 @@ MUTANTS = (
         "Λ starts at one", "core/layers.py", "nn.Parameter(torch.zeros(n, r))", "nn.Parameter(torch.ones(n, r))", LAYERS
     ),
     _mutant("init ten times as wide", "core/layers.py", "INIT_STD = 0.02", "INIT_STD = 0.2", LAYERS),
-    _mutant("fold kept after a step", "core/layers.py", ", *(p._version for p in self.factors))", ")", LAYERS),
     _mutant(
-        "fold kept across no_grad", "core/layers.py", "key = (torch.is_grad_enabled(), dtype,", "key = (dtype,", LAYERS
+        "fold shared by passes with and without gradients",
+        "core/layers.py",
+        "key = (torch.is_grad_enabled(), dtype)",
+        "key = (True, dtype)",
+        LAYERS,
     ),
-    _mutant("fold kept after backward", "core/layers.py", "b.register_hook(self.forget)", "pass", LAYERS),
+    _mutant(
+        "fold kept after the pass",
+        "core/inject.py",
+        "model.register_forward_hook(adapter.end_forward, always_call=True)",
+        "pass",
+        LAYERS,
+    ),
+    _mutant("fold kept after an error", "core/inject.py", ", always_call=True)", ")", LAYERS),
     _mutant("merge without ΔW", "core/layers.py", "(self.delta_weight() if", "(0 * self.delta_weight() if", LAYERS),
     _mutant(
         "merging twice adds twice",
@@ -229,8 +239,8 @@ MUTANTS = (
     _mutant(
         "every layer reads the first slice",
         "core/layers.py",
-        "self.stack.pair(self.index, dtype)",
-        "self.stack.pair(0, dtype)",
+        "self.stack.low_rank(self.index, dtype)",
+        "self.stack.low_rank(0, dtype)",
         LAYERS,
     ),
     # ------------------------------------------------------------------------------------ inject
@@ -241,9 +251,9 @@ MUTANTS = (
         "backbone not frozen", "core/inject.py", "model.requires_grad_(False)", "model.requires_grad_(True)", INJECT
     ),
     _mutant(
-        "no forgetting before a forward",
+        "every layer folds for itself",
         "core/inject.py",
-        "model.register_forward_pre_hook(adapter.forget)",
+        "model.register_forward_pre_hook(adapter.begin_forward)",
         "pass",
         LAYERS,
     ),

@@ -106,10 +106,15 @@ class Adapter(nn.Module):
         finally:
             self.unmerge()
 
-    def forget(self, *_: object) -> None:
-        """Drop the folded pairs of all stacks; a forward pre-hook of the adapted model."""
+    def begin_forward(self, *_: object) -> None:
+        """Let every stack fold once from here on; a forward pre-hook of the adapted model."""
         for stack in self.factor_stacks():
-            stack.forget()
+            stack.begin_forward()
+
+    def end_forward(self, *_: object) -> None:
+        """Drop the folds of all stacks; a forward hook of the adapted model."""
+        for stack in self.factor_stacks():
+            stack.end_forward()
 
 
 def inject(model: nn.Module, config: LoRA2Config) -> Adapter:
@@ -134,7 +139,8 @@ def inject(model: nn.Module, config: LoRA2Config) -> Adapter:
             model.set_submodule(name, layers[name])
     adapter = Adapter(stacks, {matrix: layers[name] for name, matrix in matrices.items()})
     model.add_module("lora2", adapter)
-    model.register_forward_pre_hook(adapter.forget)
+    model.register_forward_pre_hook(adapter.begin_forward)
+    model.register_forward_hook(adapter.end_forward, always_call=True)  # after an error in the pass, too
     return adapter
 
 

@@ -17,13 +17,28 @@ from lora2.core.functional import Factors
 from lora2.core.linear import Impl, lowrank_linear
 
 Init = Literal["paper", "orthogonal"]
+Slices = tuple[Tensor, ...]  # one for each matrix of a stack
+Folds = dict[tuple[bool, torch.dtype], tuple[Slices, Slices]]  # (are gradients on, dtype) -> every A, every B
 INIT_STD = 0.02  # released code, loralib/LoRA2.py; the paper says only "random Gaussian"
 
 
 class FactorStack(nn.Module):
-    """The five factors of n matrices (o, d), stacked along the first axis.
+    """Hold the five factors of n matrices (o, d), stacked along the first axis.
 
-    Shapes: u (n, r, k), v (n, k, d), lam (n, r), U (n, r, k), V (n, k, o); float32, so ΔW = 0 at the start (Λ = 0).
+    Shapes: u (n, r, k), v (n, k, d), lam (n, r), U (n, r, k), V (n, k, o). They are float32, and Λ starts at 0, so
+    that ΔW = 0 at the start.
+
+    The inner rank is folded away, see functional.low_rank. Within a forward pass of the adapted model the whole stack
+    is folded once, by its first layer, and the result is dropped when the pass ends (docs/METHOD.md, "The fold").
+
+    Args:
+        n: number of matrices.
+        d: in-features.
+        o: out-features.
+        k: outer width.
+        r: inner rank.
+        scale: alpha / r.
+        init: initial values of u, v, U and V, see LoRA2Config.
     """
 
     def __init__(self, n: int, d: int, o: int, k: int, r: int, scale: float, init: Init) -> None:
@@ -37,44 +52,48 @@ class FactorStack(nn.Module):
         for stack in (self.u, self.v, self.U, self.V):
             for matrix in stack.detach():
                 INITS[init](matrix)
-        self._pair: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None = None
-        self._pair_key: tuple[object, ...] = ()
+        self._folds: Folds | None = None  # of the forward pass that runs now; None outside of one
 
     @property
     def factors(self) -> Factors:
         """The parameters as one tuple."""
         return Factors(self.u, self.v, self.lam, self.U, self.V)
 
-    def pair(self, index: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """A (k, d) and B (k, o) of one matrix, in `dtype`; folded for the whole stack on first use.
+    def low_rank(self, index: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return A (k, d) and B (k, o) of one matrix, with ΔW = Bᵀ A.
 
-        The fold is kept until it could be wrong: a parameter changed, gradients were switched on or off, a backward
-        pass has consumed its graph, or `forget` was called (at the start of every forward of the adapted model).
+        Args:
+            index: position of the matrix in the stack.
+            dtype: of the result; the fold itself is computed in float32.
         """
-        key = (torch.is_grad_enabled(), dtype, *(p._version for p in self.factors))
-        if self._pair is None or key != self._pair_key:
-            self._pair, self._pair_key = self._fold(dtype), key
-        return self._pair[0][index], self._pair[1][index]
+        if self._folds is None:
+            a, b = self._fold(Factors(*(factor[index : index + 1] for factor in self.factors)), dtype)
+            return a[0], b[0]
+        key = (torch.is_grad_enabled(), dtype)  # a part of a forward pass may run without gradients
+        if key not in self._folds:
+            self._folds[key] = self._fold(self.factors, dtype)
+        a, b = self._folds[key]
+        return a[index], b[index]
 
-    def forget(self, *_: object) -> None:
-        """Drop the kept fold."""
-        self._pair = None
+    def begin_forward(self) -> None:
+        """Fold at most once from here to `end_forward`."""
+        self._folds = {}
 
-    def __getstate__(self) -> dict[str, object]:
-        """Copies and pickles leave the fold behind: it belongs to a graph."""
-        return {**self.__dict__, "_pair": None}
+    def end_forward(self) -> None:
+        """Drop the fold: it belongs to the graph and to the parameters of the pass that has ended."""
+        self._folds = None
 
-    def _fold(self, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        # the k x k core stays in float32; and under gradient checkpointing, what the fold saves is not the layer's
-        with torch.autocast(self.v.device.type, enabled=False), saved_tensors_hooks(_as_it_is, _as_it_is):
-            a, b = functional.low_rank(self.factors, self.scale)
+    def _fold(self, factors: Factors, dtype: torch.dtype) -> tuple[Slices, Slices]:
+        """A and B of every matrix in `factors`."""
+        # Autocast is off because the k x k core stays in float32. Gradient checkpointing counts the tensors that a
+        # layer saves; the hooks hide from it those of the fold, which belongs to no layer.
+        with torch.autocast(self.v.device.type, enabled=False), saved_tensors_hooks(_unchanged, _unchanged):
+            a, b = functional.low_rank(factors, self.scale)
             a, b = a.to(dtype), b.to(dtype)
-        if b.requires_grad:
-            b.register_hook(self.forget)
         return a.unbind(), b.unbind()
 
 
-def _as_it_is(saved: Tensor) -> Tensor:
+def _unchanged(saved: Tensor) -> Tensor:
     return saved
 
 
@@ -120,7 +139,7 @@ class LoRA2Linear(nn.Module):
                 x_wide, weight_wide = widen(x.to(dtype), weight)
                 wide_bias = None if bias is None else bias.to(x_wide.dtype)
                 return nn.functional.linear(x_wide, weight_wide, wide_bias).to(dtype)
-            a, b = self.stack.pair(self.index, dtype)
+            a, b = self.stack.low_rank(self.index, dtype)
             return lowrank_linear(x.to(dtype), weight, bias, a, b, self.impl)
 
     def _frozen(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

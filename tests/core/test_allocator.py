@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers import oracle
-from helpers.toys import adapted, matrix, tokens, wake
+from helpers.toys import adapted, matrix, randomise_factors, tokens
 from torch import Tensor
 
 from lora2.core.allocator import SCORED, RankAllocator
@@ -257,7 +257,7 @@ def test_a_state_of_another_shape_is_refused():
 
 def test_masking_real_gradients_of_a_model():
     model, adapter = adapted("deberta-v2", k=3, r=R)
-    wake(adapter, 0.3)
+    randomise_factors(adapter, 0.3)
     allocator = RankAllocator(list(adapter.layers.values()), schedule(len(adapter.layers)))
     for step in range(TOTAL):
         model(**tokens()).logits.square().sum().backward()

@@ -141,7 +141,7 @@ def test_the_adapters_penalties_are_the_oracles_over_all_matrices(terms, form):
 
 def test_the_norm_form_is_adaloras_mean_over_all_grams():
     """At N(0, 0.02²) every Gram is about 0, so every distance is about ‖I‖ = √k, or √r for the products."""
-    _, adapter = adapted("bert", awake=False, k=4, r=9)
+    _, adapter = adapted("bert", random_factors=False, k=4, r=9)
     total = sum(float(value.detach()) for value in adapter.penalties(frozenset({"uv", "UV", "PQ"}), "norm").values())
     assert total == pytest.approx((2 * 2 + 2 * 2 + 2 * 3) / 6, rel=0.05)
 
@@ -206,7 +206,7 @@ def test_the_injected_parameters_are_as_many(name, k, count):
 
 
 def test_an_adapted_encoder_still_trains_a_step():
-    model, adapter = adapted("roberta", awake=False, init="orthogonal")
+    model, adapter = adapted("roberta", random_factors=False, init="orthogonal")
     model(**tokens()).logits.square().sum().backward()
     assert all(p.grad is not None for p in adapter.parameters())
     assert any(stack.lam.grad.any() for stack in adapter.factor_stacks())  # Λ moves first: it is what is zero

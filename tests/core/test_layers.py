@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 from helpers import oracle
-from helpers.toys import KINDS, adapted, encoder, matrix, tokens, wake
+from helpers.toys import KINDS, adapted, encoder, matrix, randomise_factors, tokens
 from torch import Tensor, nn
 
-from lora2.core import bf16
+from lora2.core import bf16, functional
 from lora2.core.bf16 import EmulatedProducts
 from lora2.core.inject import LoRA2Config, inject
 from lora2.core.layers import INIT_STD, FactorStack, LoRA2Linear
@@ -72,7 +72,6 @@ def test_gradcheck_through_a_whole_stack(path):
     x = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
 
     def run(x: Tensor, *factors: Tensor) -> Tensor:
-        stack.forget()
         return torch.func.functional_call(stack_and_layer, dict(zip(names, factors, strict=True)), (x,))
 
     stack_and_layer = nn.Module()
@@ -154,7 +153,7 @@ def test_the_orthogonal_init_has_orthonormal_short_sides(k, r):
 @pytest.mark.parametrize("kind", KINDS)
 def test_outputs_are_bit_identical_to_the_backbone_at_step_0(kind, path, k, r):
     backbone = encoder(kind).eval()
-    model, adapter = adapted(kind, awake=False, impl=path, k=k, r=r)
+    model, adapter = adapted(kind, random_factors=False, impl=path, k=k, r=r)
     batch = tokens()
     with torch.no_grad():
         assert torch.equal(model(**batch).logits, backbone(**batch).logits)
@@ -168,7 +167,7 @@ def test_outputs_are_bit_identical_to_the_backbone_at_step_0(kind, path, k, r):
 def test_outputs_are_bit_identical_under_bf16_autocast_too(kind, emulated, monkeypatch):
     monkeypatch.setattr(bf16, "needs_emulation", lambda device: emulated)
     backbone = encoder(kind).eval()
-    model, _ = adapted(kind, awake=False, impl="plain")
+    model, _ = adapted(kind, random_factors=False, impl="plain")
     mode = EmulatedProducts() if emulated else torch.autocast("cpu", dtype=torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16), mode:
         assert torch.equal(model(**tokens()).logits, backbone(**tokens()).logits)
@@ -178,7 +177,7 @@ def test_outputs_are_bit_identical_under_bf16_autocast_too(kind, emulated, monke
 def test_a_whole_model_equals_one_whose_weights_hold_the_oracles_delta(kind):
     """Values and the gradient of every factor, through attention, shared stacks and DeBERTa's doubled query_proj."""
     model, adapter = adapted(kind, k=3, r=5, alpha=10.0)
-    wake(adapter, 0.3)
+    randomise_factors(adapter, 0.3)
     plain, batch = encoder(kind).eval().double(), tokens()
     factors = {name: matrix(layer) for name, layer in adapter.layers.items()}
     leaves = {name: [f.requires_grad_() for f in m.named().values()] for name, m in factors.items()}
@@ -254,18 +253,86 @@ def test_a_merged_model_also_computes_in_bf16():
     torch.testing.assert_close(model(**tokens()).logits, plain)
 
 
-# --------------------------------------------------------------------------------------- the kept fold is never stale
+# --------------------------------------------------------------------------------------- the fold is never stale
 
 
-def fresh(model: nn.Module, adapter: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """What a model gives whose stacks keep nothing."""
-    adapter.forget()
-    return loss_and_gradients(model, adapter, batch)
+@pytest.fixture
+def folds(monkeypatch) -> list[int]:
+    """How many matrices each fold was for, in the order of the folds."""
+    counted: list[int] = []
+    fold = functional.low_rank
+
+    def counting(factors: functional.Factors, scale: float) -> tuple[Tensor, Tensor]:
+        counted.append(len(factors.lam))
+        return fold(factors, scale)
+
+    monkeypatch.setattr(functional, "low_rank", counting)
+    return counted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_forward_pass_folds_each_stack_once(kind, folds):
+    model, adapter = adapted(kind)
+    for _ in range(2):
+        folds.clear()
+        model(**tokens()).logits.sum().backward()
+        assert sorted(folds) == sorted(len(stack.lam) for stack in adapter.factor_stacks())
+
+
+def test_outside_of_the_adapted_models_forward_a_layer_folds_for_itself(folds):
+    model, adapter = adapted()
+    model.bert(**tokens())
+    assert folds == [1] * len(adapter.layers)
+
+
+def test_a_part_of_the_pass_may_run_without_gradients():
+    model, adapter = adapted()
+    expected = loss_and_gradients(model, adapter, tokens())[1]
+    layer = adapter.layers["layer.0.query"]
+
+    @torch.no_grad()
+    def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        layer.forward(args[0])  # the first fold of this pass has no graph
+
+    layer.register_forward_pre_hook(look)
+    assert_same(loss_and_gradients(model, adapter, tokens())[1], expected)
+
+
+def test_the_fold_ends_with_the_pass_even_after_an_error():
+    model, adapter = adapted()
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    handle = model.classifier.register_forward_pre_hook(fail)
+    with pytest.raises(ZeroDivisionError):
+        model(**tokens())
+    handle.remove()
+    before = model.bert(**tokens()).last_hidden_state
+    randomise_factors(adapter, 0.1)
+    assert not torch.equal(model.bert(**tokens()).last_hidden_state, before)
+
+
+@pytest.mark.parametrize("call", ["head", "encoder"])
+def test_the_fold_follows_a_change_that_raises_no_version(call):
+    """The replay of a CUDA graph changes parameters behind the back of autograd, as an assignment to `.data` does."""
+    model, adapter = adapted()
+    run = model if call == "head" else model.bert
+    with torch.no_grad():
+        before, _ = model(**tokens()).logits, run(**tokens())
+        versions = [p._version for p in adapter.parameters()]
+        for p in adapter.parameters():
+            p.data.mul_(2)
+        assert [p._version for p in adapter.parameters()] == versions
+        after = run(**tokens())[0]
+        assert not torch.equal(model(**tokens()).logits, before)
+        other = copy.deepcopy(model)
+        assert torch.equal((other if call == "head" else other.bert)(**tokens())[0], after)
 
 
 def test_the_fold_follows_an_optimizer_step():
     model, adapter = adapted("deberta-v2")
-    inner, batch = model.deberta, tokens()  # called directly: the head model's pre-hook does not run
+    inner, batch = model.deberta, tokens()  # called directly, so the head model's hooks do not run
     for optimizer in (
         torch.optim.SGD(adapter.parameters(), 0.1),
         torch.optim.AdamW(adapter.parameters(), 0.1, fused=True),
@@ -274,7 +341,6 @@ def test_the_fold_follows_an_optimizer_step():
         before.square().sum().backward()
         optimizer.step()
         after = inner(**batch).last_hidden_state.detach()
-        adapter.forget()
         assert torch.equal(after, inner(**batch).last_hidden_state.detach())
         assert not torch.equal(after, before.detach())
 
@@ -293,7 +359,7 @@ def test_the_fold_follows_load_state_dict():
     with torch.no_grad():
         before = model.bert(**tokens()).last_hidden_state
         state = {name: tensor.clone() for name, tensor in adapter.state_dict().items()}
-        wake(adapter, 0.1)
+        randomise_factors(adapter, 0.1)
         assert not torch.equal(model.bert(**tokens()).last_hidden_state, before)
         adapter.load_state_dict(state)
         assert torch.equal(model.bert(**tokens()).last_hidden_state, before)
@@ -303,7 +369,7 @@ def test_the_fold_follows_load_state_dict():
 def test_gradients_survive_a_forward_without_them(call):
     model, adapter = adapted()
     run = model if call == "head" else lambda **batch: model.bert(**batch)
-    expected = fresh(model, adapter, tokens())[1]
+    expected = loss_and_gradients(model, adapter, tokens())[1]
     with torch.no_grad():
         run(**tokens())
     with torch.inference_mode():
@@ -336,16 +402,20 @@ def test_the_encoder_alone_notices_that_gradients_were_switched_on_and_off(off):
 def test_two_forwards_before_one_backward(kind):
     model, adapter = adapted(kind)
     one, two = tokens(3), tokens(2, 5)
-    expected = [a + b for a, b in zip(fresh(model, adapter, one)[1], fresh(model, adapter, two)[1], strict=True)]
+    expected = [
+        a + b
+        for a, b in zip(
+            loss_and_gradients(model, adapter, one)[1], loss_and_gradients(model, adapter, two)[1], strict=True
+        )
+    ]
     total = model(**one).logits.square().sum() + model(**two).logits.square().sum()
     assert_same(list(torch.autograd.grad(total, list(adapter.parameters()))), expected)
 
 
 def test_two_forwards_then_two_backwards():
     model, adapter = adapted()
-    expected = [
-        a + b for a, b in zip(fresh(model, adapter, tokens())[1], fresh(model, adapter, tokens(2))[1], strict=True)
-    ]
+    alone = [loss_and_gradients(model, adapter, batch)[1] for batch in (tokens(), tokens(2))]
+    expected = [a + b for a, b in zip(*alone, strict=True)]
     losses = [model(**batch).logits.square().sum() for batch in (tokens(), tokens(2))]
     for loss in losses:
         loss.backward()
@@ -357,7 +427,6 @@ def test_the_encoder_can_be_called_and_trained_without_the_head_model():
     for _ in range(2):
         out = model.bert(**tokens()).last_hidden_state
         grads = torch.autograd.grad(out.square().sum(), list(adapter.parameters()))
-        adapter.forget()
         again = model.bert(**tokens()).last_hidden_state
         assert torch.equal(out, again)
         assert_same(list(grads), list(torch.autograd.grad(again.square().sum(), list(adapter.parameters()))), 1e-6)
@@ -377,7 +446,7 @@ def test_deberta_calls_query_proj_twice_in_one_forward():
 def test_gradient_checkpointing_gives_the_same_gradients(kind):
     model, adapter = adapted(kind)
     model.train()  # dropout is 0
-    expected = fresh(model, adapter, tokens())
+    expected = loss_and_gradients(model, adapter, tokens())
     # the name since transformers 5; both take the keyword arguments of torch.utils.checkpoint
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
     enable({"use_reentrant": False})
@@ -401,10 +470,10 @@ def test_a_deep_copy_is_a_model_of_its_own(when):
     twin = copy.deepcopy(model)
     plain = model(**tokens()).logits.detach()
     assert torch.equal(twin(**tokens()).logits, plain)
-    wake(twin.lora2, 0.1)
+    randomise_factors(twin.lora2, 0.1)
     assert not torch.equal(twin(**tokens()).logits, plain)
     assert torch.equal(model(**tokens()).logits, plain)
-    assert_same(loss_and_gradients(model, adapter, tokens())[1], fresh(model, adapter, tokens())[1])
+    assert_same(loss_and_gradients(model, adapter, tokens())[1], loss_and_gradients(model, adapter, tokens())[1])
 
 
 def test_the_bf16_copy_of_a_frozen_weight_follows_the_weight():
@@ -417,7 +486,7 @@ def test_the_bf16_copy_of_a_frozen_weight_follows_the_weight():
 
 
 def test_the_frozen_weights_are_bit_equal_after_steps():
-    model, adapter = adapted("deberta-v2", awake=False, init="orthogonal")
+    model, adapter = adapted("deberta-v2", random_factors=False, init="orthogonal")
     frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
     start = [p.detach().clone() for p in adapter.parameters()]
     optimizer = torch.optim.AdamW(adapter.parameters(), 0.05, weight_decay=0.1)

@@ -52,17 +52,17 @@ def tokens(rows: int = 3, width: int = 7) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def adapted(kind: str = "bert", *, awake: bool = True, **config: object) -> tuple[PreTrainedModel, Adapter]:
-    """An encoder in evaluation mode with LoRA²; `awake` gives its factors values far from their start."""
+def adapted(kind: str = "bert", *, random_factors: bool = True, **config: object) -> tuple[PreTrainedModel, Adapter]:
+    """An encoder in evaluation mode with LoRA²; `random_factors` gives its factors values far from their start."""
     model = encoder(kind)
     adapter = inject(model, LoRA2Config(**config))  # type: ignore[arg-type]
-    if awake:
-        wake(adapter)
+    if random_factors:
+        randomise_factors(adapter)
     return model.eval(), adapter
 
 
 @torch.no_grad()
-def wake(adapter: Adapter, scale: float = 0.5) -> None:
+def randomise_factors(adapter: Adapter, scale: float = 0.5) -> None:
     """Random factors, Λ included, so that ΔW is not zero."""
     generator = torch.Generator().manual_seed(2)
     for parameter in adapter.parameters():
