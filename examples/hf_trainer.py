@@ -55,7 +55,7 @@ def main() -> None:
             callbacks=[LoRA2Callback(adapter, schedule)],
         )
         loss = trainer.train().training_loss
-    print(f"mean loss {loss:.3f}, singular values left: {adapter.kept()}")
+    print(f"mean loss {loss:.3f}, singular values left: {adapter.ranks()}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def main() -> None:
         optimizer.zero_grad()
     allocator.assert_final_budget()
 
-    print(f"loss {loss:.3f}, singular values left: {adapter.kept()}")
+    print(f"loss {loss:.3f}, singular values left: {adapter.ranks()}")
 
 
 if __name__ == "__main__":

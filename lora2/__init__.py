@@ -3,7 +3,7 @@
 The names load on first use, so that `import lora2` (tables, `--help`) does not load torch.
 """
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from lora2.core.budget import BudgetSchedule
     from lora2.core.inject import LoRA2Config, inject
 
+    __version__: str
+
 __all__ = ["BudgetSchedule", "LoRA2Config", "RankAllocator", "inject"]
 
-_HOMES = {
+_MODULES = {
     "BudgetSchedule": "lora2.core.budget",
     "LoRA2Config": "lora2.core.inject",
     "RankAllocator": "lora2.core.allocator",
@@ -22,8 +24,23 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name == "__version__":
+        value: object = _installed_version()
+    elif name in _MODULES:
+        value = getattr(import_module(_MODULES[name]), name)
+    else:
         raise AttributeError(f"module 'lora2' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value  # over the submodule of that name, which the import has just put here
+    globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, "__version__"})
+
+
+def _installed_version() -> str:
+    """Return the version of the installed wheel or of the editable install."""
+    try:
+        return metadata.version("lora2-glue")
+    except metadata.PackageNotFoundError:
+        raise AttributeError("lora2.__version__: lora2-glue is not installed; run pip install -e .") from None

@@ -225,15 +225,15 @@ MUTANTS = (
     _mutant(
         "merging twice adds twice",
         "core/layers.py",
-        "        if self._aside is None:\n            self._aside",
-        "        if True:\n            self._aside",
+        "        if self._original is None:\n            self._original",
+        "        if True:\n            self._original",
         LAYERS,
     ),
     _mutant(
         "unmerge subtracts nothing",
         "core/layers.py",
-        "self.weight, self._aside, self._cast = self._aside[0], None, None",
-        "self._aside = None",
+        "self.weight, self._original, self._cast_weight = self._original[0], None, None",
+        "self._original = None",
         LAYERS,
     ),
     _mutant(
@@ -282,17 +282,21 @@ MUTANTS = (
     _mutant(
         "pattern not applied in the last phase",
         "core/allocator.py",
-        "if self.schedule.renews(step) or step > self.schedule.final:",
-        "if self.schedule.renews(step):",
+        "if self.schedule.updates_mask(step) or step > self.schedule.final:",
+        "if self.schedule.updates_mask(step):",
         ALLOCATOR,
     ),
     _mutant(
-        "mask inverted", "core/allocator.py", "masked_fill_(~rows[place], 0)", "masked_fill_(rows[place], 0)", ALLOCATOR
+        "mask inverted",
+        "core/allocator.py",
+        "masked_fill_(~rows[position], 0)",
+        "masked_fill_(rows[position], 0)",
+        ALLOCATOR,
     ),
     _mutant(
         "scores in the order of the stacks",
         "core/allocator.py",
-        "            merged[place] = row\n",
+        "            merged[position] = row\n",
         "            merged[: len(row)] = row\n",
         ALLOCATOR,
     ),

@@ -1,8 +1,4 @@
-"""The rank allocator: which singular values of all matrices together are kept, under a budget that shrinks.
-
-Order within one optimizer step t (0-based), the paper's Algorithm 1: backward, clip, `observe` (weights and the
-gradient taken at them), optimizer step, `mask`.
-"""
+"""The rank allocator: it chooses which singular values of all matrices together are kept, under a shrinking budget."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -16,13 +12,43 @@ from lora2.core.layers import FactorStack, LoRA2Linear
 
 Score = Literal["reduced", "full"]
 
-SCORED: dict[Score, tuple[str, ...]] = {"reduced": ("u", "lam", "U"), "full": ("u", "v", "lam", "U", "V")}
+SCORED_FACTORS: dict[Score, tuple[str, ...]] = {"reduced": ("u", "lam", "U"), "full": ("u", "v", "lam", "U", "V")}
 
 
 class RankAllocator:
-    """Importance statistics and the global mask for the singular values of the given layers.
+    """Keep importance statistics and one global mask for the singular values of the given layers.
 
-    The global order of singular values is the order of `layers`, then the index within a matrix; it decides ties.
+    One optimizer step t, counted from 0, follows the paper's Algorithm 1: backward, clip, `observe` (it reads the
+    weights and the gradients taken at them), optimizer step, `mask`.
+
+    The global order of singular values is the order of `layers`, then the index within a matrix. It decides ties.
+
+    Args:
+        layers: the adapted layers, `list(adapter.layers.values())`. Every layer of a stack must be among them.
+        schedule: the budget b(t), with `initial` equal to the number of singular values of all `layers`.
+        score: "reduced" scores u, Λ and 𝒰 (eq. 9), "full" all five factors (eq. 8).
+        beta1: β1, smoothing of the sensitivity.
+        beta2: β2, smoothing of its uncertainty.
+
+    Attributes:
+        keep: (matrices · r,) bool, the mask in the global order.
+
+    >>> import torch
+    >>> from lora2 import BudgetSchedule, LoRA2Config, RankAllocator, inject
+    >>> model = torch.nn.TransformerEncoderLayer(d_model=6, nhead=2, dim_feedforward=5)
+    >>> adapter = inject(model, LoRA2Config(k=2, r=4, targets=("linear1", "linear2")))
+    >>> optimizer = torch.optim.AdamW(adapter.parameters(), lr=0.1)
+    >>> schedule = BudgetSchedule(total=10, initial=2 * 4, target=3, t_i=2, t_f=2)
+    >>> allocator = RankAllocator(list(adapter.layers.values()), schedule)
+    >>> for step in range(10):
+    ...     model(torch.randn(8, 3, 6)).square().mean().backward()
+    ...     allocator.observe(step)
+    ...     optimizer.step()
+    ...     budget = allocator.mask(step)
+    ...     optimizer.zero_grad()
+    >>> allocator.assert_final_budget()
+    >>> budget, sum(adapter.ranks().values())
+    (3, 3)
     """
 
     def __init__(
@@ -33,15 +59,21 @@ class RankAllocator:
         beta1: float = 0.85,
         beta2: float = 0.85,
     ) -> None:
-        self.schedule, self.score, self.betas = schedule, score, (beta1, beta2)
+        self.schedule = schedule
+        self.score = score
+        self.betas = (beta1, beta2)
         self.stacks: list[FactorStack] = list(dict.fromkeys(layer.stack for layer in layers))
-        self.stats = [{name: _zeros_twice(getattr(stack, name)) for name in SCORED[score]} for stack in self.stacks]
-        self.place = [_global_rows([x for x in layers if x.stack is stack], layers) for stack in self.stacks]
+        names = SCORED_FACTORS[score]
+        self.stats = [{name: _zero_statistics(getattr(stack, name)) for name in names} for stack in self.stacks]
+        self.positions = [_positions(stack, layers) for stack in self.stacks]
         self.keep = torch.ones(schedule.initial, dtype=torch.bool, device=self.stacks[0].lam.device)  # (matrices · r,)
 
     @torch.no_grad()
     def observe(self, step: int) -> None:
-        """Update the sensitivity statistics from the weights and their gradients; nothing in the last phase.
+        """Update the sensitivity statistics from the weights and their gradients; do nothing in the last phase.
+
+        Args:
+            step: number of the optimizer step, from 0.
 
         Raises:
             RuntimeError: a factor has no gradient, so this was called after zero_grad or before backward.
@@ -58,26 +90,26 @@ class RankAllocator:
                 update_importance(smoothed, uncertainty, weight, weight.grad, *self.betas)
 
     def scores(self, score: Score | None = None) -> Tensor:
-        """Importance of every singular value in the global order, (matrices · r,).
+        """Return the importance of every singular value, (matrices · r,) in the global order.
 
         Args:
             score: "reduced" asks an allocator that keeps the full score's statistics for the reduced score.
         """
-        names = SCORED[score or self.score]
+        names = SCORED_FACTORS[score or self.score]
         rows = [
-            singular_value_scores({name: _product(stats[name]) for name in names}) for stats in self.stats
+            singular_value_scores({name: _importance(stats[name]) for name in names}) for stats in self.stats
         ]  # (n, r)
         merged = rows[0].new_empty(sum(len(row) for row in rows), rows[0].shape[1])
-        for place, row in zip(self.place, rows, strict=True):
-            merged[place] = row
+        for position, row in zip(self.positions, rows, strict=True):
+            merged[position] = row
         return merged.flatten()
 
     @torch.no_grad()
-    def agreement(self) -> float:
-        """Share of the singular values kept now that the reduced score would keep too, from the same statistics.
+    def score_agreement(self) -> float:
+        """Return the share, 0 to 1, of the singular values that the full and the reduced score would both keep now.
 
-        Within one matrix the full score only adds a constant, so there the two always agree; over all matrices they
-        need not (eq. 8 against eq. 9). Needs score "full".
+        Within one matrix the full score only adds a constant, so there the two always agree. Over all matrices they
+        need not (eq. 8 against eq. 9). The allocator must keep the full score's statistics (score="full").
         """
         budget = int(self.keep.sum())
         both = top_mask(self.scores("full"), budget) & top_mask(self.scores("reduced"), budget)
@@ -85,33 +117,47 @@ class RankAllocator:
 
     @torch.no_grad()
     def mask(self, step: int) -> int:
-        """After the optimizer step: renew the mask when due, zero the singular values outside it; returns b(step).
+        """Choose a new mask if one is due after this optimizer step, and set the singular values outside it to zero.
+
+        Args:
+            step: number of the optimizer step that was just made, from 0.
+
+        Returns:
+            b(step), the number of singular values that the budget allows.
 
         Raises:
             FloatingPointError: a score is not finite.
         """
         budget = self.schedule.at(step)
-        if self.schedule.renews(step):
+        if self.schedule.updates_mask(step):
             self.keep = top_mask(self.scores(), budget)
-        if self.schedule.renews(step) or step > self.schedule.final:
+        if self.schedule.updates_mask(step) or step > self.schedule.final:
             self._apply()
         return budget
 
     def _apply(self) -> None:
         rows = self._rows()
-        for place, stack in zip(self.place, self.stacks, strict=True):
-            stack.lam.masked_fill_(~rows[place], 0)
+        for position, stack in zip(self.positions, self.stacks, strict=True):
+            stack.lam.masked_fill_(~rows[position], 0)
 
     def _rows(self) -> Tensor:
         return self.keep.view(-1, self.stacks[0].lam.shape[1])  # (matrices, r)
 
-    def kept(self, names: Sequence[str]) -> dict[str, int]:
-        """Singular values of each matrix inside the mask, by the names of the layers in their order."""
+    def ranks(self, names: Sequence[str]) -> dict[str, int]:
+        """Return the number of singular values inside the mask for each matrix.
+
+        Args:
+            names: names for the layers, in their order.
+        """
         per_matrix = self._rows().sum(1).tolist()
         return dict(zip(names, per_matrix, strict=True))
 
     def assert_final_budget(self) -> None:
-        """Raise RuntimeError unless exactly the target number of singular values was kept and the others are zero."""
+        """Check that the final budget was met.
+
+        Raises:
+            RuntimeError: the mask does not keep exactly the target number of singular values, or others are not zero.
+        """
         kept = int(self.keep.sum())
         alive = sum(int(stack.lam.count_nonzero()) for stack in self.stacks)
         if kept != self.schedule.target or alive > kept:
@@ -120,32 +166,37 @@ class RankAllocator:
             )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Statistics and mask as a flat dict of tensors."""
+        """Return statistics and mask as a flat dict of tensors."""
         state = {
             f"{i}.{name}.{part}": tensor
             for i, stats in enumerate(self.stats)
-            for name, pair in stats.items()
-            for part, tensor in zip(("smoothed", "uncertainty"), pair, strict=True)
+            for name, statistics in stats.items()
+            for part, tensor in zip(("smoothed", "uncertainty"), statistics, strict=True)
         }
         return state | {"keep": self.keep}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what state_dict returned, for the same layers and score."""
+        """Restore what `state_dict` returned.
+
+        Args:
+            state: of an allocator with the same layers and score.
+        """
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])
 
 
-def _product(pair: tuple[Tensor, Tensor]) -> Tensor:
-    return pair[0] * pair[1]
+def _importance(statistics: tuple[Tensor, Tensor]) -> Tensor:
+    """s = Ī · Ū of every entry."""
+    smoothed, uncertainty = statistics
+    return smoothed * uncertainty
 
 
-def _zeros_twice(weight: Tensor) -> tuple[Tensor, Tensor]:
+def _zero_statistics(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Ī and Ū at the start."""
     return torch.zeros_like(weight, dtype=torch.float32), torch.zeros_like(weight, dtype=torch.float32)
 
 
-def _global_rows(members: Sequence[LoRA2Linear], layers: Sequence[LoRA2Linear]) -> Tensor:
-    """Position in `layers` of each matrix of a stack, (n,), in the stack's order."""
-    position = {id(layer): i for i, layer in enumerate(layers)}
-    return torch.tensor(
-        [position[id(x)] for x in sorted(members, key=lambda x: x.index)], device=members[0].weight.device
-    )
+def _positions(stack: FactorStack, layers: Sequence[LoRA2Linear]) -> Tensor:
+    """Position in `layers` of each matrix of the stack, (n,), in the stack's order."""
+    members = [(layer.index, position) for position, layer in enumerate(layers) if layer.stack is stack]
+    return torch.tensor([position for _, position in sorted(members)], device=stack.lam.device)

@@ -1,8 +1,8 @@
 """bf16 autocast on processors without bf16 arithmetic.
 
-There torch falls back to loops 10 to 80 times slower than its float32 kernels. What bf16 units compute is: operands
-rounded to bf16, products summed in float32, the result rounded to bf16. Float32 kernels on rounded operands give
-just that, at float32 speed; so on such a processor this mode takes the matrix products of an autocast region over.
+There torch falls back to loops 10 to 80 times slower than its float32 kernels. Units with bf16 arithmetic round the
+operands to bf16, sum the products in float32 and round the result to bf16. Float32 kernels on rounded operands compute
+the same at float32 speed, so on such a processor `EmulatedProducts` takes over the matrix products of autocast.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ def _cpu_lacks_bf16() -> bool:
 
 
 def needs_emulation(device: torch.device) -> bool:
-    """Whether bf16 products on this device would run in the slow fallback."""
+    """Return whether bf16 products on this device would run in the slow fallback."""
     return device.type == "cpu" and _cpu_lacks_bf16()
 
 
 class EmulatedProducts(TorchFunctionMode):
-    """Inside this mode, and only where CPU autocast to bf16 is on, matrix products are computed as said above."""
+    """Compute matrix products as bf16 units do, wherever CPU autocast to bf16 is on inside this mode."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -44,9 +44,10 @@ class EmulatedProducts(TorchFunctionMode):
         return result.to(torch.bfloat16)
 
 
-def widen(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in float32 where bf16 products would be slow, else as they are; for custom backward passes, which
-    no mode reaches. The caller rounds the result back.
+def upcast_if_emulated(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors in float32 if they are bf16 and bf16 products would be slow here, else unchanged.
+
+    It is for custom autograd functions, which `EmulatedProducts` does not reach. The caller rounds the result back.
     """
     if tensors[0].dtype == torch.bfloat16 and needs_emulation(tensors[0].device):
         return tuple(tensor.float() for tensor in tensors)

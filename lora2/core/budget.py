@@ -1,4 +1,4 @@
-"""The rank budget b(t): how many singular values of all matrices together are kept at each optimizer step."""
+"""The rank budget b(t): the number of singular values of all matrices together that each optimizer step may keep."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ Schedule = Literal["released", "printed"]
 
 @dataclass(frozen=True)
 class BudgetSchedule:
-    """b(t): `initial` up to step t_i, then a cubic down to `target`, then t_f steps with the pattern fixed.
+    """Hold the budget b(t): `initial` up to step t_i, then a cubic down to `target`, then t_f steps with a fixed mask.
 
     Steps are counted from 0. LoRA² takes the schedule over from AdaLoRA (eq. 14 there).
 
@@ -25,7 +25,11 @@ class BudgetSchedule:
             t − t_i − t_f, which would start above b_0 (cut to b_0 here) and ends above b_T, from where it jumps.
 
     Raises:
-        UserError: the target is out of range, or the phases do not fit into `total`; says what would fit.
+        UserError: the target is out of range, or the phases do not fit into `total`; the message says what would fit.
+
+    >>> schedule = BudgetSchedule(total=100, initial=96, target=24, t_i=10, t_f=30)
+    >>> [schedule.at(step) for step in (0, 10, 20, 40, 69, 70, 99)]
+    [96, 96, 65, 33, 24, 24, 24]
     """
 
     total: int
@@ -43,16 +47,20 @@ class BudgetSchedule:
                 f"budget.target_rank: {self.target} singular values in all; allowed are from 1 to the "
                 f"{self.initial} there are at the start: {cure}"
             )
-        if not fits(self.total, self.t_i, self.t_f):
+        if not phases_fit(self.total, self.t_i, self.t_f):
             raise UserError(_does_not_fit(self.total, self.t_i, self.t_f))
 
     @property
     def final(self) -> int:
-        """The first step of the last phase; the mask chosen here is the final one."""
+        """First step of the last phase; the mask that is chosen here is the final one."""
         return self.total - self.t_f
 
     def at(self, step: int) -> int:
-        """b(step)."""
+        """Return b(step), a number of singular values from `target` to `initial`.
+
+        Args:
+            step: number of the optimizer step, from 0.
+        """
         if step < self.t_i:
             return self.initial
         if step >= self.final:
@@ -61,20 +69,23 @@ class BudgetSchedule:
         remaining = 1 - elapsed / (self.final - self.t_i)
         return min(self.initial, int(self.target + (self.initial - self.target) * remaining**3))
 
-    def renews(self, step: int) -> bool:
-        """Whether a new mask is chosen after this step."""
+    def updates_mask(self, step: int) -> bool:
+        """Return whether a new mask is chosen after optimizer step `step`."""
         return step == self.final or (self.t_i < step < self.final and step % self.interval == 0)
 
 
-def fits(total: int, t_i: int, t_f: int) -> bool:
-    """Whether `total` steps leave at least one for the decay and one for the last phase."""
+def phases_fit(total: int, t_i: int, t_f: int) -> bool:
+    """Return whether `total` optimizer steps leave at least one for the decay and one for the last phase."""
     return t_i >= 0 and t_f >= 1 and t_i + t_f < total
 
 
-def fit_phases(total: int, t_i: int, t_f: int) -> tuple[int, int]:
-    """t_i and t_f shrunk in proportion to two thirds of `total`, so that a third is left for the decay.
+def shrink_phases(total: int, t_i: int, t_f: int) -> tuple[int, int]:
+    """Shrink t_i and t_f in proportion, so that together they take two thirds of `total` optimizer steps.
 
-    The authors' scripts leave about a third too (MRPC: 600 + 1800 of 3450 steps).
+    A third is left for the decay, as in the authors' scripts (MRPC: 600 + 1800 of 3450 steps).
+
+    Returns:
+        t_i and t_f, in optimizer steps.
     """
     t_i, t_f = max(0, t_i), max(0, t_f)
     share = 2 * total / 3 / max(t_i + t_f, 1)
@@ -85,7 +96,7 @@ def fit_phases(total: int, t_i: int, t_f: int) -> tuple[int, int]:
 def _does_not_fit(total: int, t_i: int, t_f: int) -> str:
     if total < 2:
         return f"budget.t_i, budget.t_f: a run of {total} optimizer step has room for no schedule; use budget=none"
-    first, last = fit_phases(total, t_i, t_f)
+    first, last = shrink_phases(total, t_i, t_f)
     return (
         f"budget.t_i={t_i} and budget.t_f={t_f} do not fit into the {total} optimizer steps of this run: allowed are "
         f"t_i >= 0 and t_f >= 1 with t_i + t_f < {total}. Use for example budget.t_i={first} budget.t_f={last}, "

@@ -1,4 +1,4 @@
-"""Adapter parameters from layer shapes alone, for the claims audit: no model, no torch.
+"""Parameter counts of adapters from layer shapes alone, without a model.
 
 Legend: d = in-features, o = out-features, k = outer width, r = inner rank.
 """
@@ -13,7 +13,14 @@ from lora2.core.matrices import MATRICES
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """The encoder shapes that an adapter depends on."""
+    """Hold the shapes of an encoder that an adapter's size depends on.
+
+    Attributes:
+        name: as the tables print it.
+        layers: number of encoder layers.
+        hidden: width of the residual stream.
+        intermediate: inner width of the feed-forward part.
+    """
 
     name: str
     layers: int
@@ -21,7 +28,7 @@ class Backbone:
     intermediate: int
 
     def shape(self, matrix: str) -> tuple[int, int]:
-        """(d, o) of one matrix type."""
+        """Return (in-features, out-features) of one of MATRICES."""
         if matrix == "ffn_w1":
             return self.hidden, self.intermediate
         return (self.intermediate, self.hidden) if matrix == "ffn_w2" else (self.hidden, self.hidden)
@@ -32,28 +39,32 @@ ROBERTA_LARGE = Backbone("RoBERTa-large", layers=24, hidden=1024, intermediate=4
 
 
 def lora2_parameters(backbone: Backbone, k: int, r: int, matrices: Iterable[str] = MATRICES) -> int:
-    """Σ over matrices of k(d+o) + 2kr + r: the two projections (d, k), (k, o), the two (k, r) factors, and Λ (r)."""
+    """Count a LoRA² adapter: Σ over matrices of k(d+o) + 2kr + r.
+
+    These are the two projections (k, d) and (k, o), the two (r, k) factors, and the r singular values.
+    """
     return sum(large_entries(backbone, k, m) + small_entries(k, r) for m in matrices) * backbone.layers
 
 
 def lora_parameters(backbone: Backbone, r: int, matrices: Iterable[str] = MATRICES) -> int:
-    """Σ over matrices of r(d+o)."""
+    """Count a LoRA adapter: Σ over matrices of r(d+o)."""
     return sum(r * sum(backbone.shape(matrix)) for matrix in matrices) * backbone.layers
 
 
 def large_entries(backbone: Backbone, k: int, matrix: str) -> int:
-    """Entries of the two outer projections of one matrix: k(d+o)."""
+    """Count the entries of the two outer projections of one matrix: k(d+o)."""
     return k * sum(backbone.shape(matrix))
 
 
 def small_entries(k: int, r: int) -> int:
-    """Entries of the two inner factors and Λ of one matrix: 2kr + r."""
+    """Count the entries of the two inner factors and Λ of one matrix: 2kr + r."""
     return 2 * k * r + r
 
 
 def share_without_large(backbone: Backbone, k: int, r: int, matrices: Iterable[str] = MATRICES) -> float:
-    """Share of entries whose sensitivity is not computed when only the two k×r factors and Λ are scored (the released
-    code).
+    """Return the share of entries, 0 to 1, that need no sensitivity when only the inner factors and Λ are scored.
+
+    That is what the released code does.
     """
     names = tuple(matrices)
     large = sum(large_entries(backbone, k, matrix) for matrix in names)
@@ -61,8 +72,9 @@ def share_without_large(backbone: Backbone, k: int, r: int, matrices: Iterable[s
 
 
 def share_without_small(backbone: Backbone, k: int, r: int, matrices: Iterable[str] = MATRICES) -> float:
-    """Share of entries not computed when the two k×r factors are dropped instead: eq. 9's letters with eq. 4's
-    shapes.
+    """Return the share of entries, 0 to 1, that need no sensitivity when the two inner factors are left out instead.
+
+    That is eq. 9 by its letters, with the shapes of eq. 4.
     """
     names = tuple(matrices)
     dropped = 2 * k * r * len(names)

@@ -4,7 +4,7 @@ Dimension legend, used in every shape comment:
     n  matrices of one shape, stacked     d  in-features        k  outer (projection) width
     t  tokens (batch x sequence)          o  out-features       r  inner rank (singular values)
 
-Letters are the paper's (arXiv 2408.06854, eq. 4), with the shapes its released code uses; docs/METHOD.md
+Letters are the paper's (arXiv 2408.06854, eq. 4), with the shapes that its released code uses. docs/METHOD.md
 explains why the printed shapes and the printed product cannot both be right.
     P = u v   (r, d)      u (r, k), v (k, d)      the side that meets the input
     Q = U V   (r, o)      U (r, k), V (k, o)      the side that makes the output (the paper's calligraphic U, V)
@@ -21,7 +21,7 @@ PenaltyForm = Literal["squared", "norm"]
 
 
 class Factors(NamedTuple):
-    """The five factors of n matrices of one shape; also used for anything that is per entry of them (importance)."""
+    """Hold the five factors of n matrices of one shape."""
 
     u: Tensor  # (n, r, k)
     v: Tensor  # (n, k, d)
@@ -31,9 +31,13 @@ class Factors(NamedTuple):
 
 
 def low_rank(f: Factors, scale: float) -> tuple[Tensor, Tensor]:
-    """Fold the inner rank away: the pair (A, B) with ΔW = Bᵀ A, so that the adapter costs what a rank-k LoRA costs.
+    """Fold the inner rank away: return A and B with ΔW = Bᵀ A, so that the adapter costs what a rank-k LoRA costs.
 
     B = scale · (uᵀ Λ U) V, and uᵀ Λ U is only k x k (eq. 4, multiplied out from the middle).
+
+    Args:
+        f: the factors of n matrices.
+        scale: alpha / r.
 
     Returns:
         A: (n, k, d), the outer input factor v itself.
@@ -44,15 +48,15 @@ def low_rank(f: Factors, scale: float) -> tuple[Tensor, Tensor]:
 
 
 def delta_weight(f: Factors, scale: float) -> Tensor:
-    """ΔW = scale · Qᵀ Λ P (eq. 4) as full matrices, (n, o, d); for merging and export."""
+    """Return ΔW = scale · Qᵀ Λ P (eq. 4) as full matrices, (n, o, d), for merging and export."""
     a, b = low_rank(f, scale)
     return b.transpose(-1, -2) @ a  # (n, o, d)
 
 
 def penalties(f: Factors, terms: frozenset[str], form: PenaltyForm) -> dict[str, Tensor]:
-    """The orthogonality regularisers of eq. 5, each summed over the n matrices.
+    """Return the orthogonality regularisers of eq. 5, each summed over the n matrices.
 
-    Every term is a distance of a Gram matrix to the identity: k x k for u, v, U, V (as in AdaLoRA's trainer), r x r
+    Every term is the distance of a Gram matrix from the identity: k x k for u, v, U, V (as in AdaLoRA's trainer), r x r
     for P and Q. Squared, it does not matter which of its two Grams is taken: ‖XᵀX − I‖² and ‖XXᵀ − I‖² differ by a
     constant. The Gram of P = uv comes from u (vvᵀ) uᵀ, so the r x d product is never formed.
 
@@ -70,11 +74,16 @@ def penalties(f: Factors, terms: frozenset[str], form: PenaltyForm) -> dict[str,
         "UV": lambda: (f.U.mT @ f.U, gram_V),  # (n, k, k), (n, k, k)
         "PQ": lambda: (f.u @ gram_v @ f.u.mT, f.U @ gram_V @ f.U.mT),  # (n, r, r), (n, r, r)
     }
-    return {term: sum_from_identity(*grams[term](), form=form) for term in grams if term in terms}
+    return {term: distance_from_identity(*grams[term](), form=form) for term in grams if term in terms}
 
 
-def sum_from_identity(*grams: Tensor, form: PenaltyForm) -> Tensor:
-    """Σ ‖G − I‖²_F ("squared") or Σ ‖G − I‖_F ("norm") over all matrices of all stacks (n, m, m): a scalar."""
+def distance_from_identity(*grams: Tensor, form: PenaltyForm) -> Tensor:
+    """Return Σ ‖G − I‖²_F ("squared") or Σ ‖G − I‖_F ("norm") over all Gram matrices, a scalar.
+
+    Args:
+        grams: stacks of Gram matrices, each (n, m, m).
+        form: which of the two distances.
+    """
     distances = [gram - torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device) for gram in grams]
     if form == "squared":
         return torch.stack([distance.square().sum() for distance in distances]).sum()
@@ -82,7 +91,7 @@ def sum_from_identity(*grams: Tensor, form: PenaltyForm) -> Tensor:
 
 
 def cross_cosines(f: Factors) -> Tensor:
-    """Cosine of each row of P = uv with each row of Q = 𝒰𝒱, (n, r, r), for square matrices (d = o).
+    """Return the cosine of each row of P = uv with each row of Q = 𝒰𝒱, (n, r, r), for square matrices (d = o).
 
     The paper argues that the two scales should not learn the same directions; no term of eq. 5 ties P to Q.
     """
@@ -93,10 +102,17 @@ def cross_cosines(f: Factors) -> Tensor:
 def update_importance(
     smoothed: Tensor, uncertainty: Tensor, weight: Tensor, grad: Tensor, beta1: float, beta2: float
 ) -> None:
-    """One step of the sensitivity statistics, in place (AdaLoRA eq. 10-12; LoRA² takes them over).
+    """Update the sensitivity statistics in place by one step (AdaLoRA eq. 10-12, which LoRA² takes over).
 
     I = |w · ∂L/∂w|;  Ī ← β1 Ī + (1 − β1) I;  Ū ← β2 Ū + (1 − β2) |I − Ī|, with the new Ī.
-    All four tensors have one shape; the statistics are float32 whatever the weights are.
+
+    Args:
+        smoothed: Ī, float32.
+        uncertainty: Ū, float32, of the same shape.
+        weight: w, of the same shape.
+        grad: ∂L/∂w at this very w, of the same shape.
+        beta1: β1.
+        beta2: β2.
     """
     sensitivity = (weight * grad).abs().to(smoothed.dtype)
     smoothed.lerp_(sensitivity, 1 - beta1)
@@ -104,10 +120,11 @@ def update_importance(
 
 
 def singular_value_scores(importance: Mapping[str, Tensor]) -> Tensor:
-    """Importance of each singular value from the importance of the entries it uses, (n, r).
+    """Return the importance of each singular value, (n, r), from the importance of the entries it uses.
 
     With the entries of u, Λ and U this is the reduced score, eq. 9: S(Λ_i) + mean_k s(u_i) + mean_k s(U_i).
-    With v and V too it is the full score, eq. 8: their sums, a constant within one matrix, are added over k.
+    With v and V it is the full score, eq. 8: their sums over all entries, divided by k, are added. Within one matrix
+    they are a constant.
 
     Args:
         importance: s = Ī · Ū by factor name ("u" (n, r, k), "lam" (n, r), "U" (n, r, k), and for eq. 8
@@ -122,7 +139,11 @@ def singular_value_scores(importance: Mapping[str, Tensor]) -> Tensor:
 
 
 def top_mask(scores: Tensor, budget: int) -> Tensor:
-    """Boolean mask of exactly `budget` largest scores (m,); of equal scores the first in order stays.
+    """Return the mask, (m,) bool, of the `budget` largest scores; of equal scores the first in order stays.
+
+    Args:
+        scores: (m,).
+        budget: how many to keep, exactly.
 
     Raises:
         FloatingPointError: a score is NaN or infinite, so there is no order to keep.

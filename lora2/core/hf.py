@@ -1,6 +1,6 @@
 """LoRA² in transformers' Trainer: `LoRA2Callback` allocates the ranks, `LoRA2Trainer` adds the regularisers.
 
-Either works without the other. The Trainer's order within a step is the paper's: backward, clip, importance
+Either works without the other. Within a step the Trainer follows the paper's order: backward, clip, importance
 (on_pre_optimizer_step), optimizer step, mask (on_optimizer_step).
 """
 
@@ -25,7 +25,7 @@ STATE_FILE = "lora2_allocator.safetensors"  # in each of the Trainer's checkpoin
 
 
 class LoRA2Callback(TrainerCallback):
-    """Prunes singular values under a budget while the Trainer trains, and checks at the end that it was met.
+    """Prune singular values under a budget while the Trainer trains, and check at the end that it was met.
 
     Its statistics are saved with the Trainer's checkpoints and read again by `train(resume_from_checkpoint=...)`.
 
@@ -47,10 +47,10 @@ class LoRA2Callback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Build the allocator; after a resume, with the statistics of the checkpoint.
+        """Build the allocator, after a resume with the statistics of the checkpoint.
 
         Raises:
-            UserError: fp16, whose scaled gradients would be scored; or a checkpoint without the callback's file.
+            UserError: fp16 is on, whose scaled gradients would be scored, or the checkpoint lacks the callback's file.
         """
         if args.fp16:
             raise UserError("fp16: importance would be read from scaled gradients; use bf16=True or float32")
@@ -65,40 +65,44 @@ class LoRA2Callback(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Importance from the weights and the clipped gradients taken at them."""
+        """Update the importance from the weights and the clipped gradients that were taken at them."""
         self.allocator.observe(state.global_step)
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Mask Λ; the Trainer counts the step only after this event."""
+        """Mask Λ. The Trainer counts the step only after this event."""
         self.allocator.mask(state.global_step)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Put the statistics into the checkpoint that was just written."""
+        """Add the statistics to the checkpoint that was just written."""
         if state.is_world_process_zero:
             save_file(self.allocator.state_dict(), _checkpoint(args, state) / STATE_FILE)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Raise RuntimeError unless the final budget was met, where training went to its last step."""
+        """Check the final budget if training went to its last step.
+
+        Raises:
+            RuntimeError: the budget was missed.
+        """
         if state.global_step >= state.max_steps:
             self.allocator.assert_final_budget()
 
 
 class LoRA2Trainer(Trainer):
-    """A Trainer that adds γ times the regularisers of eq. 5 to each optimizer step, once, before clipping.
+    """Train with γ times the regularisers of eq. 5 added to each optimizer step, once, before clipping.
 
-    They have a backward pass of their own, so losses that the Trainer reports, for training as for evaluation, are the
-    task's alone, and gradient accumulation does not multiply them.
+    The regularisers have a backward pass of their own. So every loss that the Trainer reports, in training and in
+    evaluation, is the task's alone, and gradient accumulation does not multiply the regularisers.
 
     Args:
         adapter: what `inject` returned.
         gamma: γ, the weight of the regularisers.
         terms: which of "uv", "UV", "PQ".
         form: "squared" as printed, or "norm" as AdaLoRA's trainer has it.
-        kwargs: of transformers.Trainer.
+        kwargs: what transformers.Trainer takes.
     """
 
     def __init__(
@@ -114,12 +118,16 @@ class LoRA2Trainer(Trainer):
         self._regularise = (adapter, gamma, terms, form)
 
     def penalty(self) -> Tensor:
-        """γ times the sum of the regularisers, a scalar."""
+        """Return γ times the sum of the regularisers, a scalar."""
         adapter, gamma, terms, form = self._regularise
         return gamma * torch.stack(list(adapter.penalties(terms, form).values())).sum()
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """The Trainer's own; at the last micro-batch of an optimizer step also the regularisers' gradient."""
+        """Run the Trainer's own step, and add the regularisers' gradient at an optimizer step's last micro-batch.
+
+        Returns:
+            The task's loss, detached, a scalar.
+        """
         loss = super().training_step(model, inputs, *args, **kwargs)
         if self.accelerator.sync_gradients:
             self.accelerator.backward(self.penalty())

@@ -1,4 +1,4 @@
-"""Put LoRA² into a model: replace the target linear layers, freeze everything else, hold the shared factors."""
+"""Inject LoRA² into a model: replace the target linear layers, freeze everything else, hold the shared factors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +17,14 @@ from lora2.core.targets import find_targets
 
 @dataclass(frozen=True)
 class LoRA2Config:
-    """What a LoRA² adapter is.
+    """Describe a LoRA² adapter.
 
     Args:
         k: outer (projection) width; the rank of ΔW is at most min(k, kept singular values).
         r: inner rank, the number of singular values Λ of each matrix at the start.
         alpha: ΔW is scaled by alpha / r (released code).
-        targets: matrices to adapt, see targets.find_targets.
-        init: "paper" N(0, 0.02²), or "orthogonal" rows/columns for u, v, 𝒰, 𝒱; Λ is 0 in both.
+        targets: matrices to adapt: names of MATRICES, or ends of linear layers' names, see targets.find_targets.
+        init: initial values of u, v, 𝒰, 𝒱: "paper" is N(0, 0.02²), "orthogonal" orthonormal rows or columns. Λ is 0.
         impl: how the adapted layer is computed, see lowrank_linear.
     """
 
@@ -37,31 +37,34 @@ class LoRA2Config:
 
 
 class Adapter(nn.Module):
-    """All factors of an adapted model, one stack for each weight shape, and the layers that use them.
+    """Hold all factors of an adapted model, one stack for each weight shape, and the layers that use them.
 
     Attributes:
-        stacks: "{d}x{o}" -> FactorStack.
-        layers: matrix name ("layer.0.query") -> LoRA2Linear, in the model's order.
+        stacks: FactorStack by "{d}x{o}".
+        layers: LoRA2Linear by matrix name ("layer.0.query"), in the model's order.
     """
 
     def __init__(self, stacks: dict[str, FactorStack], layers: dict[str, LoRA2Linear]) -> None:
         super().__init__()
         self.stacks = nn.ModuleDict(stacks)
-        self._layers = (layers,)  # in a tuple: the model owns the layers
+        self._layers = (layers,)  # The tuple hides them from nn.Module, because the model owns the layers.
 
     @property
     def layers(self) -> dict[str, LoRA2Linear]:
-        """Matrix name -> layer, in the model's order."""
+        """Layers by matrix name, in the model's order."""
         return self._layers[0]
 
     def factor_stacks(self) -> list[FactorStack]:
-        """The stacks in the order of their first layer."""
+        """Return the stacks in the order of their first layer."""
         return [stack for stack in self.stacks.values() if isinstance(stack, FactorStack)]
 
     def penalties(self, terms: frozenset[str], form: PenaltyForm) -> dict[str, Tensor]:
-        """The regularisers of eq. 5 over all matrices: summed ("squared"), or averaged over all Grams ("norm").
+        """Return the regularisers of eq. 5 over all matrices, a scalar for each term.
 
-        The average is that of AdaLoRA's trainer: over every regularised matrix, so that the terms add up to it.
+        Args:
+            terms: which of "uv" (R(u,v)), "UV" (R(𝒰,𝒱)), "PQ" (R(P,Q)).
+            form: "squared" sums ‖·‖²_F. "norm" averages ‖·‖_F over all Gram matrices of all terms together, so that
+                the sum of the terms is the average that AdaLoRA's trainer takes.
         """
         if not terms:
             return {}
@@ -69,12 +72,12 @@ class Adapter(nn.Module):
         share = 1 / (2 * len(self.layers) * len(terms)) if form == "norm" else 1.0
         return {term: share * torch.stack([part[term] for part in each]).sum() for term in sorted(terms)}
 
-    def kept(self) -> dict[str, int]:
-        """How many singular values of each matrix are not zero, by matrix name."""
+    def ranks(self) -> dict[str, int]:
+        """Return how many singular values of each matrix are not zero, by matrix name."""
         return {name: int(layer.stack.lam[layer.index].count_nonzero()) for name, layer in self.layers.items()}
 
     def merge(self) -> None:
-        """Fold every ΔW into its weight, in float32."""
+        """Add every ΔW to its weight, in float32."""
         for layer in self.layers.values():
             layer.merge()
 
@@ -85,7 +88,7 @@ class Adapter(nn.Module):
 
     @contextmanager
     def merged(self) -> Iterator[None]:
-        """Merged inside the block, as it was outside: for evaluation at the backbone's own cost."""
+        """Merge inside the block and restore what was merged: for evaluation at the backbone's own cost."""
         inside = [layer for layer in self.layers.values() if not layer.is_merged]
         for layer in inside:
             layer.merge()
@@ -97,9 +100,9 @@ class Adapter(nn.Module):
 
     @contextmanager
     def exported(self) -> Iterator[None]:
-        """Inside the block every layer computes with the pair that an export writes, as a stock LoRA would."""
+        """Compute inside the block with the ΔW that an export gives to a stock LoRA (LoRA2Linear.lora_weights)."""
         for layer in self.layers.values():
-            a, b = layer.lora_pair()
+            a, b = layer.lora_weights()
             layer.merge(b @ a)
         try:
             yield
@@ -118,12 +121,28 @@ class Adapter(nn.Module):
 
 
 def inject(model: nn.Module, config: LoRA2Config) -> Adapter:
-    """Replace the target layers of `model` by LoRA2Linear, freeze all its other parameters, return the adapter.
+    """Replace the target layers of `model` by LoRA2Linear, in place, and freeze all its other parameters.
 
     The adapter is registered as `model.lora2`, so the factors move, save and load with the model.
 
+    Args:
+        model: any module whose forward pass calls its linear layers.
+        config: which layers to adapt, and how.
+
+    Returns:
+        The adapter, whose parameters are the only ones of `model` that require a gradient.
+
     Raises:
         UserError: a target matches no linear layer.
+
+    >>> import torch
+    >>> from lora2 import LoRA2Config, inject
+    >>> model = torch.nn.TransformerEncoderLayer(d_model=6, nhead=2, dim_feedforward=5)
+    >>> adapter = inject(model, LoRA2Config(k=2, r=4, targets=("linear1", "linear2")))
+    >>> adapter.layers["linear1"]
+    LoRA2Linear(in_features=6, out_features=5, k=2, r=4, merged=False)
+    >>> sum(p.numel() for p in model.parameters() if p.requires_grad)  # twice k(d + o) + 2kr + r
+    84
     """
     matrices = find_targets(model, config.targets)
     model.requires_grad_(False)
@@ -140,7 +159,7 @@ def inject(model: nn.Module, config: LoRA2Config) -> Adapter:
     adapter = Adapter(stacks, {matrix: layers[name] for name, matrix in matrices.items()})
     model.add_module("lora2", adapter)
     model.register_forward_pre_hook(adapter.begin_forward)
-    model.register_forward_hook(adapter.end_forward, always_call=True)  # after an error in the pass, too
+    model.register_forward_hook(adapter.end_forward, always_call=True)  # Also after an error in the pass.
     return adapter
 
 

@@ -1,7 +1,7 @@
 """Modules that hold the parameters of LoRA²: a stack of factors for each weight shape, and the adapted linear layer.
 
-All matrices of one shape share one stack, so the regulariser, the importance, the optimizer and the allocator see
-five tensors a shape instead of five a matrix. A layer reads its slice of the folded pair (A, B).
+All matrices of one shape share one stack. So the regulariser, the importance, the optimizer and the allocator see
+five tensors for each shape instead of five for each matrix.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from lora2.core import functional
-from lora2.core.bf16 import widen
+from lora2.core.bf16 import upcast_if_emulated
 from lora2.core.functional import Factors
 from lora2.core.linear import Impl, lowrank_linear
 
@@ -105,9 +105,15 @@ INITS: dict[Init, Callable[[Tensor], object]] = {"paper": _normal, "orthogonal":
 
 
 class LoRA2Linear(nn.Module):
-    """W⁰x + b + scale·(uv)Λ(𝒰𝒱)x, with W⁰ and b frozen (eq. 4).
+    """Compute W⁰x + b + ΔW x with ΔW = scale · (uv)Λ(𝒰𝒱), and W⁰ and b frozen (eq. 4).
 
-    The factors live in a FactorStack that several layers share; this module owns only the frozen weight.
+    The factors are in a FactorStack that several layers share; this module owns only the frozen weight.
+
+    Args:
+        base: the layer to replace, (d) -> (o).
+        stack: holds the factors.
+        index: position of this matrix in the stack.
+        impl: "plain", "fused" or "auto", see lowrank_linear.
     """
 
     def __init__(self, base: nn.Linear, stack: FactorStack, index: int, impl: Impl) -> None:
@@ -116,53 +122,59 @@ class LoRA2Linear(nn.Module):
         self.bias = base.bias  # (o,) or None
         self.impl = impl
         self.index = index
-        self._stack = (stack,)  # in a tuple: the adapter owns the stack, its parameters must not be listed twice
-        self._aside: tuple[Tensor] | None = None  # in a tuple: not a second parameter while merged
-        self._cast: tuple[tuple[object, ...], Tensor] | None = None
+        # The tuples hide their content from nn.Module: the adapter owns the stack, and the original weight is not a
+        # second parameter while the layer is merged.
+        self._stack = (stack,)
+        self._original: tuple[Tensor] | None = None
+        self._cast_weight: tuple[tuple[object, ...], Tensor] | None = None
 
     @property
     def stack(self) -> FactorStack:
-        """The stack that holds this layer's factors at position `index`."""
+        """Stack that holds this layer's factors at position `index`."""
         return self._stack[0]
 
     @property
     def is_merged(self) -> bool:
         """Whether `weight` holds W⁰ + ΔW now."""
-        return self._aside is not None
+        return self._original is not None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d) -> (..., o), in the autocast dtype where autocast is on."""
+        """Map (..., d) to (..., o), in the autocast dtype where autocast is on."""
         dtype = _compute_dtype(x)
         with torch.autocast(x.device.type, enabled=False):
             weight, bias = self._frozen(dtype)
             if self.is_merged:
-                x_wide, weight_wide = widen(x.to(dtype), weight)
+                x_wide, weight_wide = upcast_if_emulated(x.to(dtype), weight)
                 wide_bias = None if bias is None else bias.to(x_wide.dtype)
                 return nn.functional.linear(x_wide, weight_wide, wide_bias).to(dtype)
             a, b = self.stack.low_rank(self.index, dtype)
             return lowrank_linear(x.to(dtype), weight, bias, a, b, self.impl)
 
     def _frozen(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias in the compute dtype; the copy is kept, since autocast would make it anew in every pass."""
+        """Weight and bias in the compute dtype. The copy is kept, because autocast would make it anew in every pass."""
         if dtype == self.weight.dtype:
             return self.weight, self.bias
         key = (dtype, self.weight.data_ptr(), self.weight._version)
-        if self._cast is None or self._cast[0] != key:
-            self._cast = (key, self.weight.detach().to(dtype))
-        return self._cast[1], None if self.bias is None else self.bias.to(dtype)
+        if self._cast_weight is None or self._cast_weight[0] != key:
+            self._cast_weight = (key, self.weight.detach().to(dtype))
+        return self._cast_weight[1], None if self.bias is None else self.bias.to(dtype)
 
     @torch.no_grad()
     def delta_weight(self) -> Tensor:
-        """ΔW (o, d) in float32."""
+        """Return ΔW, (o, d) in float32."""
         one = Factors(*(factor[self.index : self.index + 1].float() for factor in self.stack.factors))
         return functional.delta_weight(one, self.stack.scale)[0]
 
     @torch.no_grad()
-    def lora_pair(self) -> tuple[Tensor, Tensor]:
-        """A (q, d) and B (o, q) in float32 with ΔW = B A, by the factorisation of least rank: q = min(k, kept).
+    def lora_weights(self) -> tuple[Tensor, Tensor]:
+        """Return the weights of the LoRA that equals this layer, ΔW = B A, with the least rank: q = min(k, kept).
 
-        Rank k folds Λ and the small factors into B (functional.low_rank); rank kept takes the rows of P and Q whose
-        singular value is not zero. Both are multiplied out in float64. The scale alpha / r is inside B.
+        With q = k, Λ and the inner factors are folded into B (functional.low_rank). Else A and B are the rows of P and
+        Q whose singular value is not zero. Both are multiplied out in float64. The scale alpha / r is inside B.
+
+        Returns:
+            A: (q, d) in float32.
+            B: (o, q) in float32.
         """
         f = Factors(*(factor[self.index].double() for factor in self.stack.factors))
         alive = f.lam != 0  # (r,)
@@ -175,23 +187,23 @@ class LoRA2Linear(nn.Module):
         return a.float().contiguous(), b.T.float().contiguous()
 
     def merge(self, delta: Tensor | None = None) -> None:
-        """Put W⁰ + ΔW in the place of W⁰, which is kept aside. Merging twice changes nothing.
+        """Replace the weight by W⁰ + ΔW, and keep W⁰ for `unmerge`. Merging twice changes nothing.
 
         Args:
-            delta: another ΔW (o, d) to put there.
+            delta: another ΔW (o, d) to add instead of this layer's own.
         """
-        if self._aside is None:
-            self._aside = (self.weight,)
+        if self._original is None:
+            self._original = (self.weight,)
             merged = self.weight.float() + (self.delta_weight() if delta is None else delta)
             self.weight = nn.Parameter(merged.to(self.weight.dtype), requires_grad=False)
 
     def unmerge(self) -> None:
-        """Put back the very tensor that merge() set aside."""
-        if self._aside is not None:
-            self.weight, self._aside, self._cast = self._aside[0], None, None
+        """Restore the very tensor that `merge` replaced."""
+        if self._original is not None:
+            self.weight, self._original, self._cast_weight = self._original[0], None, None
 
     def extra_repr(self) -> str:
-        """Shapes, as nn.Linear shows them."""
+        """Return the shapes, as nn.Linear shows them."""
         (o, d), (_, r, k) = self.weight.shape, self.stack.u.shape
         return f"in_features={d}, out_features={o}, k={k}, r={r}, merged={self.is_merged}"
 

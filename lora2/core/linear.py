@@ -1,8 +1,10 @@
 """y = x Wᵀ + b + (x Aᵀ) B with W frozen: two ways to compute it, equal in value and gradient.
 
-Legend: t tokens, d in-features, o out-features, k rank. The bytes that must move decide between the ways, so
-neither wins everywhere: `plain` passes over y (t, o) once more, `fused` writes W + ΔW (o, d) once more.
-Gradients of A and B always go through the rank-k route: the (o, d) gradient of the weight is never formed.
+Legend: t tokens, d in-features, o out-features, k rank.
+
+The bytes that must move decide which way is faster: `plain` passes over y (t, o) once more, `fused` writes W + ΔW
+(o, d) once more. Gradients of A and B always take the rank-k route, so the (o, d) gradient of the weight is never
+formed.
 """
 
 from typing import Any, Literal
@@ -12,18 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lora2.core.bf16 import widen
+from lora2.core.bf16 import upcast_if_emulated
 
 Impl = Literal["auto", "plain", "fused"]
 
 
 class _LowRankLinear(torch.autograd.Function):
-    """The adapted linear layer as one node of the graph: it saves x and, if fused, W + ΔW; no other activation."""
+    """Make the adapted linear layer one node of the graph, which saves x, A, B and W (if fused, W + ΔW) only."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, fused: bool) -> Tensor:
         ctx.fused = fused
-        wide_x, wide_weight, wide_a, wide_b = widen(x, weight, a, b)
+        wide_x, wide_weight, wide_a, wide_b = upcast_if_emulated(x, weight, a, b)
         bias = None if bias is None else bias.to(wide_x.dtype)
         if fused:
             weight = torch.addmm(wide_weight, wide_b.t(), wide_a)  # W + ΔW (o, d), kept for the backward pass
@@ -37,8 +39,8 @@ class _LowRankLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         dtype = grad.dtype
-        grad, x, weight, a, b = widen(grad, *ctx.saved_tensors)
-        # k rows times t columns: in this orientation the thin products run 2 to 10 times faster (docs/LOG.md)
+        grad, x, weight, a, b = upcast_if_emulated(grad, *ctx.saved_tensors)
+        # With k rows and t columns the thin products run 2 to 10 times faster than the other way (docs/LOG.md).
         grad_h = b @ grad.t()  # (k, t)
         grad_a = grad_h @ x  # (k, d)
         grad_b = (a @ x.t()) @ grad  # (k, o)
@@ -52,15 +54,15 @@ class _LowRankLinear(torch.autograd.Function):
 
 
 def lowrank_linear(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, impl: Impl) -> Tensor:
-    """x Wᵀ + bias + (x Aᵀ) B.
+    """Return x Wᵀ + bias + (x Aᵀ) B. All tensors must share one dtype.
 
     Args:
         x: (..., d).
-        weight: (o, d), frozen: it gets no gradient.
+        weight: W (o, d), frozen: it gets no gradient.
         bias: (o,) or None, frozen.
-        a: (k, d).
-        b: (k, o), so that ΔW = Bᵀ A.
-        impl: "plain", "fused" or "auto"; all tensors must share one dtype.
+        a: A (k, d).
+        b: B (k, o), so that ΔW = Bᵀ A.
+        impl: "plain", "fused", or "auto", which chooses by `prefers_fused`.
 
     Returns:
         (..., o).
@@ -72,11 +74,14 @@ def lowrank_linear(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b:
 
 
 def prefers_fused(x: Tensor, weight: Tensor) -> bool:
-    """Whether writing W + ΔW (o·d numbers) moves less than a second pass over y (t·o) and over grad_x (t·d).
+    """Return whether writing W + ΔW (o·d numbers) moves less than a second pass over y (t·o) and over grad_x (t·d).
 
-    W + ΔW is kept from the forward to the backward pass, so that much memory is what the speed costs; by this rule it
-    is never more than x and y together.
+    W + ΔW is kept from the forward to the backward pass. By this rule it never takes more memory than x and y together.
     In 16 bits the sum W + ΔW would be rounded to 8 bits of mantissa and lose a small ΔW, so `plain` is taken.
+
+    Args:
+        x: (t, d).
+        weight: (o, d).
     """
     (t, d), o = x.shape, weight.shape[0]
     return x.dtype == torch.float32 and o * d <= t * (o + d)

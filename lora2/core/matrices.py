@@ -1,4 +1,4 @@
-"""The matrices of an encoder layer that can carry an adapter, by the names the paper uses. Needs no torch."""
+"""The matrices of an encoder layer that can carry an adapter, by the names that the paper uses."""
 
 MATRICES = ("query", "key", "value", "attn_output", "ffn_w1", "ffn_w2")  # the paper's Figure 3, top to bottom
 ATTENTION, FFN = MATRICES[:4], MATRICES[4:]

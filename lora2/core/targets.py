@@ -30,7 +30,7 @@ HEADS: dict[str, tuple[str, ...]] = {
 
 
 def find_targets(model: nn.Module, wanted: Sequence[str]) -> dict[str, str]:
-    """Module name -> matrix name ("layer.0.query") of every linear layer to adapt, in the model's order.
+    """Return the matrix name ("layer.0.query") of every linear layer to adapt, by module name, in the model's order.
 
     Args:
         model: a transformers model (its `config.model_type` picks the layout) or any module.
@@ -65,6 +65,10 @@ def _no_match(want: str, linears: Iterable[str], layout: dict[str, str]) -> str:
 
 
 def head_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """The named parameters of pooler and classifier, which every method trains and which are counted apart."""
+    """Return the named parameters of pooler and classifier, which every method trains and which are counted apart.
+
+    Args:
+        model: a sequence classifier whose `config.model_type` is a key of HEADS.
+    """
     prefixes = HEADS[model.config.model_type]  # type: ignore[union-attr, index]
     return [(name, p) for name, p in model.named_parameters() if name.startswith(tuple(f"{x}." for x in prefixes))]

@@ -8,7 +8,7 @@ from lora2.common.errors import BusyError
 from lora2.common.files import StorageError
 from lora2.common.terminal import give_reason, say
 from lora2.config.schema import BudgetConfig, RunConfig, run_id, setting_id
-from lora2.core.budget import BudgetSchedule, fit_phases, fits
+from lora2.core.budget import BudgetSchedule, phases_fit, shrink_phases
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
 from lora2.models.weights import weight_source
@@ -85,10 +85,10 @@ def settle_budget(cfg: RunConfig, train_examples: int) -> tuple[RunConfig, list[
     if cfg.budget is None or cfg.rank is None:
         return cfg, []
     total, budget = cfg.recipe.total_steps(train_examples), cfg.budget
-    if fits(total, budget.t_i, budget.t_f) or budget.scale == "strict":
+    if phases_fit(total, budget.t_i, budget.t_f) or budget.scale == "strict":
         BudgetSchedule(total, cfg.rank.r, max(1, round(budget.target_rank)), budget.t_i, budget.t_f)
         return cfg, []
-    t_i, t_f = fit_phases(total, budget.t_i, budget.t_f)
+    t_i, t_f = shrink_phases(total, budget.t_i, budget.t_f)
     BudgetSchedule(total, 2, 1, t_i, t_f)  # too few steps for any schedule: says so
     scaled = BudgetConfig(**{**budget.model_dump(), "t_i": t_i, "t_f": t_f})
     note = f"budget.scale=auto: {total} steps, so t_i {budget.t_i} -> {t_i} and t_f {budget.t_f} -> {t_f}"

@@ -6,7 +6,7 @@ from helpers import oracle
 from helpers.toys import adapted, matrix, randomise_factors, tokens
 from torch import Tensor
 
-from lora2.core.allocator import SCORED, RankAllocator
+from lora2.core.allocator import SCORED_FACTORS, RankAllocator
 from lora2.core.budget import BudgetSchedule
 from lora2.core.inject import Adapter
 
@@ -90,14 +90,14 @@ def test_the_budget_is_exact_at_every_step(interval):
         allocator.observe(step)
         move(adapter, step)
         allocator.mask(step)
-        if promised.renews(step):
+        if promised.updates_mask(step):
             last = promised.at(step)
             assert int(live(adapter).count_nonzero()) == last
         assert int(allocator.keep.sum()) == last
-        assert sum(allocator.kept(list(adapter.layers)).values()) == last
+        assert sum(allocator.ranks(list(adapter.layers)).values()) == last
     assert last == TARGET
     allocator.assert_final_budget()
-    assert allocator.kept(list(adapter.layers)) == adapter.kept()
+    assert allocator.ranks(list(adapter.layers)) == adapter.ranks()
 
 
 def test_the_two_scores_agree_within_every_matrix_but_not_over_all():
@@ -118,7 +118,7 @@ def test_the_two_scores_agree_within_every_matrix_but_not_over_all():
     kept = int(full.keep.sum())
     assert kept < len(full.keep)
     mine, theirs = ({*scores.topk(kept).indices.tolist()} for scores in (full.scores(), reduced.scores()))
-    assert full.agreement() == len(mine & theirs) / kept < 1
+    assert full.score_agreement() == len(mine & theirs) / kept < 1
 
 
 def test_nothing_is_pruned_before_the_first_mask():
@@ -180,7 +180,7 @@ def test_ties_are_kept_in_the_order_of_layers_then_values():
     allocator.mask(TOTAL - T_F)
     assert allocator.keep.tolist() == [True] * TARGET + [False] * (len(adapter.layers) * R - TARGET)
     names = list(adapter.layers)
-    kept = allocator.kept(names)
+    kept = allocator.ranks(names)
     assert [kept[name] for name in names[:5]] == [R, R, R, TARGET - 3 * R, 0]
 
 
@@ -210,7 +210,8 @@ def test_observing_without_gradients_is_refused():
 def test_only_the_scored_factors_have_statistics(score):
     adapter, allocator = make(score)
     names = {name.split(".")[1] for name in allocator.state_dict() if name != "keep"}
-    assert names == set(SCORED[score]) == ({"u", "lam", "U"} if score == "reduced" else {"u", "v", "lam", "U", "V"})
+    expected = {"u", "lam", "U"} if score == "reduced" else {"u", "v", "lam", "U", "V"}
+    assert names == set(SCORED_FACTORS[score]) == expected
     assert len(allocator.stacks) == len(adapter.stacks)
 
 
@@ -265,7 +266,7 @@ def test_masking_real_gradients_of_a_model():
         allocator.mask(step)
         model.zero_grad()
     allocator.assert_final_budget()
-    assert sum(adapter.kept().values()) == TARGET
+    assert sum(adapter.ranks().values()) == TARGET
 
 
 def test_its_state_lives_where_the_weights_do():
@@ -274,4 +275,4 @@ def test_its_state_lives_where_the_weights_do():
     layers = list(adapter.layers.values())
     allocator = RankAllocator(layers, schedule(len(layers)))
     assert {tensor.device.type for tensor in allocator.state_dict().values()} == {"meta"}
-    assert {place.device.type for place in allocator.place} == {"meta"}
+    assert {position.device.type for position in allocator.positions} == {"meta"}

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora2.common.errors import UserError
-from lora2.core.budget import BudgetSchedule, fit_phases, fits
+from lora2.core.budget import BudgetSchedule, phases_fit, shrink_phases
 
 KINDS = ("released", "printed")
 MRPC = {"total": 3450, "initial": 576, "target": 72, "t_i": 600, "t_f": 1800}
@@ -65,11 +65,11 @@ def test_the_budget_never_rises_and_stays_between_target_and_start(data):
 
 def test_masks_are_renewed_between_the_phases_at_the_interval_and_at_the_final_step():
     schedule = BudgetSchedule(total=20, initial=9, target=3, t_i=4, t_f=5, interval=3)
-    assert [t for t in range(20) if schedule.renews(t)] == [6, 9, 12, 15]
+    assert [t for t in range(20) if schedule.updates_mask(t)] == [6, 9, 12, 15]
     dense = BudgetSchedule(total=20, initial=9, target=3, t_i=4, t_f=5)
-    assert [t for t in range(20) if dense.renews(t)] == list(range(5, 16))
+    assert [t for t in range(20) if dense.updates_mask(t)] == list(range(5, 16))
     odd = BudgetSchedule(total=20, initial=9, target=3, t_i=0, t_f=6, interval=100)
-    assert [t for t in range(20) if odd.renews(t)] == [14]  # the final pattern is chosen even off the interval
+    assert [t for t in range(20) if odd.updates_mask(t)] == [14]  # the final pattern is chosen even off the interval
 
 
 @pytest.mark.parametrize(("target", "initial", "cure"), [(0, 5, "raise"), (6, 5, "lower"), (-1, 5, "raise")])
@@ -80,14 +80,14 @@ def test_a_target_out_of_range_is_refused(target, initial, cure):
 
 @pytest.mark.parametrize(("t_i", "t_f"), [(600, 1800), (0, 20), (19, 1), (0, 0)])
 def test_phases_that_do_not_fit_are_refused_with_phases_that_do(t_i, t_f):
-    assert not fits(20, t_i, t_f)
+    assert not phases_fit(20, t_i, t_f)
     with pytest.raises(UserError) as error:
         BudgetSchedule(20, 5, 2, t_i, t_f)
     text = str(error.value)
     assert "do not fit into the 20 optimizer steps" in text
     assert "budget.scale=auto" in text
     advice = dict(part.split("=") for part in text.split("for example ")[1].split(", ")[0].split())
-    assert fits(20, int(advice["budget.t_i"]), int(advice["budget.t_f"]))
+    assert phases_fit(20, int(advice["budget.t_i"]), int(advice["budget.t_f"]))
 
 
 def test_a_negative_phase_is_refused():
@@ -98,18 +98,18 @@ def test_a_negative_phase_is_refused():
 @settings(max_examples=300, deadline=None)
 @given(st.integers(2, 5000), st.integers(0, 10_000), st.integers(1, 60_000))
 def test_scaled_phases_always_fit(total, t_i, t_f):
-    first, last = fit_phases(total, t_i, t_f)
-    assert fits(total, first, last)
+    first, last = shrink_phases(total, t_i, t_f)
+    assert phases_fit(total, first, last)
 
 
 def test_scaled_phases_keep_their_proportion_and_leave_a_third():
-    first, last = fit_phases(3000, 600, 1800)
+    first, last = shrink_phases(3000, 600, 1800)
     assert first * 3 == last
     assert first + last == 2000
 
 
 def test_the_authors_schedules_fit_the_steps_of_their_scripts():
-    """t_i, t_f and T of the eight tasks, from the paper's notes; a guard against an off-by-one in `fits`."""
+    """t_i, t_f and T of the eight tasks, from the paper's notes; a guard against an off-by-one in `phases_fit`."""
     rows = {
         "mnli": (8000, 50_000, 85_904),
         "sst2": (6000, 22_000, 50_520),
@@ -120,4 +120,4 @@ def test_the_authors_schedules_fit_the_steps_of_their_scripts():
         "mrpc": (600, 1800, 3450),
         "stsb": (800, 2000, 4500),
     }
-    assert all(fits(total, t_i, t_f) for t_i, t_f, total in rows.values())
+    assert all(phases_fit(total, t_i, t_f) for t_i, t_f, total in rows.values())

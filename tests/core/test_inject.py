@@ -150,7 +150,7 @@ def test_kept_counts_what_is_not_zero():
     _, adapter = adapted("bert", r=4)
     with torch.no_grad():
         adapter.layers["layer.1.key"].stack.lam[adapter.layers["layer.1.key"].index, 1:] = 0
-    assert adapter.kept() == dict.fromkeys(adapter.layers, 4) | {"layer.1.key": 1}
+    assert adapter.ranks() == dict.fromkeys(adapter.layers, 4) | {"layer.1.key": 1}
 
 
 def test_alpha_over_r_is_the_scale():

@@ -159,7 +159,7 @@ def test_outputs_are_bit_identical_to_the_backbone_at_step_0(kind, path, k, r):
         assert torch.equal(model(**batch).logits, backbone(**batch).logits)
     assert torch.equal(model(**batch).logits, backbone(**batch).logits)
     assert not any(layer.delta_weight().any() for layer in adapter.layers.values())
-    assert adapter.kept() == dict.fromkeys(adapter.layers, 0)
+    assert adapter.ranks() == dict.fromkeys(adapter.layers, 0)
 
 
 @pytest.mark.parametrize("emulated", [False, True], ids=["native", "emulated"])

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,30 @@ def test_import_is_light_and_names_are_complete():
         _ = lora2.nothing
 
 
+def test_the_version_is_the_installed_one_and_needs_no_torch():
+    code = "import sys, lora2; print(lora2.__version__); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert done.stdout.strip() == project["version"] == metadata.version(project["name"])
+
+
+def test_a_checkout_that_is_not_installed_says_so(monkeypatch):
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    monkeypatch.delitem(vars(lora2), "__version__", raising=False)
+    assert not hasattr(lora2, "__version__")
+    with pytest.raises(AttributeError, match=r"pip install -e \."):
+        _ = lora2.__version__
+
+
+def test_dir_lists_the_public_names_before_they_are_loaded():
+    code = "import lora2; print(*dir(lora2))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert {*lora2.__all__, "__version__", "__doc__"} <= {*done.stdout.split()}
+
+
 class Watch(TrainerCallback):
     """Singular values that are not zero, before and after each optimizer step's mask."""
 
@@ -94,7 +120,7 @@ class Watch(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        self.after.append(sum(self.adapter.kept().values()))
+        self.after.append(sum(self.adapter.ranks().values()))
 
 
 def test_trainer_follows_the_budget_at_every_step(tmp_path: Path):

@@ -220,8 +220,8 @@ def test_running_out_of_memory_leaves_a_record(tmp_path, monkeypatch):
 
 
 def test_a_check_that_fails_makes_the_run_failed(tmp_path, monkeypatch):
-    right = LoRA2Linear.lora_pair
-    monkeypatch.setattr(LoRA2Linear, "lora_pair", lambda layer: tuple(-9 * x for x in right(layer)))
+    right = LoRA2Linear.lora_weights
+    monkeypatch.setattr(LoRA2Linear, "lora_weights", lambda layer: tuple(-9 * x for x in right(layer)))
     assert run(resolve(compose(*TINY, *folders(tmp_path)))) == 1
     record = only_record(tmp_path)
     assert (record.status, record.error) == ("failed", "checks failed: exported_equals_unmerged")

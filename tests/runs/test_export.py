@@ -104,9 +104,9 @@ def pruned(kind: str, **config: object) -> tuple[torch.nn.Module, Adapter]:
 
 def test_pair_has_the_least_exact_rank_and_gives_delta_weight():
     _, adapter = pruned("bert")
-    kept = adapter.kept()
+    kept = adapter.ranks()
     for name, layer in adapter.layers.items():
-        a, b = layer.lora_pair()
+        a, b = layer.lora_weights()
         assert (a.dtype, b.dtype) == (torch.float32, torch.float32)
         assert a.shape == (min(K, kept[name]), layer.weight.shape[1])
         assert b.shape == (layer.weight.shape[0], min(K, kept[name]))
@@ -122,7 +122,7 @@ def test_config_names_only_what_is_left_and_scales_by_one(tmp_path: Path):
         model, tmp_path, base="some/model", revision="abc", task_type="SEQ_CLS", whole=HEADS["deberta-v2"]
     )
     config = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert sorted(ranks.values()) == sorted(min(K, kept) for kept in adapter.kept().values())
+    assert sorted(ranks.values()) == sorted(min(K, kept) for kept in adapter.ranks().values())
     left = {name: rank for name, rank in ranks.items() if rank}
     assert config["target_modules"] == sorted(left)
     assert {name: config["rank_pattern"].get(name, config["r"]) for name in left} == left
@@ -150,8 +150,8 @@ def test_equal_adapters_have_equal_files(tmp_path: Path):
 
 
 def test_a_wrong_tensor_is_caught_before_anything_appears(home: Home, tmp_path: Path, monkeypatch):
-    right = LoRA2Linear.lora_pair
-    monkeypatch.setattr(LoRA2Linear, "lora_pair", lambda layer: tuple(2 * x for x in right(layer)))
+    right = LoRA2Linear.lora_weights
+    monkeypatch.setattr(LoRA2Linear, "lora_weights", lambda layer: tuple(2 * x for x in right(layer)))
     with pytest.raises(RuntimeError, match="logits differ"):
         export_run(open_run(home.run_id, "best", home.results), "lora", tmp_path / "new" / "folder")
     assert list((tmp_path / "new").iterdir()) == []

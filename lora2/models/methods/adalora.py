@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lora2.config.methods import AdaLoRAMethodConfig, BudgetConfig, RankConfig
-from lora2.core.functional import sum_from_identity
+from lora2.core.functional import distance_from_identity
 from lora2.core.matrices import SUBSETS
 from lora2.core.targets import find_targets
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, Stateful, rank_numbers
@@ -56,7 +56,7 @@ class AdaLoRA(Method):
             return {}
         right, left = ([torch.stack([*group]) for group in groups] for groups in (self._right, self._left))
         grams = [q @ q.mT for q in right] + [p.mT @ p for p in left]  # each (n, r, r)
-        mean = sum_from_identity(*grams, form="norm") / (2 * len(self._matrices))
+        mean = distance_from_identity(*grams, form="norm") / (2 * len(self._matrices))
         return {"PQ": self._gamma * mean}
 
     @contextmanager

@@ -85,7 +85,7 @@ class LoRA2(Method):
             cosines = torch.cat([functional.cross_cosines(factors).abs().flatten() for factors in square])
             shown["monitor/cosine_PQ"] = float(cosines.mean())
         if self.allocator is not None and self.allocator.score == "full":
-            shown["monitor/reduced_agrees"] = self.allocator.agreement()
+            shown["monitor/reduced_agrees"] = self.allocator.score_agreement()
         return rank_numbers(self._kept()) | shown
 
     def count_parameters(self) -> ParameterCounts:
@@ -101,7 +101,7 @@ class LoRA2(Method):
         return self.adapter.exported()
 
     def _kept(self) -> dict[str, int]:
-        return self.adapter.kept() if self.allocator is None else self.allocator.kept(list(self.adapter.layers))
+        return self.adapter.ranks() if self.allocator is None else self.allocator.ranks(list(self.adapter.layers))
 
     def _active(self, kept: dict[str, int]) -> int:
         """Parameters that still act: k(d+o) + 2kr' + r' of a matrix with r' kept values, none of an empty one."""

@@ -45,7 +45,7 @@ def save_lora(
     Returns:
         The exported rank of every adapted module, 0 for those that were left out.
     """
-    pairs = {name: x.lora_pair() for name, x in model.named_modules() if isinstance(x, LoRA2Linear)}
+    pairs = {name: x.lora_weights() for name, x in model.named_modules() if isinstance(x, LoRA2Linear)}
     ranks = {name: len(a) for name, (a, _) in pairs.items()}
     kept = {name: pair for name, pair in pairs.items() if ranks[name]} or _one_zero(pairs)
     tensors = {

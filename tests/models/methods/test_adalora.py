@@ -118,7 +118,7 @@ def test_scores_and_masks_equal_ours_on_the_same_gradients(configure, tiny):
         for name in parameters if step < schedule.final else ():
             torch.testing.assert_close(theirs.exp_avg_ipt[name], ours[name][0])
             torch.testing.assert_close(theirs.exp_avg_unc[name], ours[name][1])
-        if schedule.renews(step):
+        if schedule.updates_mask(step):
             renewed += 1
             pattern = method._tuner.peft_config["default"].rank_pattern
             mask = top_mask(scores, schedule.at(step)).view(-1, r)
