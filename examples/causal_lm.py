@@ -8,7 +8,7 @@ from peft import PeftModel
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lora2 import BudgetSchedule, LoRA2Config, RankAllocator, inject
-from lora2.runs.export.peft import save_lora
+from lora2.runs.export.formats import save_lora
 
 STEPS = 40
 TARGETS = ("q_proj", "v_proj", "o_proj", "up_proj", "down_proj")

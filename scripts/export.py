@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    from lora2.runs.export.run import export_run
+    from lora2.runs.export.folder import export_run
     from lora2.runs.restore import open_run
 
     saved = open_run(args.run, args.which, args.results, args.outputs)

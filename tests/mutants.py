@@ -53,8 +53,8 @@ MUTANTS = (
     _mutant(
         "k and r swapped",
         "models/methods/lora2.py",
-        "LoRA2Config(rank.k, rank.r, rank.alpha,",
-        "LoRA2Config(rank.r, rank.k, rank.alpha,",
+        "k=rank.k, r=rank.r,",
+        "k=rank.r, r=rank.k,",
         TRAINER,
         issue2=True,
     ),

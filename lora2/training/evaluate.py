@@ -13,7 +13,7 @@ from lora2.glue.batches import collate, eval_batches
 from lora2.glue.metrics import compute, predict, score
 from lora2.glue.tasks import TaskSpec
 from lora2.glue.tokens import TokenisedSplit
-from lora2.models.methods import Method
+from lora2.models.methods.base import Method
 
 BATCH_FACTOR = 4  # no activations are kept, so batches can be larger than in training
 

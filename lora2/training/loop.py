@@ -24,7 +24,7 @@ from lora2.glue.heldout import HELDOUT
 from lora2.glue.loader import MicroBatch, StepBatch, StepDataset, load
 from lora2.glue.tasks import TaskSpec
 from lora2.glue.tokens import TokenisedSplit
-from lora2.models.methods import Method
+from lora2.models.methods.base import Method
 from lora2.training.checkpoint import Checkpoint, CheckpointFolder
 from lora2.training.evaluate import Evaluator
 from lora2.training.fit import HISTORY_POINTS, MONITOR_POINTS, Fit

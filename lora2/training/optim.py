@@ -1,7 +1,7 @@
 """The recipe's optimisation: which parameters decay, at what rate each learns, how the rate runs over the steps."""
 
 from lora2.config.schema import RecipeConfig
-from lora2.models.methods import Method
+from lora2.models.methods.base import Method
 
 
 def linear_schedule(step: int, warmup: int, total: int) -> float:

@@ -25,8 +25,10 @@ from lora2.glue.heldout import HELDOUT, hold_out
 from lora2.glue.raw import RawTask
 from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import tokenise
-from lora2.models.backbone import load_model, load_tokenizer, quiet_transformers, weights_hash
-from lora2.models.methods import build
+from lora2.models.backbone import load_model, quiet_transformers
+from lora2.models.checksum import weights_hash
+from lora2.models.methods.build import build
+from lora2.models.tokenizer import load_tokenizer
 from lora2.runs.record import RunRecord, read_record, record_path
 from lora2.training.checkpoint import Checkpoint, CheckpointFolder
 from lora2.training.failure import explain

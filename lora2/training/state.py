@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from lora2.models.methods import Method
+from lora2.models.methods.base import Method
 from lora2.training.checkpoint import Checkpoint
 from lora2.training.fit import Fit
 

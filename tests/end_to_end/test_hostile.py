@@ -25,7 +25,8 @@ from safetensors.torch import save_file
 from lora2.common.errors import UserError
 from lora2.config.schema import ModelConfig, resolve, run_id
 from lora2.glue import hub, tensor_cache
-from lora2.models.backbone import load_model, load_tokenizer
+from lora2.models.backbone import load_model
+from lora2.models.tokenizer import load_tokenizer
 from lora2.runs.record import record_path
 from lora2.runs.restore import _read_weights
 from lora2.training.checkpoint import MANIFEST, STATE, TENSORS, Checkpoint, CheckpointFolder

@@ -23,9 +23,9 @@ from lora2.config.schema import resolve
 from lora2.core.inject import Adapter
 from lora2.core.layers import LoRA2Linear
 from lora2.core.targets import HEADS, head_parameters
-from lora2.runs.export.peft import largest_difference, save_lora, save_merged
-from lora2.runs.export.run import FACTS, export_run
-from lora2.runs.export.run import TOLERANCE as TOLERANCE_OF_EXPORT
+from lora2.runs.export.folder import FACTS, export_run
+from lora2.runs.export.folder import TOLERANCE as TOLERANCE_OF_EXPORT
+from lora2.runs.export.formats import largest_difference, save_lora, save_merged
 from lora2.runs.restore import open_run, trained_model
 from scripts import export as cli
 
@@ -224,7 +224,7 @@ def test_card_says_what_it_is(home: Home, tmp_path: Path):
 
 
 def test_card_of_real_data_and_weights_names_its_base(home: Home, tmp_path: Path):
-    from lora2.runs.export.card import Exported, model_card
+    from lora2.runs.export.model_card import Exported, model_card
 
     saved = open_run(home.run_id, "best", home.results)
     real = saved.record.model_copy(update={"synthetic": False, "model_random_init": False})

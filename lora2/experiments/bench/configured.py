@@ -10,7 +10,7 @@ from lora2.config.schema import RunConfig
 from lora2.experiments.bench.measure import Runner
 from lora2.glue.tasks import TASKS, TaskSpec
 from lora2.models.backbone import load_model
-from lora2.models.methods import build
+from lora2.models.methods.build import build
 from lora2.training.loop import task_loss
 from lora2.training.optim import optimizer_groups
 

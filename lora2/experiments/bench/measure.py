@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lora2.core.bf16 import EmulatedProducts, needs_emulation
 from lora2.experiments.bench.peers import PEERS, SHAPES, VOCABULARY, Shape, backbone
-from lora2.models.methods import Method
+from lora2.models.methods.base import Method
 
 METHOD_PHASES = ("penalty", "method")  # regulariser; importance and allocation
 

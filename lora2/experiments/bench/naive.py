@@ -94,4 +94,4 @@ class Naive(Method):
 
     def count_parameters(self) -> ParameterCounts:
         """The benchmark counts nothing."""
-        return ParameterCounts(0, 0, 0, 0)
+        return ParameterCounts(adapter=0, active_adapter=0, head=0, backbone=0)

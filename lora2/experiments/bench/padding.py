@@ -22,7 +22,7 @@ from lora2.glue.batches import collate, epoch_batches, eval_batches, padded_widt
 from lora2.glue.data import load_raw
 from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import TokenisedSplit, tokenise
-from lora2.models.backbone import load_tokenizer
+from lora2.models.tokenizer import load_tokenizer
 
 EVAL_BATCH = 128
 STEPS = 12

@@ -22,8 +22,8 @@ from lora2.core.budget import BudgetSchedule
 from lora2.core.matrices import MATRICES
 from lora2.core.targets import find_targets
 from lora2.experiments.bench.naive import Naive
-from lora2.models.methods import Method
 from lora2.models.methods.adalora import AdaLoRA
+from lora2.models.methods.base import Method
 from lora2.models.methods.lora import LoRA
 from lora2.models.methods.lora2 import LoRA2
 from lora2.models.methods.subset import Subset

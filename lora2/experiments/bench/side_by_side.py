@@ -21,7 +21,8 @@ from lora2.glue.batches import BatchSampler
 from lora2.glue.loader import StepDataset
 from lora2.glue.raw import RawTask
 from lora2.glue.tokens import TokenisedSplit, tokenise
-from lora2.models.backbone import load_tokenizer, quiet_transformers
+from lora2.models.backbone import quiet_transformers
+from lora2.models.tokenizer import load_tokenizer
 from lora2.runs.record import RunRecord, Timing
 from lora2.training.recording import counts_of, device_name, record_config
 from lora2.training.run import settle_budget

@@ -18,7 +18,7 @@ def measure_one(cfg: RunConfig) -> None:
     """Write the lengths of one task's train and dev splits."""
     raw = load_raw(cfg.task, cfg.data.source, None if cfg.data.dir is None else Path(cfg.data.dir))
     from lora2.glue.tokens import tokenise  # seconds of imports, and the data may not be there
-    from lora2.models.backbone import load_tokenizer
+    from lora2.models.tokenizer import load_tokenizer
 
     splits = tokenise(raw, load_tokenizer(cfg.model, raw), cfg.recipe.max_length, Path(cfg.output_dir) / "tokens")
     dev = np.concatenate([splits[name].lengths for name in TASKS[cfg.task].dev_splits])

@@ -22,7 +22,7 @@ ADAPTER = "default"  # PEFT's name for the only adapter
 
 
 class AdaLoRA(Method):
-    """PEFT's layers and allocator under our training loop.
+    """Train PEFT's layers, with PEFT's allocator, in this project's training loop.
 
     Not merged in evaluation: PEFT unmerges by subtraction, which does not give the weights back bit for bit.
     """
@@ -30,7 +30,7 @@ class AdaLoRA(Method):
     def __init__(
         self, model: nn.Module, method: AdaLoRAMethodConfig, rank: RankConfig, budget: BudgetConfig | None, total: int
     ) -> None:
-        from peft import AdaLoraModel  # seconds to import, and only its own methods need it
+        from peft import AdaLoraModel  # It takes seconds to import, and only LoRA and AdaLoRA need it.
 
         self._backbone = backbone_size(model)
         self._matrices = find_targets(model, SUBSETS[method.targets])
@@ -47,24 +47,25 @@ class AdaLoRA(Method):
 
     @property
     def stateful(self) -> Stateful:
-        """PEFT's allocator."""
+        """State of PEFT's allocator."""
         return self._state
 
     def penalties(self) -> dict[str, Tensor]:
-        """γ times the mean over all P and Q of ‖·‖_F, un-squared: the form of AdaLoRA's trainer and of PEFT."""
+        """Return γ times the mean over all P and Q of ‖·‖_F, un-squared, as in AdaLoRA's trainer and in PEFT."""
         if self._gamma == 0:
             return {}
-        right, left = ([torch.stack([*group]) for group in groups] for groups in (self._right, self._left))
+        right = [torch.stack([*group]) for group in self._right]  # each (n, r, d)
+        left = [torch.stack([*group]) for group in self._left]  # each (n, o, r)
         grams = [q @ q.mT for q in right] + [p.mT @ p for p in left]  # each (n, r, r)
         mean = distance_from_identity(*grams, form="norm") / (2 * len(self._matrices))
         return {"PQ": self._gamma * mean}
 
     @contextmanager
     def step(self, step: int, grads_finite: bool) -> Iterator[None]:
-        """PEFT documents its allocator for after the optimizer step, while the gradients are still there.
+        """Call PEFT's allocator after the optimizer step, while the gradients are still there, as PEFT documents.
 
-        From the first step of the last phase it reads no gradient, so an unusable one must not keep it from fixing
-        the final pattern. With target = initial rank there is nothing to prune and PEFT would ask for the 0-th smallest
+        From the first step of the last phase it reads no gradient, so an overflow must not keep it from fixing the
+        final pattern. With target = initial rank there is nothing to prune, and PEFT would ask for the 0-th smallest
         score, so it is not called.
         """
         yield
@@ -72,11 +73,15 @@ class AdaLoRA(Method):
             self._tuner.update_and_allocate(step)
 
     def monitor(self) -> dict[str, float]:
-        """Kept ranks."""
+        """Return the kept ranks."""
         return rank_numbers(self._named(self._kept()))
 
     def count_parameters(self) -> ParameterCounts:
-        """Counts; asserts that the final budget was reached exactly."""
+        """Count what was trained.
+
+        Raises:
+            RuntimeError: the final budget was not reached exactly.
+        """
         kept = self._kept()
         wanted, alive = self._target * len(kept), sum(int(p.count_nonzero()) for p in self._singular().values())
         if sum(kept.values()) != wanted or alive > wanted:
@@ -84,7 +89,11 @@ class AdaLoRA(Method):
                 f"final budget missed: {wanted} wanted, mask keeps {sum(kept.values())}, {alive} are not zero"
             )
         return ParameterCounts(
-            size(self._adapter), self._active(kept), size(self._head), self._backbone, self._named(kept)
+            adapter=size(self._adapter),
+            active_adapter=self._active(kept),
+            head=size(self._head),
+            backbone=self._backbone,
+            ranks=self._named(kept),
         )
 
     def _kept(self) -> dict[str, int]:
@@ -105,7 +114,7 @@ class AdaLoRA(Method):
 
 
 class AllocatorState:
-    """PEFT's importance statistics and rank pattern, which it does not save itself, as tensors by name."""
+    """Expose PEFT's importance statistics and rank pattern, which it does not save itself, as tensors by name."""
 
     PARTS = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
@@ -113,12 +122,12 @@ class AllocatorState:
         self._tuner, self._allocator, self._config = tuner, tuner.rankallocator, tuner.peft_config[ADAPTER]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Statistics by part and parameter, the pattern as booleans."""
+        """Return the statistics as "part/parameter" and the pattern, bool, as "pattern/parameter"."""
         parts = {f"{part}/{name}": x for part in self.PARTS for name, x in getattr(self._allocator, part).items()}
         return parts | {f"pattern/{name}": torch.tensor(x) for name, x in (self._config.rank_pattern or {}).items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Put them back, on the model's device (a checkpoint is read to the CPU)."""
+        """Restore what `state_dict` returned, on the model's device (a checkpoint is read to the CPU)."""
         device = next(self._tuner.parameters()).device
         pattern: dict[str, list[bool]] = {}
         for key, value in state.items():

@@ -1,4 +1,4 @@
-"""What the training loop asks of a fine-tuning method."""
+"""The interface between the training loop and a fine-tuning method."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters by name that share a learning-rate multiplier (on the recipe's rate) and whether they may decay."""
+    """Group parameters that are optimised alike.
+
+    Attributes:
+        parameters: by name in the model.
+        lr_scale: multiplies the recipe's learning rate.
+        decays: whether weight decay may apply to them.
+    """
 
     parameters: dict[str, nn.Parameter]
     lr_scale: float = 1.0
@@ -18,7 +24,15 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """Trained parameters, counted apart; `ranks` holds the kept rank of each matrix where the method has one."""
+    """Count parameters, the parts of a model apart.
+
+    Attributes:
+        adapter: trained outside the head.
+        active_adapter: of these, the ones that still act after pruning.
+        head: trained in pooler and classifier.
+        backbone: of the pretrained encoder, without the head.
+        ranks: kept rank by matrix name, for a method that has ranks.
+    """
 
     adapter: int
     active_adapter: int
@@ -28,58 +42,71 @@ class ParameterCounts:
 
 
 class Stateful(Protocol):
-    """State that a checkpoint must hold besides the trained parameters, as tensors by name."""
+    """Expose state that a checkpoint must hold besides the trained parameters, as tensors by name."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The state now."""
+        """Return the state now."""
         ...
 
     def load_state_dict(self, state: dict[str, Tensor], /) -> None:
-        """Put it back."""
+        """Restore what `state_dict` returned."""
         ...
 
 
 class Method(Protocol):
-    """A method after it was applied to a model: what is trained, what is added to the loss, what happens in a step.
+    """Say what is trained, what is added to the loss, and what happens around an optimizer step.
 
-    A method inherits from this and says only what it does; what it leaves out does nothing.
+    A method inherits from this and overrides only what it needs; everything else does nothing.
+
+    Attributes:
+        groups: all trained parameters, the head's included.
     """
 
     groups: list[ParameterGroup]
 
     @property
     def stateful(self) -> Stateful | None:
-        """What a checkpoint must hold besides the trained parameters, if anything."""
+        """State that a checkpoint must hold besides the trained parameters, if there is any."""
         return None
 
     def penalties(self) -> dict[str, Tensor]:
-        """Regulariser terms by name, weighted: their sum is added to the task loss once per optimizer step."""
+        """Return weighted regulariser terms by name, each a scalar; their sum is added to the loss once a step."""
         return {}
 
     def step(self, step: int, grads_finite: bool) -> AbstractContextManager[None]:
-        """Wraps the optimizer step number `step` (from 0): reads weights and gradients first, changes weights after it.
+        """Wrap an optimizer step: read weights and gradients before it, change weights after it.
 
-        `grads_finite` is false when the gradients overflowed and the optimizer will skip the step.
+        Args:
+            step: number of the step, from 0.
+            grads_finite: False if the gradients overflowed, so that the optimizer will skip the step.
         """
         return nullcontext()
 
     def merged(self) -> AbstractContextManager[None]:
-        """Inside, the model computes what it computes outside, at the backbone's own cost where the method can."""
+        """Compute inside the block what the model computes outside, at the backbone's own cost if the method can."""
         return nullcontext()
 
     def exported(self) -> AbstractContextManager[None] | None:
-        """Inside, the model computes what its exported adapter would; None for a method without an export."""
+        """Compute inside the block what the exported adapter would; None for a method without an export."""
         return None
 
     def monitor(self) -> dict[str, float]:
-        """Numbers about the adapter that are worth following over training, by the name that a tracker shows."""
+        """Return numbers about the adapter to follow over training, by the name that a tracker shows."""
         return {}
 
     def count_parameters(self) -> ParameterCounts:
-        """Count what was trained, and check the method's own promise (a final budget): RuntimeError if broken."""
+        """Count what was trained.
+
+        Raises:
+            RuntimeError: the method's own promise, such as a final budget, was not kept.
+        """
         ...
 
 
 def rank_numbers(kept: dict[str, int]) -> dict[str, float]:
-    """Kept ranks as numbers to follow: "budget", their sum, and "rank/<matrix>" for each."""
+    """Return kept ranks as numbers to follow: "rank/<matrix>" for each, and "budget", their sum.
+
+    Args:
+        kept: rank by matrix name.
+    """
     return {"budget": float(sum(kept.values()))} | {f"rank/{matrix}": float(rank) for matrix, rank in kept.items()}

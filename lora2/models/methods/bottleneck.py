@@ -21,9 +21,13 @@ INIT_STD = 0.02  # of BERT's own layers
 
 
 class BottleneckLinear(nn.Module):
-    """y + up(gelu(down(y))) with y = W⁰x + b⁰; `up` starts at zero, so that the start is the backbone itself.
+    """Compute y + up(gelu(down(y))) with y = W⁰x + b⁰; `up` starts at zero, so the start is the backbone itself.
 
     Houlsby et al. start near zero instead, with both projections from a truncated N(0, 1e-3²).
+
+    Args:
+        base: the layer to wrap, (d) -> (h).
+        bottleneck: width b between `down` and `up`.
     """
 
     def __init__(self, base: nn.Linear, bottleneck: int) -> None:
@@ -36,14 +40,14 @@ class BottleneckLinear(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d) -> (..., h)."""
+        """Map (..., d) to (..., h)."""
         y: Tensor = self.base(x)
         out: Tensor = y + self.up(F.gelu(self.down(y)))
         return out
 
 
 class Bottleneck(Method):
-    """Small two-layer networks between the sub-layers of a frozen encoder."""
+    """Train small two-layer networks between the sub-layers of a frozen encoder."""
 
     def __init__(self, model: nn.Module, method: BottleneckMethodConfig) -> None:
         self._backbone = backbone_size(model)
@@ -56,6 +60,6 @@ class Bottleneck(Method):
         self.groups = [ParameterGroup(self._adapter), ParameterGroup(self._head)]
 
     def count_parameters(self) -> ParameterCounts:
-        """Counts; a bottleneck has no rank."""
+        """Count what is trained; a bottleneck has no rank."""
         adapter = size(self._adapter)
-        return ParameterCounts(adapter, adapter, size(self._head), self._backbone)
+        return ParameterCounts(adapter=adapter, active_adapter=adapter, head=size(self._head), backbone=self._backbone)

@@ -10,23 +10,29 @@ from lora2.models.methods.parts import backbone_size, size, trained_parts
 
 
 class LoRA(Method):
-    """ΔW = (alpha / r) B A in each target matrix; B starts at zero.
+    """Train ΔW = (alpha / r) B A in each target matrix; B starts at zero.
 
     It is not merged in evaluation: PEFT unmerges by subtraction, which does not give the weights back bit for bit.
     """
 
     def __init__(self, model: nn.Module, method: LoRAMethodConfig, rank: RankConfig) -> None:
-        from peft import LoraConfig, inject_adapter_in_model  # seconds to import, and only its own methods need it
+        from peft import LoraConfig, inject_adapter_in_model  # It takes seconds to import.
 
         matrices = find_targets(model, SUBSETS[method.targets])
         self._backbone = backbone_size(model)
-        # the model itself is changed: no PeftModel around it, whose SEQ_CLS head handling would forget the pooler
+        # The model itself is changed. A PeftModel around it would treat the head its own way and miss the pooler.
         inject_adapter_in_model(LoraConfig(r=rank.r, lora_alpha=rank.alpha, target_modules=list(matrices)), model)
         self._adapter, self._head = trained_parts(model)
         self._ranks = dict.fromkeys(matrices.values(), rank.r)
         self.groups = [ParameterGroup(self._adapter), ParameterGroup(self._head)]
 
     def count_parameters(self) -> ParameterCounts:
-        """Counts, with the same rank everywhere."""
+        """Count what is trained; every matrix has the same rank."""
         adapter = size(self._adapter)
-        return ParameterCounts(adapter, adapter, size(self._head), self._backbone, self._ranks)
+        return ParameterCounts(
+            adapter=adapter,
+            active_adapter=adapter,
+            head=size(self._head),
+            backbone=self._backbone,
+            ranks=self._ranks,
+        )

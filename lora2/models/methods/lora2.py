@@ -20,16 +20,15 @@ ALL_TERMS = frozenset({"uv", "UV", "PQ"})
 
 
 class LoRA2(Method):
-    """Two-scale low-rank adapters with orthogonality regularisers and pruned singular values."""
+    """Train two-scale low-rank adapters with orthogonality regularisers, and prune their singular values."""
 
     def __init__(
         self, model: nn.Module, method: LoRA2MethodConfig, rank: RankConfig, budget: BudgetConfig | None, total: int
     ) -> None:
         assert rank.k is not None  # checked by the configuration
         targets = SUBSETS[method.targets]
-        self.adapter = inject(
-            model, LoRA2Config(rank.k, rank.r, rank.alpha, targets, init=method.init, impl=method.path)
-        )
+        config = LoRA2Config(k=rank.k, r=rank.r, alpha=rank.alpha, targets=targets, init=method.init, impl=method.path)
+        self.adapter = inject(model, config)
         head = dict(head_parameters(model))
         for parameter in head.values():
             parameter.requires_grad_()
@@ -48,11 +47,11 @@ class LoRA2(Method):
 
     @property
     def stateful(self) -> RankAllocator | None:
-        """The allocator's statistics and mask."""
+        """Statistics and mask of the allocator."""
         return self.allocator
 
     def penalties(self) -> dict[str, Tensor]:
-        """γ times each regulariser of eq. 5 that is switched on."""
+        """Return γ times each regulariser of eq. 5 that is switched on."""
         weight, terms = self._penalty.weight, frozenset(self._penalty.terms)
         if not terms or weight == 0:
             return {}
@@ -60,7 +59,7 @@ class LoRA2(Method):
 
     @contextmanager
     def step(self, step: int, grads_finite: bool) -> Iterator[None]:
-        """Importance from (w, ∂L/∂w), the optimizer step, the mask of Λ (the paper's Algorithm 1)."""
+        """Update the importance from (w, ∂L/∂w) before the optimizer step, mask Λ after it (Algorithm 1)."""
         if self.allocator is not None and grads_finite:
             self.allocator.observe(step)
         yield
@@ -68,15 +67,15 @@ class LoRA2(Method):
             self.allocator.mask(step)
 
     def merged(self) -> AbstractContextManager[None]:
-        """ΔW folded into the weights."""
+        """Compute with ΔW added to the weights."""
         return self.adapter.merged()
 
     @torch.no_grad()
     def monitor(self) -> dict[str, float]:
-        """Kept ranks; every regulariser of eq. 5 as printed, on or off, γ left out; how alike the two sides are.
+        """Return the kept ranks, every regulariser of eq. 5 as printed (on or off, without γ), and a cosine.
 
-        The cosine is the mean |cos| of a row of P = uv and a row of Q = 𝒰𝒱, over the matrices in which they have one
-        length; of independent random rows it is about √(2/πd).
+        The cosine is the mean |cos| of a row of P = uv and a row of Q = 𝒰𝒱, over the matrices in which they have the
+        same length d. For independent random rows it is about √(2/πd).
         """
         terms = self.adapter.penalties(ALL_TERMS, "squared")
         shown = {f"monitor/orth_{name}": float(value) for name, value in terms.items()}
@@ -89,15 +88,25 @@ class LoRA2(Method):
         return rank_numbers(self._kept()) | shown
 
     def count_parameters(self) -> ParameterCounts:
-        """Counts; asserts that the final budget was reached."""
+        """Count what was trained.
+
+        Raises:
+            RuntimeError: the final budget was not reached.
+        """
         if self.allocator is not None:
             self.allocator.assert_final_budget()
         kept = self._kept()
         adapter = sum(p.numel() for p in self.adapter.parameters())
-        return ParameterCounts(adapter, self._active(kept), self._head, self._backbone, kept)
+        return ParameterCounts(
+            adapter=adapter,
+            active_adapter=self._active(kept),
+            head=self._head,
+            backbone=self._backbone,
+            ranks=kept,
+        )
 
     def exported(self) -> AbstractContextManager[None]:
-        """Each ΔW from the LoRA pair that scripts/export.py writes."""
+        """Compute with each ΔW from the LoRA weights that an export writes."""
         return self.adapter.exported()
 
     def _kept(self) -> dict[str, int]:
@@ -113,6 +122,12 @@ class LoRA2(Method):
 def _allocator(layers: list[LoRA2Linear], rank: RankConfig, budget: BudgetConfig, total: int) -> RankAllocator:
     n = len(layers)
     schedule = BudgetSchedule(
-        total, n * rank.r, round(n * budget.target_rank), budget.t_i, budget.t_f, budget.interval, budget.schedule
+        total=total,
+        initial=n * rank.r,
+        target=round(n * budget.target_rank),
+        t_i=budget.t_i,
+        t_f=budget.t_f,
+        interval=budget.interval,
+        kind=budget.schedule,
     )
     return RankAllocator(layers, schedule, budget.score, budget.beta1, budget.beta2)

@@ -1,4 +1,4 @@
-"""What an adapted model consists of: the frozen backbone, the adapter, and the head that every method trains."""
+"""The parts of an adapted model: the frozen backbone, the adapter, and the head that every method trains."""
 
 from torch import nn
 
@@ -6,13 +6,17 @@ from lora2.core.targets import head_parameters
 
 
 def backbone_size(model: nn.Module) -> int:
-    """Parameters outside the head; call it before anything is inserted."""
+    """Count the parameters outside the head; call it before anything is inserted into `model`."""
     head = sum(p.numel() for _, p in head_parameters(model))
     return sum(p.numel() for p in model.parameters()) - head
 
 
 def trained_parts(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
-    """Adapter and head by name, once everything but the adapter is frozen; the head is unfrozen here."""
+    """Unfreeze the head, and return the parameters of adapter and head by name.
+
+    Args:
+        model: in which everything but the adapter is frozen.
+    """
     head = dict(head_parameters(model))
     for parameter in head.values():
         parameter.requires_grad_()
@@ -21,5 +25,5 @@ def trained_parts(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, 
 
 
 def size(parameters: dict[str, nn.Parameter]) -> int:
-    """How many numbers these parameters hold."""
+    """Count the numbers that these parameters hold."""
     return sum(p.numel() for p in parameters.values())

@@ -23,7 +23,15 @@ from lora2.models.methods.parts import backbone_size, size, trained_parts
 
 
 class SoRALinear(nn.Module):
-    """W⁰x + b + scale · B (gate ⊙ Ax). Shapes: A (r, d), gate (r,), B (o, r); B starts at zero, the gate at N(0, 1)."""
+    """Compute W⁰x + b + scale · B (gate ⊙ Ax).
+
+    Shapes: A (r, d), gate (r,), B (o, r). B starts at zero, the gate at N(0, 1).
+
+    Args:
+        base: the layer to wrap, (d) -> (o).
+        r: number of gates.
+        scale: alpha / r.
+    """
 
     def __init__(self, base: nn.Linear, r: int, scale: float) -> None:
         super().__init__()
@@ -34,14 +42,17 @@ class SoRALinear(nn.Module):
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d) -> (..., o)."""
+        """Map (..., d) to (..., o)."""
         inner = F.linear(x, self.A) * self.gate  # (..., r)
         out: Tensor = self.base(x) + self.scale * F.linear(inner, self.B)
         return out
 
 
 class SoRA(Method):
-    """Gated low-rank adapters; not merged in evaluation, since W + ΔW rounded to bf16 would not compute the same."""
+    """Train low-rank adapters with a gate on each rank.
+
+    They are not merged in evaluation, because W + ΔW rounded to bf16 would not compute the same.
+    """
 
     def __init__(self, model: nn.Module, method: SoRAMethodConfig, rank: RankConfig) -> None:
         self._backbone = backbone_size(model)
@@ -57,19 +68,23 @@ class SoRA(Method):
         factors = {name: p for name, p in self._adapter.items() if name not in gates}
         self.groups = [
             ParameterGroup(factors),
-            ParameterGroup(gates, method.gate_lr_scale, decays=False),  # its reference gives them an optimizer without
+            ParameterGroup(
+                gates, method.gate_lr_scale, decays=False
+            ),  # The authors decay no gate.
             ParameterGroup(self._head),
         ]
         self._gates = list(gates.values())
         self._penalty, self._threshold = method.sparse_lambda, method.sparse_lambda_2
 
     def penalties(self) -> dict[str, Tensor]:
-        """λ times the mean |gate| over all gates."""
-        return {"gates": self._penalty * torch.cat([*self._gates]).abs().mean()} if self._penalty else {}
+        """Return λ times the mean |gate| over all gates."""
+        if self._penalty == 0:
+            return {}
+        return {"gates": self._penalty * torch.cat([*self._gates]).abs().mean()}
 
     @contextmanager
     def step(self, step: int, grads_finite: bool) -> Iterator[None]:
-        """After the optimizer step the proximal one: every gate moves λ2 towards zero, and stays there if it arrives.
+        """Make a proximal step after the optimizer step: every gate moves λ2 towards zero, and stops there.
 
         The threshold is λ2 itself, whatever the learning rate: the released runner uses this optimizer, not its
         variant sparse_optimizer_multiply_lr.
@@ -79,14 +94,20 @@ class SoRA(Method):
             close_gates(self._gates, self._threshold)
 
     def monitor(self) -> dict[str, float]:
-        """Open gates."""
+        """Return the number of open gates of each matrix."""
         return rank_numbers(self._kept())
 
     def count_parameters(self) -> ParameterCounts:
-        """Counts; active is what is left of A, B and gate where the gates are open."""
+        """Count what was trained; active is what is left of A, B and gate where the gates are open."""
         kept = self._kept()
         active = sum(rank * (sum(self._layers[matrix].base.weight.shape) + 1) for matrix, rank in kept.items())
-        return ParameterCounts(size(self._adapter), active, size(self._head), self._backbone, kept)
+        return ParameterCounts(
+            adapter=size(self._adapter),
+            active_adapter=active,
+            head=size(self._head),
+            backbone=self._backbone,
+            ranks=kept,
+        )
 
     def _kept(self) -> dict[str, int]:
         return {matrix: int(layer.gate.count_nonzero()) for matrix, layer in self._layers.items()}
@@ -94,6 +115,6 @@ class SoRA(Method):
 
 @torch.no_grad()
 def close_gates(gates: list[nn.Parameter], threshold: float) -> None:
-    """Soft threshold in place: g ← sign(g) · max(|g| − threshold, 0), each gate (r,)."""
+    """Apply the soft threshold in place: g ← sign(g) · max(|g| − threshold, 0), each gate (r,)."""
     for gate in gates:
         gate.copy_(F.softshrink(gate, threshold))

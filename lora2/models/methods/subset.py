@@ -29,5 +29,5 @@ class Subset(Method):
         self.groups = [ParameterGroup(trained)]
 
     def count_parameters(self) -> ParameterCounts:
-        """Parameters outside the head count as the adapter."""
+        """Count what was trained; parameters outside the head count as the adapter."""
         return ParameterCounts(adapter=self._rest, active_adapter=self._rest, head=self._head, backbone=self._backbone)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lora2.config.schema import RunConfig, resolve
 from lora2.models.backbone import load_model
-from lora2.models.methods import Method
+from lora2.models.methods.base import Method
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 

@@ -10,7 +10,7 @@ from torch import nn
 from lora2.common.errors import UserError
 from lora2.core.budget import BudgetSchedule
 from lora2.core.functional import singular_value_scores, top_mask, update_importance
-from lora2.models.methods import build
+from lora2.models.methods.build import build
 
 SHORT = ("method=adalora", "budget.t_i=2", "budget.t_f=3", "budget.interval=2")
 

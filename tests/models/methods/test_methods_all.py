@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lora2.models.methods import build
+from lora2.models.methods.build import build
 
 ADAPTERS = {
     "lora2": ["method=lora2", "rank=k1"],

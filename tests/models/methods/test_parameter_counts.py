@@ -5,7 +5,7 @@ import torch
 
 from lora2.config.methods import BudgetConfig
 from lora2.models.backbone import load_model
-from lora2.models.methods import build
+from lora2.models.methods.build import build
 
 BASE = ("model=deberta_v3_base", "model.random_init=true", "recipe=authors", "task=mnli")
 HEAD_BIASES = 768 + 2  # of pooler and two-class classifier

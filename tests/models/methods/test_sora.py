@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import nn
 
-from lora2.models.methods import build
+from lora2.models.methods.build import build
 from lora2.models.methods.sora import SoRALinear, close_gates
 
 numbers = st.floats(-2, 2, width=32)

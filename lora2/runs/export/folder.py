@@ -1,4 +1,4 @@
-"""From a saved run to a folder that others can load: the weights in one of two forms, checked, with a model card."""
+"""From a saved run to a folder that others can load: its weights in one of two forms, checked, with a model card."""
 
 import json
 import shutil
@@ -14,8 +14,8 @@ from lora2.core.inject import Adapter
 from lora2.core.layers import LoRA2Linear
 from lora2.core.targets import HEADS
 from lora2.models.methods.lora2 import LoRA2
-from lora2.runs.export.card import Exported, Form, model_card
-from lora2.runs.export.peft import largest_difference, load_lora, load_merged, save_lora, save_merged
+from lora2.runs.export.formats import largest_difference, load_lora, load_merged, save_lora, save_merged
+from lora2.runs.export.model_card import Exported, Form, model_card
 from lora2.runs.finished import require_lora2
 from lora2.runs.restore import SavedRun, backbone, tokenizer, trained_model
 
@@ -24,10 +24,18 @@ TOLERANCE = 1e-4  # of the largest logit: float32 rounding through a deep encode
 
 
 def export_run(saved: SavedRun, form: Form, folder: Path) -> Exported:
-    """Write the run to `folder`, in place of an earlier export; the folder appears whole or not at all.
+    """Write the run to `folder`, in place of an earlier export. The folder appears whole or not at all.
+
+    Args:
+        saved: the run, and which of its weights.
+        form: "lora" writes a stock LoRA adapter, "merged" the whole model.
+        folder: new, empty, or an earlier export.
+
+    Returns:
+        What was written.
 
     Raises:
-        UserError: not a LoRA² run, `folder` holds something else, or the run cannot be rebuilt.
+        UserError: it is no LoRA² run, `folder` holds something else, or the run cannot be rebuilt.
         RuntimeError: what was written, loaded by stock libraries, does not give the trained model's logits.
     """
     require_lora2(saved.record)
@@ -54,7 +62,12 @@ def _write(saved: SavedRun, form: Form, folder: Path) -> Exported:
         ranks, loaded = _write_lora(saved, model, folder)
     else:
         ranks, loaded = _write_merged(saved, model, method.adapter, folder)
-    exported = Exported(form, saved.which, ranks, largest_difference(model, loaded, model.config.vocab_size))
+    exported = Exported(
+        form=form,
+        which=saved.which,
+        ranks=ranks,
+        difference=largest_difference(model, loaded, model.config.vocab_size),
+    )
     if not exported.difference <= TOLERANCE:
         raise RuntimeError(f"{folder.name}: logits differ by {exported.difference:g} of the largest; nothing written")
     facts = {"run_id": saved.record.run_id, **asdict(exported)}
@@ -64,7 +77,7 @@ def _write(saved: SavedRun, form: Form, folder: Path) -> Exported:
 
 
 def _write_lora(saved: SavedRun, model: PreTrainedModel, folder: Path) -> tuple[dict[str, int], nn.Module]:
-    """The adapter folder; random backbones, which nobody else can have, are put beside it in base/."""
+    """Write the adapter; a random backbone, which nobody else can have, is put beside it in base/."""
     source = saved.cfg.model
     ranks = save_lora(
         model,
@@ -84,7 +97,7 @@ def _write_lora(saved: SavedRun, model: PreTrainedModel, folder: Path) -> tuple[
 def _write_merged(
     saved: SavedRun, model: PreTrainedModel, adapter: Adapter, folder: Path
 ) -> tuple[dict[str, int], nn.Module]:
-    """The whole model and its tokenizer; ranks are min(k, kept), as the adapter's would be."""
+    """Write the whole model and its tokenizer; ranks are min(k, kept), as the adapter's would be."""
     save_merged(model, adapter, folder)
     tokenizer(saved).save_pretrained(folder)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LoRA2Linear)}

@@ -16,11 +16,13 @@ PAPER = "https://arxiv.org/abs/2408.06854"
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the form, which weights, the rank of each module, and how far its logits are from the run's.
+    """Describe what was written.
 
     Attributes:
+        form: a stock LoRA adapter or the whole model.
+        which: the best or the last weights of the run.
         ranks: rank of the exported pair by module name, 0 where nothing is left.
-        difference: largest difference of a logit, relative to the largest logit (export.largest_difference).
+        difference: largest difference of a logit, relative to the largest logit (formats.largest_difference).
     """
 
     form: Form
@@ -30,7 +32,13 @@ class Exported:
 
 
 def model_card(record: RunRecord, cfg: RunConfig, exported: Exported) -> str:
-    """The whole README.md: metadata, warnings first, then use, results, sizes, how it was made, limits."""
+    """Return the whole README.md: metadata, warnings, then use, results, sizes, how it was made, limits.
+
+    Args:
+        record: of a run with status "ok".
+        cfg: the settings of the run.
+        exported: what the folder holds.
+    """
     blocks = [
         f"---\n{_metadata(record, cfg, exported).to_yaml()}\n---",
         f"# {record.config.model} on GLUE {record.config.task.upper()} with LoRA² ({record.config.variant})",
@@ -58,7 +66,12 @@ def _metadata(record: RunRecord, cfg: RunConfig, exported: Exported) -> ModelCar
 
 
 def _unreal(record: RunRecord) -> list[str]:
-    return ["synthetic-data"] * record.synthetic + ["random-weights"] * record.model_random_init
+    tags = []
+    if record.synthetic:
+        tags.append("synthetic-data")
+    if record.model_random_init:
+        tags.append("random-weights")
+    return tags
 
 
 def _warnings(record: RunRecord, exported: Exported) -> list[str]:

@@ -1,7 +1,7 @@
-"""LoRA² taken away: an adapted model as a stock PEFT LoRA adapter, or merged into a plain transformers model.
+"""The two forms in which an adapted model leaves this project: a stock PEFT LoRA adapter, or a plain merged model.
 
 ΔW = scale · Qᵀ Λ P has rank at most min(k, kept singular values), so it is a LoRA, exactly. Legend as in functional.py:
-d in-features, o out-features, k outer width, r inner rank; q is the rank of the exported pair.
+d in-features, o out-features, k outer width, r inner rank; q is the rank of the exported LoRA.
 """
 
 import json
@@ -38,21 +38,22 @@ def save_lora(
 
     Args:
         model: a model after `inject`, in whatever state of training.
+        folder: where the two files go; it is made if need be.
         base: what the adapter's config names as its base model: a hub id or a folder.
+        revision: of the base model on the hub.
         task_type: PEFT's name of the task ("SEQ_CLS", "CAUSAL_LM").
-        whole: modules that were trained as they are, a head for example; saved with the adapter.
+        whole: modules that were trained themselves, a head for example; they are saved with the adapter.
 
     Returns:
         The exported rank of every adapted module, 0 for those that were left out.
     """
-    pairs = {name: x.lora_weights() for name, x in model.named_modules() if isinstance(x, LoRA2Linear)}
-    ranks = {name: len(a) for name, (a, _) in pairs.items()}
-    kept = {name: pair for name, pair in pairs.items() if ranks[name]} or _one_zero(pairs)
-    tensors = {
-        f"{PREFIX}{name}.lora_{letter}.weight": tensor
-        for name, pair in kept.items()
-        for letter, tensor in zip("AB", pair, strict=True)
-    }
+    weights = {name: x.lora_weights() for name, x in model.named_modules() if isinstance(x, LoRA2Linear)}
+    ranks = {name: len(a) for name, (a, _) in weights.items()}
+    kept = {name: pair for name, pair in weights.items() if ranks[name]} or _one_zero(weights)
+    tensors: dict[str, Tensor] = {}
+    for name, (a, b) in kept.items():
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = a
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = b
     for module in whole:
         state = model.get_submodule(module).state_dict(prefix=f"{PREFIX}{module}.")
         tensors |= {name: tensor.contiguous() for name, tensor in state.items()}
@@ -65,7 +66,13 @@ def save_lora(
 
 
 def save_merged(model: PreTrainedModel, adapter: Adapter, folder: Path) -> None:
-    """Write W⁰ + ΔW under the stock model's names, as config.json and model.safetensors; `model` stays as it was."""
+    """Write W⁰ + ΔW under the stock model's names, as config.json and model.safetensors; `model` is not changed.
+
+    Args:
+        model: a model after `inject`.
+        adapter: what `inject` returned.
+        folder: where the files go.
+    """
     stock = [name for name in model.state_dict() if not name.startswith("lora2.")]
     with adapter.merged():
         state = model.state_dict()
@@ -73,7 +80,7 @@ def save_merged(model: PreTrainedModel, adapter: Adapter, folder: Path) -> None:
 
 
 def load_lora(base: PreTrainedModel, folder: Path) -> nn.Module:
-    """`base` with the adapter in `folder`, by stock PEFT."""
+    """Load the adapter in `folder` into `base` with stock PEFT, in evaluation mode."""
     with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 for a name that it will drop
         warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
         loaded: nn.Module = PeftModel.from_pretrained(base, str(folder))
@@ -81,16 +88,18 @@ def load_lora(base: PreTrainedModel, folder: Path) -> nn.Module:
 
 
 def load_merged(folder: Path) -> nn.Module:
-    """The classifier in `folder`, by stock transformers."""
+    """Load the classifier in `folder` with stock transformers, in float32 and evaluation mode."""
     loaded: nn.Module = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     return loaded.eval()
 
 
 @torch.no_grad()
 def largest_difference(ours: nn.Module, theirs: nn.Module, vocabulary: int) -> float:
-    """Largest difference of two classifiers' logits on 4 made-up sequences, relative to the largest logit.
+    """Return the largest difference of two classifiers' logits on 4 made-up sequences, relative to the largest logit.
 
     Args:
+        ours: the trained model, whose largest logit counts.
+        theirs: the model that was loaded.
         vocabulary: number of token ids; the sequences (4, 12) are drawn from them, one is half padding.
     """
     ids = torch.randint(4, vocabulary, (4, 12), generator=torch.Generator().manual_seed(0))  # below 4: special tokens
@@ -100,13 +109,14 @@ def largest_difference(ours: nn.Module, theirs: nn.Module, vocabulary: int) -> f
     return float((mine - other).abs().max() / mine.abs().max().clamp(min=1e-6))
 
 
-def _one_zero(pairs: dict[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
-    name, (a, b) = next(iter(pairs.items()))
+def _one_zero(weights: dict[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The first matrix with a LoRA of rank 1 that is zero."""
+    name, (a, b) = next(iter(weights.items()))
     return {name: (a.new_zeros(1, a.shape[1]), b.new_zeros(b.shape[0], 1))}
 
 
 def _lora_config(ranks: dict[str, int], whole: Sequence[str]) -> LoraConfig:
-    """The commonest rank as the default, the others as patterns."""
+    """Make PEFT's config with the commonest rank as the default and the others as patterns."""
     common = Counter(ranks.values()).most_common(1)[0][0]
     others = {name: rank for name, rank in ranks.items() if rank != common}
     return LoraConfig(
@@ -121,6 +131,6 @@ def _lora_config(ranks: dict[str, int], whole: Sequence[str]) -> LoraConfig:
 
 
 def _write_config(config: LoraConfig, path: Path) -> None:
-    """As PEFT writes it, but with sets in order, so that equal adapters have equal files."""
+    """Write the config as PEFT does, but with sets in order, so that equal adapters have equal files."""
     content = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
