@@ -1,6 +1,6 @@
 """The one training loop: optimisation, evaluation, checkpoints. Knows no method, task or file format.
 
-Order within a step, the paper's Algorithm 1 (docs/METHOD.md): backward, clip, [importance, optimizer step, mask], zero_grad.
+Order within a step (Algorithm 1, docs/METHOD.md): backward, clip, [importance, optimizer step, mask], zero_grad.
 """
 
 import math
