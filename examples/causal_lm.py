@@ -1,4 +1,4 @@
-"""LoRA² on a causal language model: any linear layers, named by the ends of their names; then out as a stock LoRA."""
+"""LoRA² on a causal language model: adapt any linear layers by the ends of their names, then export a stock LoRA."""
 
 import tempfile
 from pathlib import Path
@@ -15,7 +15,7 @@ TARGETS = ("q_proj", "v_proj", "o_proj", "up_proj", "down_proj")
 
 
 def tiny_llama() -> LlamaForCausalLM:
-    """The same random weights at every call."""
+    """Return a model with the same random weights at every call."""
     torch.manual_seed(0)
     return LlamaForCausalLM(
         LlamaConfig(vocab_size=16, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
@@ -43,7 +43,8 @@ def main() -> None:
         ranks = save_lora(model, Path(folder), base=None, task_type="CAUSAL_LM")
         loaded = PeftModel.from_pretrained(tiny_llama(), folder)
         difference = float((loaded(tokens).logits - model(tokens).logits).abs().max())
-    print(f"loss {float(loss.detach()):.3f}, {sum(map(bool, ranks.values()))} of {len(ranks)} matrices still adapted")
+    adapted = sum(rank > 0 for rank in ranks.values())
+    print(f"loss {float(loss.detach()):.3f}, {adapted} of {len(ranks)} matrices still adapted")
     print(f"largest difference to the model that PEFT loads: {difference:.1e}")
 
 

@@ -244,9 +244,7 @@ MUTANTS = (
         LAYERS,
     ),
     # ------------------------------------------------------------------------------------ inject
-    _mutant(
-        "alpha not divided by r", "core/inject.py", "scale = config.alpha / config.r", "scale = config.alpha", INJECT
-    ),
+    _mutant("alpha not divided by r", "core/inject.py", "scale=config.alpha / config.r", "scale=config.alpha", INJECT),
     _mutant(
         "backbone not frozen", "core/inject.py", "model.requires_grad_(False)", "model.requires_grad_(True)", INJECT
     ),

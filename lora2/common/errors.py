@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """A mistake of the user's: a wrong field, file or value, never a fault of the program.
+    """Report a mistake of the user's: a wrong field, file or value, never a fault of the program.
 
     The message names the field or file, what was found, what is allowed, and how to mend it. Entry points print it
     without a traceback and end with `exit_code`.
@@ -12,6 +12,6 @@ class UserError(ValueError):
 
 
 class BusyError(UserError):
-    """Another process is doing the run that was asked for; a sweep leaves it to that process."""
+    """Report that another process is doing the run that was asked for; a sweep leaves it to that process."""
 
     exit_code = 3

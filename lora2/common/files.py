@@ -1,4 +1,4 @@
-"""Files that are whole or as they were before, however the process that writes them dies."""
+"""Write files so that they are whole or as they were before, however the process that writes them dies."""
 
 import os
 import uuid
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 class StorageError(RuntimeError):
-    """A disk takes no more: full, read-only, gone. The message names the file and the reason."""
+    """Report that a disk takes no more: it is full, read-only or gone. The message names the file and the reason."""
 
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Inside, an OSError becomes a StorageError about `path`."""
+    """Turn an OSError inside the block into a StorageError about `path`."""
     try:
         yield
     except OSError as error:
@@ -24,10 +24,14 @@ def storing(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write to a file of another name in the same folder, flush it to disk, rename it.
+    """Write a file whole or not at all: under another name in the same folder, flushed to disk, then renamed.
+
+    Args:
+        path: of the file; its folder is made if need be.
+        data: the whole content.
 
     Raises:
-        StorageError: the disk does not take it; nothing of it is left.
+        StorageError: the disk does not take it; no part of it is left.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     with storing(path):

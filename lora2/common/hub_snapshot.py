@@ -1,4 +1,4 @@
-"""A model's files from the Hugging Face hub, at a pinned revision; from the hub's cache where they are there already.
+"""Fetch a model's files from the Hugging Face hub at a pinned revision, or find them in the hub's cache.
 
 Only what is read is fetched: configuration, tokenizer, safetensors. A pickle is never downloaded.
 """
@@ -15,10 +15,14 @@ NEEDED = ("config.json", "model.safetensors")
 
 
 def model_snapshot(hub_id: str, revision: str | None) -> Path:
-    """The folder of the snapshot.
+    """Return the folder of the snapshot.
+
+    Args:
+        hub_id: "owner/name".
+        revision: a commit, branch or tag; None takes the newest.
 
     Raises:
-        OSError: not in the cache, and no way to the hub (known within PROBE_SECONDS) or no such files there.
+        OSError: it is not in the cache, and the hub cannot be reached (known within PROBE_SECONDS) or lacks the files.
     """
     folder = _snapshot(hub_id, revision, cached=True)
     if folder is None:
@@ -32,9 +36,14 @@ def model_snapshot(hub_id: str, revision: str | None) -> Path:
 
 
 def unreachable(ask: Callable[[], object], seconds: float = PROBE_SECONDS) -> str | None:
-    """Why one request to the hub fails, or None if it does not; without retries, known within `seconds`.
+    """Return why one request to the hub fails, or None if it does not, within `seconds`.
 
-    Without a network a download would retry for 23 s. In a thread, as a name look-up knows no timeout.
+    Without a network a download would retry for 23 s. The request runs in a thread, because the look-up of a host name
+    knows no timeout.
+
+    Args:
+        ask: makes the request, without retries.
+        seconds: to wait for the answer.
     """
     problems: list[str | None] = [f"no answer within {seconds:g} s"]
 
@@ -53,7 +62,7 @@ def unreachable(ask: Callable[[], object], seconds: float = PROBE_SECONDS) -> st
 
 
 def _snapshot(hub_id: str, revision: str | None, *, cached: bool) -> Path | None:
-    """The snapshot's folder if it is whole."""
+    """Return the snapshot's folder if it is whole."""
     try:
         folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=PATTERNS, local_files_only=cached))
     except OSError:

@@ -1,4 +1,4 @@
-"""Tables as text: markdown, CSV, LaTeX, JSON, and generated blocks between markers in a hand-written file."""
+"""Render tables as markdown, CSV, LaTeX or JSON, and replace generated blocks between markers in hand-written files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ LATEX = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One section: every row has as many cells as `header`; sentences stand above the table, footnotes below."""
+    """Hold one section: a table, with sentences above it and footnotes below.
+
+    Attributes:
+        title: of the section.
+        header: names of the columns.
+        rows: each with as many cells as `header`; MISSING stands for a number that is not there.
+        sentences: paragraphs above the table.
+        footnotes: a list below it.
+    """
 
     title: str
     header: tuple[str, ...]
@@ -33,7 +41,15 @@ class Table:
 
 
 def render(tables: Sequence[Table], form: str) -> str:
-    """All sections in one format (`markdown`, `csv`, `latex` or `json`). Raises UserError for another one."""
+    """Render all sections in one format.
+
+    Args:
+        tables: the sections.
+        form: "markdown", "csv", "latex" or "json".
+
+    Raises:
+        UserError: another format.
+    """
     whole = {"csv": to_csv, "json": to_json}.get(form)
     if whole is not None:
         return whole(tables)
@@ -44,7 +60,7 @@ def render(tables: Sequence[Table], form: str) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """One section as GitHub markdown, heading of level 3."""
+    """Render one section as GitHub markdown, with a heading of level 3."""
     lines = [f"### {table.title}", "", *_paragraphs(table.sentences)]
     if table.rows:
         lines += [_pipe(table.header), _pipe(["---"] * len(table.header)), *map(_pipe, table.rows), ""]
@@ -54,10 +70,9 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """All sections in one CSV with a leading `section` column and the union of their columns; a missing value is an
-    empty field.
+    """Render all sections as one CSV with a leading `section` column and the union of their columns.
 
-    Sentences and footnotes are left out: a CSV is for a program to read.
+    A missing value is an empty field. Sentences and footnotes are left out: a CSV is for a program to read.
     """
     columns = list(dict.fromkeys(name for table in tables if table.rows for name in table.header))
     out = io.StringIO()
@@ -71,7 +86,7 @@ def to_csv(tables: Sequence[Table]) -> str:
 
 
 def to_json(tables: Sequence[Table]) -> str:
-    """A list of sections; a row is an object by column, and a missing value is null."""
+    """Render a list of sections; a row is an object by column, and a missing value is null."""
     sections = [
         {
             "title": table.title,
@@ -88,28 +103,27 @@ def to_json(tables: Sequence[Table]) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """One section as a booktabs tabular with its sentences and footnotes as paragraphs."""
+    """Render one section as a booktabs tabular with its sentences and footnotes as paragraphs."""
     lines = [rf"\paragraph{{{_latex(table.title)}}}", *map(_latex, table.sentences)]
     if table.rows:
         body = [" & ".join(map(_latex, row)) + r" \\" for row in table.rows]
         head = " & ".join(map(_latex, table.header)) + r" \\"
-        lines += [
-            "",
-            rf"\begin{{tabular}}{{{'l' * len(table.header)}}}",
-            r"\toprule",
-            head,
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-        ]
-        lines += [r"\end{tabular}"]
+        lines += ["", rf"\begin{{tabular}}{{{'l' * len(table.header)}}}", r"\toprule", head, r"\midrule"]
+        lines += [*body, r"\bottomrule", r"\end{tabular}"]
     return "\n".join([*lines, "", *(_latex(note) + r"\\" for note in table.footnotes), ""])
 
 
 def replace_block(text: str, name: str, body: str, path: Path | None = None) -> str:
-    """`text` with everything between `<!-- name:begin -->` and `<!-- name:end -->` replaced by `body`.
+    """Replace everything between `<!-- name:begin -->` and `<!-- name:end -->` in `text` by `body`.
 
-    Raises UserError, naming `path`, unless both markers stand there exactly once, in this order.
+    Args:
+        text: of a hand-written file.
+        name: of the block.
+        body: the generated text.
+        path: of the file, for the message.
+
+    Raises:
+        UserError: the markers do not stand there exactly once each, in this order.
     """
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
@@ -122,7 +136,11 @@ def replace_block(text: str, name: str, body: str, path: Path | None = None) -> 
 
 
 def read_text(path: Path) -> str:
-    """A text file. Raises UserError when it cannot be read."""
+    """Read a text file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -131,7 +149,11 @@ def read_text(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a generated file, making its folder. Raises UserError when that is not possible."""
+    """Write a generated file, and make its folder.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -142,7 +164,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_block(path: Path, name: str, body: str) -> None:
-    """`replace_block` in a file. Raises UserError as it does, and when the file cannot be read or written."""
+    """Apply `replace_block` to a file.
+
+    Raises:
+        UserError: as `replace_block`, or the file cannot be read or written.
+    """
     write_text(path, replace_block(read_text(path), name, body, path))
 
 

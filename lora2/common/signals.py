@@ -1,5 +1,6 @@
-"""SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 (warnings before pre-emption: SLURM's, submitit's) ask a run to stop at the next
-step boundary.
+"""Let signals stop a run at its next step boundary.
+
+SIGTERM and SIGINT come from users and schedulers, SIGUSR1 and SIGUSR2 from SLURM and submitit before a pre-emption.
 """
 
 import signal
@@ -13,7 +14,11 @@ received: list[int] = []  # of this process, in order; the exit code of a cancel
 
 @contextmanager
 def heed_signals() -> Iterator[Callable[[], bool]]:
-    """Inside, the signals are only noted; yields a function that tells whether one came. A second one acts at once."""
+    """Only note the first signal inside the block; a second one acts at once.
+
+    Yields:
+        A function that returns whether a signal came.
+    """
     received.clear()
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -29,8 +34,8 @@ def heed_signals() -> Iterator[Callable[[], bool]]:
 
 
 def exit_code() -> int:
-    """128 + the first signal that came, as shells report it: 143 for SIGTERM, 130 for SIGINT.
+    """Return 128 + the first signal that came, as shells report it: 143 for SIGTERM, 130 for SIGINT.
 
-    143 too where another process of the run got the signal and this one stopped with it.
+    If another process of the run got the signal and this one stopped with it, the code is 143.
     """
     return 128 + (received[0] if received else signal.SIGTERM)

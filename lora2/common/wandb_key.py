@@ -1,4 +1,4 @@
-"""Whether wandb would find a key without asking for one; imports nothing of it."""
+"""Find out whether wandb would find a key without asking for one, without an import of wandb."""
 
 import netrc
 import os
@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 
 def has_wandb_key() -> bool:
-    """In the environment or in ~/.netrc."""
+    """Return whether a key is in the environment or in ~/.netrc."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:

@@ -171,6 +171,13 @@ def _linear(model: nn.Module, name: str) -> nn.Linear:
 
 def _new_stack(base: nn.Module, n: int, config: LoRA2Config) -> FactorStack:
     assert isinstance(base, nn.Linear)
-    scale = config.alpha / config.r
-    stack = FactorStack(n, base.in_features, base.out_features, config.k, config.r, scale, config.init)
+    stack = FactorStack(
+        n=n,
+        d=base.in_features,
+        o=base.out_features,
+        k=config.k,
+        r=config.r,
+        scale=config.alpha / config.r,
+        init=config.init,
+    )
     return stack.to(base.weight.device)

@@ -84,7 +84,7 @@ class FactorStack(nn.Module):
         self._folds = None
 
     def _fold(self, factors: Factors, dtype: torch.dtype) -> tuple[Slices, Slices]:
-        """A and B of every matrix in `factors`."""
+        """Return A and B of every matrix in `factors`."""
         # Autocast is off because the k x k core stays in float32. Gradient checkpointing counts the tensors that a
         # layer saves; the hooks hide from it those of the fold, which belongs to no layer.
         with torch.autocast(self.v.device.type, enabled=False), saved_tensors_hooks(_unchanged, _unchanged):
@@ -151,7 +151,7 @@ class LoRA2Linear(nn.Module):
             return lowrank_linear(x.to(dtype), weight, bias, a, b, self.impl)
 
     def _frozen(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias in the compute dtype. The copy is kept, because autocast would make it anew in every pass."""
+        """Return weight and bias in the compute dtype. The copy is kept, because autocast would make it anew in every pass."""
         if dtype == self.weight.dtype:
             return self.weight, self.bias
         key = (dtype, self.weight.data_ptr(), self.weight._version)

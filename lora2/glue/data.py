@@ -1,6 +1,4 @@
-"""One door to GLUE text and labels, whatever the source: the hub, the official download on disk, or synthetic demo
-data.
-"""
+"""Load GLUE texts and labels from any source: the hub, the official download on disk, or synthetic demo data."""
 
 from collections.abc import Mapping
 from pathlib import Path

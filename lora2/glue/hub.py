@@ -1,8 +1,8 @@
-"""GLUE from the Hugging Face hub, at a pinned revision, and from the hub's cache when there is no network.
+"""Read GLUE from the Hugging Face hub at a pinned revision, and from the hub's cache when there is no network.
 
 A download of the snapshot followed by `load_dataset(<folder>)` is the one route that works alike online, from a warm
-cache and on a machine
-that was handed the cache: loading by repository id looks into another cache and fails where only the snapshot is there.
+cache and on a machine that was handed the cache. Loading by repository id looks into another cache, and fails where
+only the snapshot is there.
 """
 
 from pathlib import Path
@@ -25,14 +25,21 @@ _CURE = (
 
 
 def read_splits(task: TaskSpec, names: tuple[str, ...]) -> dict[str, RawSplit]:
-    """The named splits of `task`, downloaded once and then read from the hub's cache.
+    """Read the named splits of `task`, which are downloaded once and then come from the hub's cache.
+
+    Args:
+        task: what to read.
+        names: of the splits, as on the hub.
+
+    Returns:
+        The splits by name.
 
     Raises:
-        UserError: not in the cache and no way to the hub (known within `PROBE_SECONDS`), or a copy without the
-            expected content.
+        UserError: they are not in the cache and the hub cannot be reached (known within `PROBE_SECONDS`), or the copy
+            has not the expected content.
     """
     folder = _cached(task, names) or _downloaded(task)
-    import datasets  # 2 s of imports that local and demo data, and an error, do without
+    import datasets  # Its import takes 2 s, which local data, demo data and an error do not need.
 
     try:
         loaded = datasets.load_dataset(str(folder), task.name)
@@ -51,7 +58,7 @@ def _split(task: TaskSpec, columns: Any, name: str) -> RawSplit:
 
 
 def _snapshot(task: TaskSpec, *, local_files_only: bool) -> Path:
-    # README.md carries the block that names the configurations and their split files
+    # README.md carries the block that names the configurations and their split files.
     return Path(
         snapshot_download(
             REPOSITORY,
@@ -64,8 +71,9 @@ def _snapshot(task: TaskSpec, *, local_files_only: bool) -> Path:
 
 
 def _cached(task: TaskSpec, names: tuple[str, ...]) -> Path | None:
-    """The snapshot in the cache, if it has the README and a file for each split: an interrupted download, or
-    another task's, has not.
+    """Return the snapshot in the cache if it has the README and a file for each split.
+
+    An interrupted download lacks some of them, and so does another task's.
     """
     try:
         folder = _snapshot(task, local_files_only=True)
@@ -83,9 +91,7 @@ def _downloaded(task: TaskSpec) -> Path:
         )
     try:
         return _snapshot(task, local_files_only=False)
-    except (
-        Exception
-    ) as error:  # the hub's client has changed its HTTP library, and with it its exceptions, more than once
+    except Exception as error:  # The hub's client has changed its HTTP library, and its exceptions, more than once.
         raise UserError(
             f"data=hub: the download of {REPOSITORY} ({task.name}) failed ({type(error).__name__}: {error}). "
             f"Start again: finished files are kept. {_CURE}"
@@ -93,5 +99,5 @@ def _downloaded(task: TaskSpec) -> Path:
 
 
 def _probe(seconds: float) -> str | None:
-    """Why the hub cannot be asked for the repository, or None if it can."""
+    """Return why the hub cannot be asked for the repository, or None if it can."""
     return unreachable(lambda: HfApi().dataset_info(REPOSITORY, revision=REVISION, timeout=seconds), seconds)

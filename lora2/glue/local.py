@@ -1,4 +1,4 @@
-"""The official GLUE download on disk: `<folder>/{train,dev,test}.tsv`, read with all its quirks.
+"""Read the official GLUE download on disk, `<folder>/{train,dev,test}.tsv`, with all its quirks.
 
 The files are tab-separated without any quoting: fields contain unbalanced quotes, so a CSV reader that knows quotes
 silently glues rows together. Only a newline ends a row (U+2028, U+0085 and the like occur inside fields).
@@ -40,7 +40,7 @@ _COLA_HEADER = ("source", "label", "mark", "sentence")  # train and dev of CoLA 
 
 @dataclass(frozen=True)
 class _Table:
-    """A TSV file: column names, rows of as many fields, and the 1-based line number of the first row."""
+    """Hold a TSV file: column names, rows of as many fields, and the 1-based line number of the first row."""
 
     path: Path
     header: tuple[str, ...]
@@ -49,11 +49,19 @@ class _Table:
 
 
 def read_splits(task: TaskSpec, data_dir: Path, names: tuple[str, ...]) -> dict[str, RawSplit]:
-    """The named splits of `task` from `data_dir/<folder>/`.
+    """Read the named splits of `task` from `data_dir/<folder>/`.
+
+    Args:
+        task: what to read.
+        data_dir: the folder that holds CoLA/, MRPC/ and so on.
+        names: of the splits, as on the hub.
+
+    Returns:
+        The splits by name.
 
     Raises:
-        UserError: a missing folder or file, or content that is not the official format; names file, line, what was
-            found and the cure.
+        UserError: a folder or file is missing, or its content is not the official format; the message names file,
+            line, what was found and the cure.
     """
     folder = data_dir / task.folder
     if not folder.is_dir():
@@ -74,12 +82,15 @@ def _read_split(task: TaskSpec, path: Path, name: str) -> RawSplit:
 
 
 def read_table(path: Path, header: tuple[str, ...] | None) -> _Table:
-    """The TSV file at `path`; `header` names the columns of a file that has no header line.
+    """Read a TSV file. A byte-order mark, CRLF line ends and blank lines at the end are accepted.
 
-    A byte-order mark, CRLF line ends and blank lines at the end are accepted.
+    Args:
+        path: of the file.
+        header: names of the columns, for a file that has no header line.
 
     Raises:
-        UserError: missing, not UTF-8, without rows, or a row with another number of columns than the header.
+        UserError: the file is missing, not UTF-8 or without rows, or a row has another number of columns than the
+            header.
     """
     lines = [line.removesuffix("\r") for line in _read_text(path).split("\n")]
     while lines and not lines[-1].strip():
@@ -158,13 +169,13 @@ def _labels(task: TaskSpec, table: _Table) -> list[float]:
 
 
 def _label_ids(task: TaskSpec) -> dict[str, float]:
-    """How each label is written in the task's files -> its id."""
+    """Map how each label is written in the task's files to its id."""
     names = task.label_names if task.name in _NAMED_LABELS else map(str, range(task.num_labels))
     return {name: float(index) for index, name in enumerate(names)}
 
 
 def _score(text: str) -> float | None:
-    """A similarity score from 0 to 5, or None where the text is none."""
+    """Parse a similarity score from 0 to 5, or return None if the text is none."""
     try:
         score = float(text)
     except ValueError:

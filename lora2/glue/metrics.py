@@ -1,4 +1,4 @@
-"""The official GLUE metrics as pure functions on numpy arrays, and the door to the same ones as an `evaluate` module.
+"""The official GLUE metrics as pure functions on numpy arrays, and the same ones as an `evaluate` module.
 
 Every value is a fraction: 0 to 1, or -1 to 1 for correlations. `n` examples, `c` outputs of the head.
 """
@@ -19,20 +19,32 @@ Array = npt.NDArray[Any]
 
 
 def predict(task: TaskSpec, logits: Array) -> Array:
-    """Head outputs (n, c) to predictions (n,): the class of the largest output, or the single output of a regression.
+    """Turn head outputs into predictions: the class of the largest output, or the single output of a regression.
+
+    Args:
+        task: whose head it is.
+        logits: (n, c).
+
+    Returns:
+        (n,) class ids or scores.
 
     Raises:
-        ValueError: a NaN or an infinite output, whose argmax would be a class like any other.
+        ValueError: an output is NaN or infinite; its argmax would be a class like any other.
     """
     _check_finite(logits, "logits")
     return logits[:, 0] if task.is_regression else logits.argmax(axis=1)
 
 
 def compute(task: TaskSpec, predictions: Mapping[str, Array], references: Mapping[str, Array]) -> dict[str, float]:
-    """Every metric in `task.metrics`.
+    """Compute every metric in `task.metrics`.
 
     Args:
-        predictions, references: per dev split, (n,): class ids, or scores for regression. MNLI needs both its splits.
+        task: what is scored.
+        predictions: class ids or scores (n,) by dev split. MNLI needs both its splits.
+        references: the same for the true labels.
+
+    Returns:
+        Fractions by metric; those of MNLI's mismatched split end in "_mm".
 
     Raises:
         ValueError: a dev split is missing, the lengths differ or are 0, or a value is NaN or infinite.
@@ -48,7 +60,15 @@ def compute(task: TaskSpec, predictions: Mapping[str, Array], references: Mappin
 
 
 def score(task: TaskSpec, predictions: Array, references: Array) -> dict[str, float]:
-    """The metrics of one split: predictions and references (n,) -> {metric: fraction}.
+    """Compute the metrics of one split.
+
+    Args:
+        task: what is scored.
+        predictions: class ids or scores (n,).
+        references: the true ones (n,).
+
+    Returns:
+        Fractions by metric.
 
     Raises:
         ValueError: as for `compute`.
@@ -58,27 +78,27 @@ def score(task: TaskSpec, predictions: Array, references: Array) -> dict[str, fl
 
 
 def accuracy(predictions: Array, references: Array) -> float:
-    """Share of equal ids."""
+    """Return the share of equal ids."""
     return float(np.mean(predictions == references))
 
 
 def f1(predictions: Array, references: Array) -> float:
-    """F1 of class 1, as GLUE defines it for MRPC and QQP; 0 where neither side ever says 1."""
+    """Return the F1 of class 1, as GLUE defines it for MRPC and QQP; 0 if neither side ever says 1."""
     return float(f1_score(references, predictions, pos_label=1, average="binary", zero_division=0.0))
 
 
 def matthews(predictions: Array, references: Array) -> float:
-    """Matthews correlation of two binary variables, which is their Pearson correlation; 0 where either is constant."""
+    """Return the Matthews correlation of two binary variables, their Pearson one; 0 if either side is constant."""
     return pearson(predictions, references)
 
 
 def pearson(predictions: Array, references: Array) -> float:
-    """Pearson correlation; 0 where either side is constant."""
+    """Return the Pearson correlation; 0 if either side is constant."""
     return _correlation(pearsonr, predictions, references)
 
 
 def spearman(predictions: Array, references: Array) -> float:
-    """Spearman rank correlation; 0 where either side is constant."""
+    """Return the Spearman rank correlation; 0 if either side is constant."""
     return _correlation(spearmanr, predictions, references)
 
 
@@ -92,11 +112,11 @@ FUNCTIONS: Mapping[str, Callable[[Array, Array], float]] = {
 
 
 def load_metric(task: str) -> Any:
-    """The GLUE metric of `task` as an `evaluate.Metric`, from the module that comes with this project: no network.
+    """Load the GLUE metric of `task` as an `evaluate.Metric`, from this package and without a network.
 
     Its `compute(predictions=…, references=…)` scores one split with the functions above.
     """
-    import evaluate  # 5 to 9 s and 500 MB of imports: only where someone wants this interface
+    import evaluate  # It takes 5 to 9 s and 500 MB, and only this interface needs it.
 
     return evaluate.load(str(Path(__file__).with_name("glue_metric")), get_task(task).name)
 
@@ -106,7 +126,7 @@ def _correlation(function: Callable[..., Any], predictions: Array, references: A
     if x.min() == x.max() or y.min() == y.max():
         return 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NearConstantInputWarning)  # early in training, and a low score tells it as well
+        warnings.simplefilter("ignore", NearConstantInputWarning)  # Seen early in training.
         return float(function(x, y).statistic)
 
 

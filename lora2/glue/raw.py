@@ -9,11 +9,12 @@ from lora2.glue.tasks import TaskSpec
 
 @dataclass(frozen=True)
 class RawSplit:
-    """One split of n examples.
+    """Hold one split of n examples.
 
-    `texts` holds one list (single sentences) or two lists (pairs) of n strings. `labels` holds n numbers: class ids in
-    the order of `TaskSpec.label_names`, or real scores for regression; None for a test split, whose labels are the
-    GLUE server's.
+    Attributes:
+        texts: one list (single sentences) or two lists (pairs) of n strings.
+        labels: n class ids in the order of `TaskSpec.label_names`, or real scores for regression; None for a test
+            split, whose labels only the GLUE server has.
     """
 
     texts: tuple[list[str], ...]
@@ -25,10 +26,15 @@ class RawSplit:
 
 @dataclass(frozen=True)
 class RawTask:
-    """All splits of one task, where they came from and what was odd about them.
+    """Hold all splits of one task, where they came from and what was odd about them.
 
-    `fingerprint` is the SHA-256 of the task version and of every text and label: equal content has an equal
-    fingerprint, whatever its source.
+    Attributes:
+        task: name of the task.
+        splits: by name.
+        source: "hub", "local" or "demo".
+        synthetic: whether this project made the data.
+        fingerprint: SHA-256, see the function of that name; equal content has an equal one, whatever its source.
+        warnings: sentences for the user.
     """
 
     task: str
@@ -40,8 +46,11 @@ class RawTask:
 
 
 def fingerprint(task: TaskSpec, splits: Mapping[str, RawSplit]) -> str:
-    """SHA-256 (64 hex digits) over the task's name and version and the content of `splits`, taken in the order of
-    their names.
+    """Return the SHA-256, 64 hex digits, over the task's name and version and every text and label.
+
+    Args:
+        task: whose data it is.
+        splits: by name, in any order.
     """
     digest = hashlib.sha256()
     digest.update(_framed([task.name, str(task.version)]))
@@ -54,9 +63,7 @@ def fingerprint(task: TaskSpec, splits: Mapping[str, RawSplit]) -> str:
 
 
 def _framed(strings: Iterable[str]) -> bytes:
-    """The strings as bytes, each with its length and the whole with its count, so that no two lists give the same
-    bytes.
-    """
-    # surrogatepass: a lone surrogate in a text from the hub must not stop the hash
+    """Encode the strings, each with its length and the whole with its count, so that no two lists give equal bytes."""
+    # "surrogatepass", because a lone surrogate in a text from the hub must not stop the hash.
     encoded = [text.encode("utf-8", "surrogatepass") for text in strings]
     return b"%d:" % len(encoded) + b"".join(b"%d:%b" % (len(text), text) for text in encoded)

@@ -1,4 +1,4 @@
-"""A folder of arrays on disk: one safetensors file per key, whole or not there, with a checksum. No pickle."""
+"""Cache arrays on disk: one safetensors file for each key, whole or not there, with a checksum."""
 
 import hashlib
 import json
@@ -17,12 +17,12 @@ Tensors = dict[str, npt.NDArray[Any]]
 
 
 def digest(content: bytes) -> str:
-    """SHA-256 as 64 hex digits."""
+    """Return the SHA-256 as 64 hex digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def load(path: Path, key: Mapping[str, str]) -> Tensors | None:
-    """The arrays of a whole file that `store` made for `key`; None for a missing, damaged or foreign one."""
+    """Return the arrays of a whole file that `store` made for `key`; None for a missing, damaged or foreign one."""
     try:
         with safe_open(path, framework="np") as file:
             made_for = (file.metadata() or {}).get("made_for")
@@ -33,17 +33,26 @@ def load(path: Path, key: Mapping[str, str]) -> Tensors | None:
 
 
 def store(path: Path, tensors: Tensors, key: Mapping[str, str]) -> None:
-    """Write the file; other processes see the whole one or none."""
+    """Write the file so that other processes see the whole one or none.
+
+    Args:
+        path: of the file.
+        tensors: arrays by name.
+        key: what they were made for; `load` compares it.
+
+    Raises:
+        StorageError: the disk does not take it.
+    """
     write_whole(path, save(tensors, metadata={"made_for": _stamp(key, tensors)}))
 
 
 def _stamp(key: Mapping[str, str], tensors: Tensors) -> str:
-    """Key and checksum in one string: safetensors writes several metadata entries in no fixed order."""
+    """Return key and checksum in one string, because safetensors writes several metadata entries in no fixed order."""
     return json.dumps({**key, "checksum": _checksum(tensors)}, sort_keys=True)
 
 
 def _checksum(tensors: Tensors) -> str:
-    """SHA-256 over names, types, shapes and bytes: safetensors itself would not notice a flipped bit."""
+    """Return the SHA-256 over names, types, shapes and bytes; safetensors itself would not notice a flipped bit."""
     running = hashlib.sha256()
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])

@@ -1,4 +1,4 @@
-"""Texts to token ids, once: flat arrays on disk, keyed by the data, the tokenizer and the length limit."""
+"""Turn texts into token ids once, and keep them on disk by the data, the tokenizer and the length limit."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _CHUNK = 8192  # rows per tokenizer call: bounds the Python lists alive at one t
 
 @dataclass(frozen=True)
 class TokenisedSplit:
-    """n token sequences of different lengths, laid end to end.
+    """Hold n token sequences of different lengths, laid end to end.
 
     Attributes:
         input_ids: int32 (total,), sequence i is `input_ids[offsets[i]:offsets[i + 1]]`.
@@ -45,7 +45,7 @@ class TokenisedSplit:
         return np.diff(self.offsets)
 
     def take(self, indices: npt.NDArray[np.integer]) -> "TokenisedSplit":
-        """The sequences at `indices`, in that order."""
+        """Return the sequences at `indices`, in that order."""
         lengths = self.lengths[indices]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         positions = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], lengths)
@@ -59,8 +59,17 @@ def tokenise(
 ) -> dict[str, TokenisedSplit]:
     """Tokenise every split of `raw`, or read what an earlier call left in `cache_dir`.
 
-    Pairs are truncated longest first to `max_length` tokens, special tokens included; nothing is padded. The cache is
-    one safetensors file with a checksum: a damaged one is made anew.
+    Pairs are truncated longest first. Nothing is padded. The cache is one safetensors file with a checksum, and a
+    damaged one is made anew.
+
+    Args:
+        raw: texts and labels.
+        tokenizer: a fast one.
+        max_length: tokens of a sequence at most, special tokens included.
+        cache_dir: folder of the cache.
+
+    Returns:
+        The tokenised splits by name.
 
     Raises:
         UserError: the tokenizer is a slow one, or `max_length` leaves no room for text.
@@ -82,12 +91,12 @@ def tokenise(
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of all that decides the ids: vocabulary, rules, special tokens and model inputs.
+    """Return the SHA-256 of all that decides the ids: vocabulary, rules, special tokens and model inputs.
 
     The truncation and padding that earlier calls left in the backend do not count.
 
     Raises:
-        UserError: a tokenizer without a Rust backend.
+        UserError: the tokenizer has no Rust backend.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

@@ -1,9 +1,9 @@
-"""Synthetic data in the shape of GLUE, for all eight tasks, from a small seeded grammar: no network, no licence, no
-real rows.
+"""Synthetic data in the shape of GLUE, for all eight tasks, from a small seeded grammar.
 
-It is for learning the ropes, for tests and for demonstrations; no score on it says anything about GLUE. The labels
-hang on word order, polarity, synonymy and hypernymy rather than on single words, and half of the words of the dev sets
-never occur in training, so a pretrained encoder can solve it and a bag of words cannot.
+It needs no network and no licence, and is for trying things out, for tests and for demonstrations; no score on it says
+anything about GLUE. The labels depend on word order, polarity, synonymy and hypernymy rather than on single words, and
+half of the words of the dev sets never occur in training. So a pretrained encoder can solve it, and a bag of words
+cannot.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,8 +29,12 @@ _MAKERS: Mapping[str, Callable[[Random, Lexicon, int], tuple[str, ...]]] = {
 
 
 def make_splits(task: TaskSpec, names: tuple[str, ...], seed: int) -> dict[str, RawSplit]:
-    """The named splits of `task`, a pure function of (task, name, seed); classes are as even as the number of rows
-    allows.
+    """Make the named splits of `task`; their classes are as even as the number of rows allows.
+
+    Args:
+        task: which task to imitate.
+        names: of the splits.
+        seed: of the draw; a split depends on the task, its name and the seed alone.
     """
     return {name: _make_split(task, name, seed) for name in names}
 

@@ -30,7 +30,7 @@ _RULES: dict[int, tuple[_Rule, ...]] = {
 
 
 def inference(rng: Random, lex: Lexicon, label: int) -> tuple[str, str]:
-    """Premise and hypothesis that stand in the relation `label`."""
+    """Make a premise and a hypothesis that stand in the relation `label`."""
     event = draw_event(rng, lex)
     sister = other(rng, lex.things[event.category], event.thing)
     named = {"hypo": event.thing, "hyper": event.category, "sister": sister}
@@ -58,9 +58,7 @@ def _claim(rng: Random, event: Event, thing: str, holds: bool) -> str:
 
 
 def two_class(rng: Random, lex: Lexicon, label: int) -> tuple[str, str]:
-    """A longer premise with a second, unrelated event, and a hypothesis that follows (label 0) or does not (label
-    1).
-    """
+    """Make a premise with a second, unrelated event, and a hypothesis that follows (label 0) or not (label 1)."""
     relation = ENTAILMENT if label == 0 else rng.choice((NEUTRAL, CONTRADICTION))
     premise, hypothesis = inference(rng, lex, relation)
     aside = tell(rng, draw_event(rng, lex))
@@ -68,8 +66,9 @@ def two_class(rng: Random, lex: Lexicon, label: int) -> tuple[str, str]:
 
 
 def answerable(rng: Random, lex: Lexicon, label: int) -> tuple[str, str]:
-    """A question, and a sentence that answers it (label 0) or does not (label 1): it lacks the part asked for, or
-    tells another event.
+    """Make a question and a sentence that answers it (label 0) or not (label 1).
+
+    A sentence that does not answer lacks the part asked for, or tells another event.
     """
     event = draw_event(rng, lex)
     asked = rng.choice(("who", "what", "where", "when"))
@@ -96,7 +95,7 @@ def _question(rng: Random, event: Event, asked: str) -> str:
 
 
 def _report(rng: Random, event: Event, circumstance: str) -> str:
-    """The event with one circumstance, its place or its time."""
+    """Tell the event with one circumstance, its place or its time."""
     agent, partner = rng.choice(event.agent), rng.choice(event.partner)
     _, past = rng.choice(event.verb)
     return sentence(
@@ -111,9 +110,7 @@ def _report(rng: Random, event: Event, circumstance: str) -> str:
 
 
 def _near_miss(rng: Random, lex: Lexicon, event: Event) -> Event:
-    """Another event that answers no question about `event`: other deeds of the agent, or the people's parts
-    exchanged.
-    """
+    """Make an event that answers no question about `event`: another deed of the agent, or the people exchanged."""
     if rng.random() < 0.25:
         return replace(event, agent=event.partner, partner=event.agent)
     deed = replace(event, verb=other(rng, lex.verbs, event.verb))

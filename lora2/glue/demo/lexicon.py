@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The words of one split and genre. `things` maps a hypernym to its hyponyms."""
+    """Hold the words of one split and genre; `things` maps a hypernym to its hyponyms."""
 
     people: list[Synonyms]
     verbs: list[Verb]
@@ -31,7 +31,7 @@ class Lexicon:
 
 @dataclass(frozen=True)
 class Event:
-    """Who did what to which thing for whom, where, when and how. People, verb and adjective are sets of synonyms."""
+    """Say who did what to which thing for whom, where, when and how; people, verb and adjective are synonyms."""
 
     agent: Synonyms
     partner: Synonyms
@@ -45,9 +45,7 @@ class Event:
 
 
 def lexicon(split: str) -> Lexicon:
-    """The words that `split` may use: the first two thirds of each field for training, the last two thirds for all
-    else.
-    """
+    """Return the words that `split` may use: the first two thirds of each field for training, else the last two."""
     genre = "coast" if split.endswith("mismatched") else "town"
 
     def part(field: Sequence[T]) -> list[T]:
@@ -75,7 +73,7 @@ def _verb(group: str) -> Verb:
 
 
 def draw_event(rng: Random, lex: Lexicon) -> Event:
-    """A random event; agent and partner differ."""
+    """Draw a random event; agent and partner differ."""
     agent, partner = rng.sample(lex.people, 2)
     category = rng.choice(sorted(lex.things))
     return Event(
@@ -92,12 +90,12 @@ def draw_event(rng: Random, lex: Lexicon) -> Event:
 
 
 def other(rng: Random, options: Sequence[T], *taken: T) -> T:
-    """A random option that is none of `taken`."""
+    """Draw an option that is none of `taken`."""
     return rng.choice([option for option in options if option not in taken])
 
 
 def change_one(rng: Random, lex: Lexicon, event: Event) -> Event:
-    """The event with one thing altered that alters its meaning; a swap of the two people leaves every word in place."""
+    """Alter one thing that alters the event's meaning; a swap of the two people leaves every word in place."""
     match rng.choice(("agent", "verb", "thing", "thing", "place", "swap")):
         case "agent":
             return replace(event, agent=other(rng, lex.people, event.agent, event.partner))
@@ -111,17 +109,17 @@ def change_one(rng: Random, lex: Lexicon, event: Event) -> Event:
 
 
 def a(phrase: str) -> str:
-    """The phrase with its indefinite article."""
+    """Return the phrase with its indefinite article."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 def sentence(text: str, end: str = ".") -> str:
-    """Capital letter and end mark."""
+    """Return the text with a capital letter and an end mark."""
     return text[0].upper() + text[1:] + end
 
 
 def tell(rng: Random, event: Event) -> str:
-    """One of several sentences that mean the event (all but its manner), in random synonyms."""
+    """Tell the event, all but its manner, in one of several sentences and in random synonyms."""
     agent, partner = rng.choice(event.agent), rng.choice(event.partner)
     _, past = rng.choice(event.verb)
     thing = a(f"{rng.choice(event.adjective)} {event.thing}")

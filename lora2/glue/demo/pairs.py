@@ -14,15 +14,13 @@ _OPENINGS = {
 
 
 def paraphrase(rng: Random, lex: Lexicon, label: int) -> tuple[str, str]:
-    """Two tellings of one event (label 1), or of two that differ in one point (label 0)."""
+    """Tell one event twice (label 1), or two events that differ in one point (label 0)."""
     event = draw_event(rng, lex)
     return tell(rng, event), tell(rng, event if label == 1 else change_one(rng, lex, event))
 
 
 def duplicate(rng: Random, lex: Lexicon, label: int) -> tuple[str, str]:
-    """Two wordings of one question (label 1), or two questions that differ in the event or in what they ask for
-    (label 0).
-    """
+    """Word one question twice (label 1), or two that differ in the event or in what they ask for (label 0)."""
     event, asked = draw_event(rng, lex), rng.choice(("why", "how"))
     first = _ask(rng, event, asked)
     if label == 1:
@@ -43,7 +41,7 @@ def _ask(rng: Random, event: Event, asked: str) -> str:
 
 
 def similarity(rng: Random, lex: Lexicon, replaced: int) -> tuple[str, str]:
-    """Two tellings of an event of which `replaced` of the `SLOTS` parts differ."""
+    """Tell an event twice, with `replaced` of its `SLOTS` parts different."""
     event = draw_event(rng, lex)
     changed = event
     for slot in rng.sample(range(SLOTS), replaced):
@@ -68,7 +66,5 @@ def _replace_slot(rng: Random, lex: Lexicon, event: Event, slot: int) -> Event:
 
 
 def score(rng: Random, replaced: int) -> float:
-    """The similarity from 0 to 5 that goes with `replaced`: the mean of five annotators (multiples of 0.2) who do
-    not quite agree.
-    """
+    """Return the similarity, 0 to 5, that goes with `replaced`: the mean of five annotators who do not quite agree."""
     return min(5.0, max(0.0, round(SLOTS - replaced + rng.choice((-0.4, -0.2, 0.0, 0.2, 0.4)), 1)))

@@ -6,9 +6,7 @@ from lora2.glue.demo.lexicon import Event, Lexicon, a, draw_event, sentence
 
 
 def acceptability(rng: Random, lex: Lexicon, label: int) -> tuple[str]:
-    """A grammatical sentence (label 1) or one with a single fault (label 0) that uses no word a good sentence could
-    not use.
-    """
+    """Make a grammatical sentence (label 1), or one with a single fault (label 0) and no word that betrays it."""
     event, good = draw_event(rng, lex), label == 1
     text = rng.choice((_tense, _agreement, _reflexive, _gap, _order, _order, _order))(rng, lex, event, good)
     return (text,)
@@ -74,8 +72,9 @@ def _number(noun: str, plural: bool) -> str:
 
 
 def sentiment(rng: Random, lex: Lexicon, label: int) -> tuple[str]:
-    """A remark on a film that is positive (label 1) or negative (label 0) as a whole; half of the remarks hold
-    words of either kind.
+    """Make a remark on a film that is positive (label 1) or negative (label 0) as a whole.
+
+    Half of the remarks hold words of either kind.
     """
     same, opposite = (lex.positive, lex.negative) if label == 1 else (lex.negative, lex.positive)
     word, second = rng.sample(same, 2)
@@ -95,7 +94,7 @@ def _plain(rng: Random, lex: Lexicon, word: str, second: str, _: str) -> str:
 
 
 def _turned(rng: Random, lex: Lexicon, word: str, second: str, contrary: str) -> str:
-    """A remark that denies the contrary, or concedes it and goes on."""
+    """Make a remark that denies the contrary, or concedes it and goes on."""
     work, aspect = rng.choice(lex.works), rng.choice(lex.aspects)
     return rng.choice(
         (

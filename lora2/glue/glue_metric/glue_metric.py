@@ -23,7 +23,7 @@ Returns:
 
 
 class GlueMetric(evaluate.Metric):  # type: ignore[misc]
-    """Scores one split of the task that `config_name` names."""
+    """Score one split of the task that `config_name` names."""
 
     def _info(self) -> evaluate.MetricInfo:
         kind = "float32" if get_task(self.config_name).is_regression else "int64"

@@ -68,9 +68,7 @@ class SoRA(Method):
         factors = {name: p for name, p in self._adapter.items() if name not in gates}
         self.groups = [
             ParameterGroup(factors),
-            ParameterGroup(
-                gates, method.gate_lr_scale, decays=False
-            ),  # The authors decay no gate.
+            ParameterGroup(gates, method.gate_lr_scale, decays=False),  # The authors decay no gate.
             ParameterGroup(self._head),
         ]
         self._gates = list(gates.values())

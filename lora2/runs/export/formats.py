@@ -110,7 +110,7 @@ def largest_difference(ours: nn.Module, theirs: nn.Module, vocabulary: int) -> f
 
 
 def _one_zero(weights: dict[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
-    """The first matrix with a LoRA of rank 1 that is zero."""
+    """Return the first matrix alone, with a LoRA of rank 1 that is zero."""
     name, (a, b) = next(iter(weights.items()))
     return {name: (a.new_zeros(1, a.shape[1]), b.new_zeros(b.shape[0], 1))}
 
