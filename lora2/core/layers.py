@@ -151,7 +151,7 @@ class LoRA2Linear(nn.Module):
             return lowrank_linear(x.to(dtype), weight, bias, a, b, self.impl)
 
     def _frozen(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """Return weight and bias in the compute dtype. The copy is kept, because autocast would make it anew in every pass."""
+        """Return weight and bias in the compute dtype, of which autocast would make a new copy in every pass."""
         if dtype == self.weight.dtype:
             return self.weight, self.bias
         key = (dtype, self.weight.data_ptr(), self.weight._version)
