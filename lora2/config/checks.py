@@ -17,7 +17,7 @@ SIZES = {  # what must be in an architecture, and the least of it
     "max_position_embeddings": 4,
 }
 COMMIT = re.compile(r"[0-9a-f]{40}")
-RESERVED_POSITIONS = {"roberta": 2}  # RoBERTa counts its positions from pad_token_id + 1
+RESERVED_POSITIONS = {"roberta": 2, "mpnet": 2}  # their positions are counted from pad_token_id + 1
 
 
 def combination_problems(values: Mapping[str, Any]) -> list[str]:

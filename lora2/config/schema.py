@@ -39,7 +39,7 @@ class ModelConfig(Section):
     """The backbone: one source of weights (hub_id, path or package), or random weights from `architecture`."""
 
     name: Name
-    model_type: Literal["bert", "roberta", "deberta-v2"]
+    model_type: Literal["bert", "roberta", "deberta-v2", "mpnet"]
     hub_id: str | None = None
     revision: str | None = None
     package: Module | None = None

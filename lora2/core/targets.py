@@ -21,11 +21,18 @@ _DEBERTA = _BERT | {
     "key": "attention.self.key_proj",
     "value": "attention.self.value_proj",
 }
-LAYOUTS: dict[str, dict[str, str]] = {"bert": _BERT, "roberta": _BERT, "deberta-v2": _DEBERTA}
+_MPNET = _BERT | {
+    "query": "attention.attn.q",
+    "key": "attention.attn.k",
+    "value": "attention.attn.v",
+    "attn_output": "attention.attn.o",
+}
+LAYOUTS: dict[str, dict[str, str]] = {"bert": _BERT, "roberta": _BERT, "deberta-v2": _DEBERTA, "mpnet": _MPNET}
 HEADS: dict[str, tuple[str, ...]] = {
     "bert": ("bert.pooler", "classifier"),
     "roberta": ("classifier",),
     "deberta-v2": ("pooler", "classifier"),
+    "mpnet": ("classifier",),
 }
 
 

@@ -38,6 +38,8 @@ def load_model(cfg: ModelConfig, num_labels: int, cls_dropout: float | None) -> 
             model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
         else:
             model = _pretrained(cfg, source, config)
+    if cls_dropout is not None and cfg.model_type == "mpnet":  # its head has no setting for it
+        model.classifier.dropout.p = cls_dropout
     model.float().train()
     return model  # type: ignore[no-any-return]
 

@@ -22,12 +22,15 @@ ENDINGS = {  # what each matrix is called, written out once more
     "bert": ("attention.self.query", "attention.self.key", "attention.self.value"),
     "roberta": ("attention.self.query", "attention.self.key", "attention.self.value"),
     "deberta-v2": ("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
+    "mpnet": ("attention.attn.q", "attention.attn.k", "attention.attn.v"),
 }
-PREFIX = {"bert": "bert", "roberta": "roberta", "deberta-v2": "deberta"}
+ATTN_OUTPUT = {"mpnet": "attention.attn.o"}  # elsewhere as BERT has it
+PREFIX = {"bert": "bert", "roberta": "roberta", "deberta-v2": "deberta", "mpnet": "mpnet"}
 
 
 def expected_names(kind: str, layer: int) -> dict[str, str]:
-    endings = (*ENDINGS[kind], "attention.output.dense", "intermediate.dense", "output.dense")
+    attn_output = ATTN_OUTPUT.get(kind, "attention.output.dense")
+    endings = (*ENDINGS[kind], attn_output, "intermediate.dense", "output.dense")
     stem = f"{PREFIX[kind]}.encoder.layer.{layer}"
     return {matrix: f"{stem}.{ending}" for matrix, ending in zip(MATRICES, endings, strict=True)}
 

@@ -1,4 +1,4 @@
-"""Small models for the tests: two-layer encoders of the three architectures, and an MLP that names itself like BERT."""
+"""Small models for the tests: two-layer encoders of the four architectures, and an MLP that names itself like BERT."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -31,6 +31,7 @@ EXTRA: Mapping[str, dict[str, object]] = {
         "position_biased_input": False,
         "type_vocab_size": 0,
     },
+    "mpnet": {"pad_token_id": 1},
 }
 KINDS = tuple(EXTRA)
 

@@ -38,6 +38,9 @@ ROWS = {
 }
 
 
+WHOLE = ("full",)  # rows whose count depends on more of the backbone than the shapes of its layers
+
+
 def millions(count, printed):
     """The count in the paper's print: as many decimals as it has."""
     decimals = len(printed.rstrip("M").partition(".")[2])
@@ -49,6 +52,14 @@ def test_a_row_has_the_printed_count(overrides, count, printed, configure):
     method = on_meta(configure(*BASE, *overrides))
     assert adapter_size(method) == count
     assert millions(count, printed) == printed
+
+
+@pytest.mark.parametrize("row", [name for name in ROWS if name not in WHOLE])
+def test_a_row_on_mpnet_has_the_printed_count_too(row, configure):
+    """MPNet-base has the same twelve layers of the same shapes."""
+    overrides, count, _ = ROWS[row]
+    method = on_meta(configure(*BASE, "model=mpnet", *overrides))
+    assert adapter_size(method) == count
 
 
 def test_bitfit_counts_all_biases_and_the_heads_apart(configure):
