@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lora2.common.errors import UserError
 from lora2.common.files import write_whole
+from lora2.runs.format import SCHEMA_VERSION, Status
 
-SCHEMA_VERSION: Literal[1] = 1
 CLOCKS = ("timing", "provenance", "memory")  # what may differ between two runs of one config on one machine
 
 
@@ -77,7 +77,7 @@ class RunRecord(Part):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=250)  # a file's name, never a path
-    status: Literal["ok", "failed", "oom", "cancelled", "timed"] = Field(
+    status: Status = Field(
         description="timed: steps measured beside other methods (experiments/bench/side_by_side.py), nothing evaluated"
     )
     error: str | None = None

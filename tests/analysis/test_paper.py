@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lora2.analysis.paper import TABLES, TASKS, load_claims, load_figure3, load_table
+from lora2.analysis.paper import TABLES, load_claims, load_figure3, load_table
 from lora2.common.errors import UserError
 from lora2.core.matrices import MATRICES
+from lora2.glue.tasks import TASKS
 
 PAPERS = Path(__file__).resolve().parents[2] / "results" / "paper"
 WRONG_AVERAGES = {

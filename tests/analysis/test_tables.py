@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.fake_records import PAPERS, ROOT, deberta, record, results_folder, save
+from helpers.fake_records import PAPERS, ROOT, TIMING, deberta, record, results_folder, save
 
-from lora2.analysis.paper import TASKS
 from lora2.analysis.tables.build import NAMES, build
 from lora2.common.errors import UserError
 from lora2.common.rendering import MISSING, Table, render, replace_block
+from lora2.glue.tasks import TASKS
 from lora2.runs.reader import choose, load_runs, parse_run
 
 
@@ -119,7 +119,7 @@ def test_synthetic_and_random_sections_say_so() -> None:
 def test_random_weights_may_be_timed_but_not_scored() -> None:
     runs = [
         deberta(model_random_init=True, status="timed"),
-        deberta(model_random_init=True, timing={"seconds_per_step": 9.0}),
+        deberta(model_random_init=True, timing={**TIMING, "seconds_per_step": 9.0}),
     ]
     timed = tables(runs, "table2")
     assert lines(timed[0], "ours")[1]["MRPC s/it"] == "0.25 (n=1)"

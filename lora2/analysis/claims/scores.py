@@ -9,6 +9,7 @@ from collections.abc import Callable
 from lora2.analysis.claims.checks import FAILS, HOLDS, OPEN, TOLERANCE, Finding, Papers, Values, only_if
 from lora2.analysis.paper import PaperRow, PaperTable
 from lora2.analysis.stats import glue_average
+from lora2.core.terms import TERMS
 
 OURS = ("lora2_k1", "lora2_k8")
 FORMULA = "mean over tasks, QQP = mean(acc, F1), MNLI = mean(m, mm)"
@@ -91,7 +92,7 @@ def dev_or_test(values: Values, papers: Papers) -> Finding:
 def regulariser_gain(values: Values, papers: Papers) -> Finding:
     """All regularisers against uv, 𝒰𝒱 and P&Q."""
     rows = papers["table3"].rows
-    singles = [rows[f"lora2_k1_reg-{name}"] for name in ("uv", "UV", "PQ")]
+    singles = [rows[f"lora2_k1_reg-{name}"] for name in TERMS]
     gains = {row.paper_name: rows["lora2_k1"].recomputed - row.recomputed for row in singles}
     good = all(f"{gain:.1f}" == f"{values['margin']:.1f}" for gain in gains.values())
     text = ", ".join(f"{gain:.2f} (over {name})" for name, gain in gains.items())

@@ -54,5 +54,5 @@ class HtmlTable:
 
 
 def text_cell(text: str) -> HtmlCell:
-    """A cell that sorts by its text."""
-    return HtmlCell(text, sort=text)
+    """Make a cell that sorts by its text."""
+    return HtmlCell(text=text, sort=text)

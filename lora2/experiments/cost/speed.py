@@ -1,6 +1,6 @@
 """How fast a device does the work that plan.py counts: from a GPU's data sheet, or from runs it has done."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from lora2.common.errors import UserError
 from lora2.config.grid import Job
 from lora2.config.schema import RunConfig
 from lora2.experiments.cost.plan import Cost, cost, train_flops
-from lora2.experiments.status import Record
 from lora2.glue.tasks import TASKS
+from lora2.runs.reader import Run, Times
 
 SHEETS = Path(__file__).with_name("gpus.yaml")
 PROBE_STEPS = 20
@@ -73,7 +73,13 @@ def gpu_speed(name: str, precision: str, utilisation: float) -> Speed:
         raise UserError(f"--gpu: {name} has no bf16; plan with recipe.precision=fp16 or fp32")
     peak = sheet["fp32" if precision == "fp32" else "half"]
     rate = utilisation * peak * 1e12
-    return Speed(0.0, rate, rate, START_SECONDS, f"{utilisation:.0%} of {peak:g} TFLOP/s, {sheet['source']}")
+    return Speed(
+        overhead=0.0,
+        train_rate=rate,
+        eval_rate=rate,
+        start=START_SECONDS,
+        source=f"{utilisation:.0%} of {peak:g} TFLOP/s, {sheet['source']}",
+    )
 
 
 def gpu_names() -> list[str]:
@@ -81,13 +87,19 @@ def gpu_names() -> list[str]:
     return list(_sheets())
 
 
-def calibrate(records: Iterable[Record], cfg: RunConfig) -> Speed | None:
-    """The speed of runs like `cfg` (model, method, precision), from records of the device that ran last.
+def calibrate(runs: Iterable[Run], cfg: RunConfig) -> Speed | None:
+    """Find the speed of runs like `cfg` (model, method, precision), from those of the device that ran last.
 
     With runs of different lengths it is the line through the shortest and the longest, else one through the origin.
+
+    Returns:
+        None where no such run has finished.
     """
-    like = [(config, record) for record in records if (config := _timed(record)) and _kind(config) == _kind(cfg)]
-    samples = [_sample(config, record) for config, record in like]
+    samples = []
+    for run in runs:
+        config = _settings(run)
+        if config is not None and run.timing is not None and run.steps and _kind(config) == _kind(cfg):
+            samples.append(_sample(config, run, run.timing))
     if not samples:
         return None
     device = max(samples, key=lambda sample: sample.date).device
@@ -95,7 +107,9 @@ def calibrate(records: Iterable[Record], cfg: RunConfig) -> Speed | None:
     evaluated = sum(s.eval_flops for s in own) / max(sum(s.eval_seconds for s in own), 1e-9)
     overhead, rate = _line(own[0], own[-1])
     start = min(sample.start for sample in own)
-    return Speed(overhead, rate, evaluated, start, f"{len(own)} runs on {device}")
+    return Speed(
+        overhead=overhead, train_rate=rate, eval_rate=evaluated, start=start, source=f"{len(own)} runs on {device}"
+    )
 
 
 def probe_overrides(overrides: Sequence[str]) -> list[str]:
@@ -142,12 +156,12 @@ def _line(short: Sample, long: Sample) -> tuple[float, float]:
     return overhead, flops / seconds
 
 
-def _timed(record: Record) -> RunConfig | None:
+def _settings(run: Run) -> RunConfig | None:
     """The settings of a finished run, or None where there is nothing to learn from."""
-    if record["status"] != "ok" or not record.get("timing") or not record.get("steps"):
+    if run.status != "ok":
         return None
     try:
-        return RunConfig.model_validate(record["config"]["resolved"])
+        return RunConfig.model_validate(run.resolved)
     except ValidationError:  # of another version
         return None
 
@@ -156,20 +170,19 @@ def _kind(cfg: RunConfig) -> tuple[str, str, str]:
     return cfg.model.name, cfg.method.name, cfg.recipe.precision
 
 
-def _sample(cfg: RunConfig, record: Record) -> Sample:
+def _sample(cfg: RunConfig, run: Run, timing: Times) -> Sample:
     """Training's arithmetic from the positions that were processed, evaluation's from the plan."""
-    timing: Mapping[str, float] = record["timing"]
-    steps, padded_tokens = record["steps"], record["positions"]
+    steps, padded_tokens = run.steps, run.positions
     width = padded_tokens / (steps * cfg.recipe.batch_size)  # mean padded length
     flops = train_flops(cfg, steps * cfg.recipe.accumulation, padded_tokens, int(padded_tokens * width))
     return Sample(
         step_flops=flops / steps,
-        step_seconds=timing["seconds_per_step"],
+        step_seconds=timing.seconds_per_step,
         eval_flops=cost(cfg).evaluation.flops,
-        eval_seconds=timing["eval_s"],
-        start=max(0.0, timing["wall_s"] - timing["train_s"] - timing["eval_s"]),
-        device=str(record["provenance"].get("device")),
-        date=str(record["provenance"].get("date")),
+        eval_seconds=timing.eval_s,
+        start=max(0.0, timing.wall_s - timing.train_s - timing.eval_s),
+        device=str(run.provenance.get("device")),
+        date=str(run.provenance.get("date")),
     )
 
 
