@@ -1,7 +1,7 @@
 """The papers' numbers as typed data: one yaml file per table in results/paper, each with its source and confidence.
 
-Derived values are never stored: `PaperRow.recomputed` and `Figure3.total` come from the entries, so a printed average
-that does not follow from its own row shows. No torch, no pandas: a table must start in well under a second.
+Derived values are never stored: `PaperRow.recomputed` comes from the entries, so a printed average that does not follow
+from its own row shows. No torch, no pandas: a table must start in well under a second.
 """
 
 from __future__ import annotations
@@ -81,10 +81,6 @@ class Figure3:
     confidence: str
     notes: str
     panels: Mapping[str, Mapping[str, tuple[int, ...]]]
-
-    def total(self, task: str) -> int:
-        """Sum the singular values kept over all matrices and layers of one panel."""
-        return sum(sum(ranks) for ranks in self.panels[task].values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class JobStatus:
 
     @property
     def error(self) -> str | None:
-        """Why the run on disk failed; None where there is none, or where it did not."""
+        """Return why the run on disk failed; None where there is none, or where it did not."""
         return None if self.run is None else self.run.error
 
 

@@ -37,17 +37,17 @@ class TaskSpec:
 
     @property
     def title(self) -> str:
-        """What a reader calls the task; the official download names its folders so."""
+        """Return what a reader calls the task; the official download names its folders so."""
         return self.folder
 
     @property
     def is_regression(self) -> bool:
-        """True where labels are real scores (STS-B: 0 to 5)."""
+        """Say whether labels are real scores (STS-B: 0 to 5)."""
         return not self.label_names
 
     @property
     def num_labels(self) -> int:
-        """Width of the classification head: one output for regression."""
+        """Return the width of the classification head: one output for regression."""
         return max(1, len(self.label_names))
 
 

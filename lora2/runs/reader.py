@@ -75,7 +75,7 @@ class Run:
 
     @property
     def seconds_per_step(self) -> float | None:
-        """Seconds per optimizer step; None where nothing was timed."""
+        """Return the seconds per optimizer step; None where nothing was timed."""
         return None if self.timing is None else self.timing.seconds_per_step
 
     def value(self, metric: str, checkpoint: Checkpoint = "best") -> float | None:

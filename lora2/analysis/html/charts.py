@@ -33,7 +33,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`views` are keyed by the values of the selects, joined by "|"; a view has one plot for each spec."""
+    """A chart; `views` are keyed by the values of the selects, joined by "|", and have one plot for each spec."""
 
     name: str
     description: str

@@ -57,7 +57,9 @@ def cost_and_quality(parts: Sequence[Part]) -> Chart:
 
 def _plot(part: Part, task: str, cost: str, caption: str) -> Plot:
     title, of = COSTS[cost]
-    rows = [*_ours(part, task, of), *(_printed(part.layout, task) if cost == "adapter" else ())]
+    rows = _ours(part, task, of)
+    if cost == "adapter":
+        rows += _printed(part.layout, task)
     words = {
         "x": title,
         "y": f"{METRIC_TITLES[main_metric(task)]} on dev, in percent",

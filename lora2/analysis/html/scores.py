@@ -123,9 +123,8 @@ def _our_row(layout: Layout, variant: str, recipe: str, row: Row, printed: Paper
     whose = HtmlCell(text="ours", sort="ours", small=(Small(f"recipe {recipe}"),))
     adapters = [run.counts["adapter"] for cell in row.values() for run in cell.runs if "adapter" in run.counts]
     adapter, active, head = (count_text(row.values(), key) for key in ("adapter", "active_adapter", "head"))
-    small = [Small(f"head {head}")]
-    if active != adapter:
-        small.insert(0, Small(f"active {active}"))
+    small = [] if active == adapter else [Small(f"active {active}")]
+    small.append(Small(f"head {head}"))
     count = HtmlCell(text=adapter, sort=max(adapters, default=None), small=tuple(small))
     cells = tuple(_ours(layout, row, printed, task) for task in layout.columns)
     average = (_our_average(layout, row),) if layout.average else ()

@@ -180,12 +180,11 @@ def _runs_layout(conditions: Conditions, done: Sequence[Run], folder: Path) -> L
     names = PAPERS_OF_MODEL.get(conditions.model, ())
     papers = tuple(paper for paper in (load_table(name, folder) for name in names) if comparable(conditions, paper))
     ran = {run.task for run in done}
-    averaged = load_table("table1", folder).columns
     return Layout(
         title="",
         unit="percent",
         columns={name: task.metrics for name, task in TASKS.items() if name in ran},
-        average=averaged if set(averaged) <= ran else None,
+        average=load_table("table1", folder).columns if set(TASKS) <= ran else None,
         papers=papers,
         fixed_rows=False,
     )

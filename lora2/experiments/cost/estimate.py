@@ -77,7 +77,7 @@ def as_table(title: str, estimates: Sequence[Estimate]) -> Table:
     notes = [f"Hours by {source}." for source in sources] or ["Hours need --probe (20 steps here) or --gpu NAME."]
     if any(item.cost.lengths != "measured here" for item in estimates):
         notes.append("Lengths: measured or estimate = stored quantiles of the official data, lora2/glue/lengths.yaml.")
-    return Table(title, header, (*lines, _line("total", estimates)), (), tuple(notes))
+    return Table(title=title, header=header, rows=(*lines, _line("total", estimates)), footnotes=tuple(notes))
 
 
 def as_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
