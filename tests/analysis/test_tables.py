@@ -17,7 +17,7 @@ from lora2.analysis.tables.build import NAMES, build
 from lora2.common.errors import UserError
 from lora2.common.rendering import MISSING, Table, render, replace_block
 from lora2.glue.tasks import TASKS
-from lora2.runs.reader import choose, load_runs, parse_run
+from lora2.runs.reader import load_runs, parse_run
 
 
 def tables(records: list[dict[str, Any]], name: str = "runs", model: str | None = None) -> list[Table]:
@@ -75,15 +75,6 @@ def test_settings_are_never_averaged_and_the_rest_is_counted() -> None:
     (table,) = tables([few, *many])
     assert lines(table, "best")[0]["MRPC acc / F1"] == "81.00 ± 0.00 / 87.00 ± 0.00 (n=2)"
     assert any("shown is setting bbb" in note and "1 other setting(s), 1 run(s)" in note for note in table.footnotes)
-
-
-def test_equal_settings_are_taken_in_alphabetical_order_and_a_seed_counts_once() -> None:
-    runs = [parse_run(record(setting_id=name)) for name in ("bbb", "aaa")]
-    assert choose(runs).runs[0].setting_id == "aaa"
-    twice = [parse_run(record(run_id=name)) for name in ("two", "one")]
-    cell = choose(twice)
-    assert [run.run_id for run in cell.runs] == ["one"]
-    assert cell.dropped_runs == 1
 
 
 def test_recipes_and_data_sources_are_kept_apart() -> None:

@@ -12,7 +12,7 @@ from helpers.fake_records import record
 from pydantic import BaseModel
 
 from lora2.runs.format import STATUSES
-from lora2.runs.reader import Run, UnreadableRecordError, load_runs, read_run
+from lora2.runs.reader import Run, UnreadableRecordError, choose, load_runs, parse_run, read_run
 from lora2.runs.record import Counts, Metrics, RecordConfig, RunRecord, Timing, write_record
 
 NEEDED = {
@@ -155,3 +155,12 @@ def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(UnreadableRecordError, match="No such file"):
         read_run(tmp_path / "none.json")
     assert load_runs(tmp_path / "none") == ([], [])
+
+
+def test_equal_settings_are_taken_in_alphabetical_order_and_a_seed_counts_once() -> None:
+    runs = [parse_run(record(setting_id=name)) for name in ("bbb", "aaa")]
+    assert choose(runs).runs[0].setting_id == "aaa"
+    twice = [parse_run(record(run_id=name)) for name in ("two", "one")]
+    cell = choose(twice)
+    assert [run.run_id for run in cell.runs] == ["one"]
+    assert cell.dropped_runs == 1
