@@ -15,12 +15,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.analysis.html.records import parse_record
 from lora2.common.errors import UserError
 from lora2.common.rendering import write_text
 from lora2.common.terminal import guarded, say
 from lora2.common.wandb_key import has_wandb_key
-from lora2.runs.reader import load_records
+from lora2.runs.reader import load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,14 +38,14 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Build, write, push."""
     check(args)
-    from lora2.analysis.dashboard import as_json, report, workspace
+    from lora2.analysis.dashboard import as_json, wandb_report, wandb_workspace
 
-    records, warnings = load_records(args.results / "runs", parse_record)
+    runs, warnings = load_runs(args.results / "runs")
     for warning in warnings:
         say(f"warning: {warning}")
     built = {
-        "workspace": workspace(args.entity, args.project),
-        "report": report(args.entity, args.project, records, args.results / "paper"),
+        "workspace": wandb_workspace(args.entity, args.project),
+        "report": wandb_report(args.entity, args.project, runs, args.results / "paper"),
     }
     for name, thing in built.items():
         path = args.output / f"{name}.json"

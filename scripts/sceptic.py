@@ -12,10 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
 
-from lora2.analysis.diagnostics import load_followed, sceptic_table
+from lora2.analysis.diagnostics import diagnostics_table
 from lora2.common.errors import UserError
 from lora2.common.rendering import SUFFIXES, render, write_block
 from lora2.common.terminal import guarded
+from lora2.runs.reader import load_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,10 +39,10 @@ def run(args: argparse.Namespace) -> int:
     """Read, then print or write."""
     if not args.results.is_dir():
         raise UserError(f"--results: no folder {args.results}; it holds runs/")
-    runs, warnings = load_followed(args.results / "runs")
+    runs, warnings = load_runs(args.results / "runs")
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    table = sceptic_table(runs)
+    table = diagnostics_table(runs)
     if args.output is None:
         print(render([table], args.format), end="")
     else:

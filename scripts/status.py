@@ -65,7 +65,7 @@ def left(items: list[Estimate]) -> str:
 
 def error(standing: JobStatus) -> str:
     """Why a run failed."""
-    return f"x {standing.job.label}: {(standing.record or {}).get('error')}"
+    return f"x {standing.job.label}: {standing.error}"
 
 
 def columns(lines: list[list[str]]) -> list[str]:

@@ -451,6 +451,21 @@ MUTANTS = (
         "last - (counts - 1)",
         "analysis/test_stats.py",
     ),
+    # ------------------------------------------------------------------------------------- records
+    _mutant(
+        "a metric that is not a number is shown",
+        "runs/reader.py",
+        "        if not math.isfinite(value):\n",
+        "        if False:\n",
+        "runs/test_reader.py",
+    ),
+    _mutant(
+        "evaluation's seconds counted as training's",
+        "runs/reader.py",
+        'train_s=seconds["train_s"]',
+        'train_s=seconds["eval_s"]',
+        "runs/test_reader.py",
+    ),
     # -------------------------------------------------------------------------------------- config
     _mutant(
         "the seed is part of a setting's name",

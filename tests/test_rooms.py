@@ -16,11 +16,14 @@ SEES["analysis"] = {"common", "core", "glue", "runs", "analysis"}
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "evaluate", "peft", "hydra", "wandb"}
 PARTS = (  # what must be known, or drawn, in well under a second
     "lora2",
+    "lora2.core.keys",
     "lora2.core.matrices",
+    "lora2.core.terms",
     "lora2.core.budget",
     "lora2.core.counts",
     "lora2.glue.data",
     "lora2.glue.tasks",
+    "lora2.runs.format",
     "lora2.runs.reader",
     "lora2.runs.record",
     "lora2.runs.lock",

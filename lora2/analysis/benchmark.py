@@ -26,7 +26,7 @@ THRESHOLDS: tuple[tuple[str, str, tuple[str, ...], tuple[float, float]], ...] = 
 
 
 def results_block(folder: Path) -> str:
-    """docs/RESULTS.md's section, from what lies in results/bench."""
+    """Write docs/RESULTS.md's section, from what lies in results/bench."""
     parts = [(folder / "latest.md").read_text()] if (folder / "latest.md").exists() else ["Not run."]
     if (folder / "padding.json").exists():
         parts.append(padding_table(json.loads((folder / "padding.json").read_text())))
@@ -36,14 +36,14 @@ def results_block(folder: Path) -> str:
 
 
 def write_tables(result: Mapping[str, Any], path: Path) -> None:
-    """The step benchmark's tables and plot, beside its JSON file `path`."""
+    """Write the step benchmark's tables and plot beside its JSON file `path`."""
     path.with_suffix(".md").write_text(markdown(result) + "\n" + thresholds_table(result))
     if result["to_bitfit"]:
         plot(result, path.with_suffix(".png"))
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The table: a row a peer, ours / peer with the quartiles of the rounds, and what each costs against BitFit."""
+    """Write a row for each peer: ours / peer with the quartiles of the rounds, and what it costs against BitFit."""
     lines = [
         f"Median over {rounds_text(result)} interleaved rounds of (our step / the peer's step), quartiles in brackets; "
         f"a step is everything: forward, backward, regulariser, importance, allocation, optimizer. "
@@ -72,7 +72,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def thresholds_table(result: Mapping[str, Any]) -> str:
-    """A row a target: measured, limit, whether it is met; "–" where it was not measured."""
+    """Write a row for each threshold: measured, limit, whether it is met; "–" where it was not measured."""
     lines = [
         "### Targets",
         "",
@@ -118,7 +118,7 @@ def _floor(result: Mapping[str, Any], shape: str, peer: str) -> float | None:
 
 
 def padding_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Padding over the authors' recipe, and evaluation's share."""
+    """Write the padding over the authors' recipe, and evaluation's share."""
     lines = [
         "### Padding, over the authors' recipe (MiniLM, LoRA² k=8)",
         "",
@@ -143,7 +143,7 @@ def padding_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def growth_table(result: Mapping[str, Any]) -> str:
-    """One line an axis: value and ratio to BitFit."""
+    """Write one line for each axis: values and ratios to BitFit."""
     free, again = result["free_up_to_k"], result["base_measured"]
     lines = [
         "### How the cost grows",
@@ -162,7 +162,7 @@ def growth_table(result: Mapping[str, Any]) -> str:
 
 
 def plot(result: Mapping[str, Any], path: Path) -> None:
-    """Bars: each method's step over BitFit's, a panel for each shape and type."""
+    """Draw each method's step over BitFit's as bars, a panel for each shape and type."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -190,7 +190,7 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
 
 
 def rounds_text(result: Mapping[str, Any]) -> str:
-    """How many rounds the medians are over: "10", or "6 to 10" where shapes or types differ."""
+    """Say how many rounds the medians are over: "10", or "6 to 10" where shapes or types differ."""
     counts = sorted({count for by_dtype in result["rounds"].values() for count in by_dtype.values()})
     return " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
 

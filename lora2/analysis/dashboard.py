@@ -14,26 +14,31 @@ from typing import Any
 import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
 
-from lora2.analysis.figure3 import ROW_TITLES, Ranks
+from lora2.analysis.figure3 import Ranks
 from lora2.analysis.html.rank_maps import mean_grid
-from lora2.analysis.html.records import Record, Setting, by_setting
+from lora2.analysis.html.records import Setting, by_setting
 from lora2.analysis.tables.build import build
-from lora2.analysis.tables.layout import METRIC_TITLES, TASK_TITLES
 from lora2.common.rendering import render
-from lora2.core.matrices import MATRICES
-from lora2.glue.tasks import TASKS
+from lora2.core import keys
+from lora2.core.matrices import MATRICES, MATRIX_TITLES
+from lora2.core.terms import TERM_SIDES
+from lora2.glue.tasks import METRIC_TITLES, TASKS
+from lora2.runs.reader import Run
 
 NAME = "LoRA² on GLUE"
 METRICS = tuple(dict.fromkeys(metric for task in TASKS.values() for metric in task.metrics))
-LOSSES = {
-    "loss/task": "Task loss", "loss/orth_uv": "γ R(u, v)", "loss/orth_UV": "γ R(𝒰, 𝒱)", "loss/orth_PQ": "γ R(P, Q)",
-}  # fmt: skip
+TERM_TITLES = {term: f"R({', '.join(sides)})" for term, sides in TERM_SIDES.items()}
+LOSSES = {keys.TASK_LOSS: "Task loss", **{keys.penalty(term): f"γ {title}" for term, title in TERM_TITLES.items()}}
 MONITORS = {
-    "monitor/orth_uv": "R(u, v), γ left out", "monitor/orth_UV": "R(𝒰, 𝒱), γ left out",
-    "monitor/orth_PQ": "R(P, Q), γ left out", "monitor/cosine_PQ": "Mean |cos| of rows of P and Q",
-    "monitor/reduced_agrees": "Agreement of the reduced score with the full one",
-}  # fmt: skip
-COURSE = {"lr": "Learning rate", "budget": "Kept singular values, all matrices", "tokens_per_s": "Tokens per second"}
+    **{keys.regulariser(term): f"{title}, γ left out" for term, title in TERM_TITLES.items()},
+    keys.COSINE: "Mean |cos| of rows of P and Q",
+    keys.SCORES_AGREE: "Agreement of the reduced score with the full one",
+}
+COURSE = {
+    keys.LEARNING_RATE: "Learning rate",
+    keys.BUDGET: "Kept singular values, all matrices",
+    keys.TOKENS_PER_S: "Tokens per second",
+}
 SHADES = " ░▒▓█"  # of a rank's share of the largest one
 INTRODUCTION = (
     "Every number below is from a run's record or from the paper as printed; how they are made: docs/RESULTS.md, "
@@ -41,10 +46,15 @@ INTRODUCTION = (
 )
 
 
-def workspace(entity: str, project: str) -> Any:
-    """Live curves by section: quality, losses, ranks, what the method does, cost."""
+def wandb_workspace(entity: str, project: str) -> Any:
+    """Build the live curves by section: quality, losses, ranks, what the method does, cost.
+
+    Args:
+        entity: the W&B user or team.
+        project: the W&B project that the runs were logged to.
+    """
     sections = {
-        "Quality on dev": [_line(f"eval/{metric}", METRIC_TITLES[metric]) for metric in METRICS],
+        "Quality on dev": [_line(keys.evaluation(metric), METRIC_TITLES[metric]) for metric in METRICS],
         "Losses": _lines(LOSSES),
         "Course of training": _lines(COURSE),
         "Kept rank, one line a layer": [_ranks(matrix) for matrix in MATRICES],
@@ -63,16 +73,18 @@ def workspace(entity: str, project: str) -> Any:
     )
 
 
-def report(entity: str, project: str, records: Sequence[Record], papers: Path) -> Any:
-    """Tables and heat maps from the records, with the live panels of each task below them.
+def wandb_report(entity: str, project: str, runs: Sequence[Run], papers: Path) -> Any:
+    """Build tables and heat maps from the runs, with the live panels of each task below them.
 
     Args:
+        entity: the W&B user or team.
+        project: the W&B project that the runs were logged to.
+        runs: every run, finished or not.
         papers: folder of the paper's numbers.
 
     Raises:
-        UserError: they cannot be read.
+        UserError: the paper's numbers cannot be read.
     """
-    runs = [record.run for record in records]
 
     def tables(*names: str) -> list[Any]:
         texts = (render(build(name, runs, papers), "markdown") for name in names)
@@ -91,7 +103,7 @@ def report(entity: str, project: str, records: Sequence[Record], papers: Path) -
             *tables("table1", "runs"),
             _grid([_bars(metric) for metric in METRICS]),
             reports.H1("Final ranks"),
-            *(reports.MarkdownBlock(text=text) for text in rank_maps(by_setting(records))),
+            *(reports.MarkdownBlock(text=text) for text in rank_maps(by_setting(runs))),
             _grid([_ranks(matrix) for matrix in MATRICES]),
             reports.H1("Ablations"),
             *tables("table3", "table4"),
@@ -104,12 +116,12 @@ def report(entity: str, project: str, records: Sequence[Record], papers: Path) -
 
 
 def as_json(built: Any) -> dict[str, Any]:
-    """What is sent to the server for a workspace or a report."""
+    """Return what is sent to the server for a workspace or a report."""
     return json.loads(built._to_model().model_dump_json(by_alias=True, exclude_none=True))  # type: ignore[no-any-return]
 
 
 def rank_maps(settings: Iterable[Setting]) -> list[str]:
-    """For every setting whose ranks differ a table of the final ones (mean over seeds), matrices by layers, shaded."""
+    """Write a shaded table of final ranks (mean over seeds), matrices by layers, for every setting that pruned."""
     means = ((setting.title, *mean_grid(setting)) for setting in settings)
     maps = [
         f"### {title}; n={count}\n\n{_shaded(mean)}"
@@ -123,7 +135,10 @@ def _shaded(grid: Ranks) -> str:
     """(m, l) as a markdown table."""
     top, layers = max(float(grid.max()), 1.0), range(grid.shape[1])
     rows = [
-        [ROW_TITLES[matrix], *(f"{SHADES[int(rank / top * (len(SHADES) - 1))]} {rank:.3g}".strip() for rank in ranks)]
+        [
+            MATRIX_TITLES[matrix],
+            *(f"{SHADES[int(rank / top * (len(SHADES) - 1))]} {rank:.3g}".strip() for rank in ranks),
+        ]
         for matrix, ranks in zip(MATRICES, grid, strict=True)
     ]
     table = [["layer", *map(str, layers)], ["---"] * (len(layers) + 1), *rows]
@@ -133,7 +148,7 @@ def _shaded(grid: Ranks) -> str:
 def _grid(panels: Sequence[Any]) -> Any:
     """Panels with a tab for each task; a runset without a project is the report's own."""
     return reports.PanelGrid(
-        runsets=[reports.Runset(name=TASK_TITLES[task], filters=f"Config('task') = '{task}'") for task in TASKS],
+        runsets=[reports.Runset(name=task.title, filters=f"Config('task') = '{task.name}'") for task in TASKS.values()],
         panels=list(panels),
     )
 
@@ -147,7 +162,9 @@ def _line(key: str, title: str) -> Any:
 
 
 def _ranks(matrix: str) -> Any:
-    return reports.LinePlot(title=f"Rank of {ROW_TITLES[matrix]}", y=[], metric_regex=rf"rank/layer\.\d+\.{matrix}")
+    return reports.LinePlot(
+        title=f"Rank of {MATRIX_TITLES[matrix]}", y=[], metric_regex=rf"{keys.RANK}layer\.\d+\.{matrix}"
+    )
 
 
 def _bars(metric: str) -> Any:

@@ -16,16 +16,12 @@ import numpy.typing as npt
 
 from lora2.analysis.paper import Figure3
 from lora2.analysis.stats import pearson, spearman
-from lora2.analysis.tables.layout import TASK_TITLES
 from lora2.common.errors import UserError
-from lora2.core.matrices import MATRICES
+from lora2.core.matrices import MATRICES, MATRIX_TITLES
+from lora2.glue.tasks import task_title
 from lora2.runs.reader import Run, choose
 
 Ranks = npt.NDArray[np.float64]
-ROW_TITLES = {
-    "query": "Query", "key": "Key", "value": "Value",
-    "attn_output": "Attn.Output", "ffn_w1": "FF.W1", "ffn_w2": "FF.W2",
-}  # fmt: skip
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -43,14 +39,18 @@ class Panel:
 
     @property
     def same_shape(self) -> bool:
-        """Can the two sides be correlated cell by cell?"""
+        """Say whether the two sides can be correlated cell by cell."""
         return self.ours is not None and self.ours.shape == self.paper.shape
 
 
 def rank_grid(run: Run) -> Ranks:
-    """Final ranks (m, l) of one run from keys like `layer.0.query`; a matrix that was never adapted counts as 0.
+    """Arrange the final ranks of one run, whose keys are like `layer.0.query`.
 
-    Raises UserError when the record holds no ranks of this form.
+    Returns:
+        Ranks (m, l); a matrix that was never adapted counts as 0.
+
+    Raises:
+        UserError: the record holds no ranks of this form.
     """
     cells: dict[tuple[str, int], int] = {}
     for key, rank in run.ranks.items():
@@ -67,8 +67,14 @@ def rank_grid(run: Run) -> Ranks:
 
 
 def panels(figure: Figure3, runs: Sequence[Run], model: str, variant: str, recipe: str | None = None) -> list[Panel]:
-    """The paper's four panels with ours beside them: mean over the seeds of one setting, never over settings, data
+    """Set ours beside the paper's four panels: the mean over the seeds of one setting, never over settings, data
     sources or recipes.
+
+    Args:
+        figure: the printed ranks.
+        runs: every run; those without final ranks are left out.
+        model, variant: whose ranks are ours.
+        recipe: leave out every other recipe.
     """
     wanted = [
         run
@@ -82,7 +88,7 @@ def panels(figure: Figure3, runs: Sequence[Run], model: str, variant: str, recip
 
 
 def model_to_show(figure: Figure3, runs: Sequence[Run], variant: str) -> str:
-    """The paper's model; while it has no run of the figure's tasks, the one that has most, equals by name."""
+    """Choose the paper's model; while it has no run of the figure's tasks, the one that has most, equals by name."""
     models = [run.model for run in runs if run.status == "ok" and run.variant == variant and run.task in figure.panels]
     if not models or figure.model in models:
         return figure.model
@@ -92,13 +98,20 @@ def model_to_show(figure: Figure3, runs: Sequence[Run], variant: str) -> str:
 def _panel(figure: Figure3, task: str, runs: Sequence[Run]) -> Panel:
     paper = np.array([figure.panels[task][matrix] for matrix in MATRICES], dtype=np.float64)  # (m, l)
     if not runs:
-        return Panel(task, paper, None, "not run", None, None, 0)
+        return Panel(task=task, paper=paper, ours=None, label="not run", pearson=None, spearman=None, left_out=0)
     chosen = _one_source(runs)
     ours = np.mean([rank_grid(run) for run in chosen], axis=0)  # (m, l')
     same = ours.shape == paper.shape
     left, right = ours.ravel().tolist(), paper.ravel().tolist()
-    linear, ranked = (pearson(left, right), spearman(left, right)) if same else (None, None)
-    return Panel(task, paper, ours, _label(chosen), linear, ranked, len(runs) - len(chosen))
+    return Panel(
+        task=task,
+        paper=paper,
+        ours=ours,
+        label=_label(chosen),
+        pearson=pearson(left, right) if same else None,
+        spearman=spearman(left, right) if same else None,
+        left_out=len(runs) - len(chosen),
+    )
 
 
 def _one_source(runs: Sequence[Run]) -> tuple[Run, ...]:
@@ -107,7 +120,7 @@ def _one_source(runs: Sequence[Run]) -> tuple[Run, ...]:
     """
     groups: dict[tuple[bool, bool, str, str], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.synthetic, run.random_init, run.data, run.recipe), []).append(run)
+        groups.setdefault((run.synthetic, run.model_random_init, run.data, run.recipe), []).append(run)
     cells = {key: choose(group).runs for key, group in groups.items()}
     return cells[min(cells, key=lambda key: (key[0], key[1], -len(cells[key]), key))]
 
@@ -116,12 +129,15 @@ def _label(runs: Sequence[Run]) -> str:
     """What the ours side shows, in one line."""
     first = runs[0]
     parts = [first.model, first.variant, f"recipe {first.recipe}", f"data={first.data}", f"n={len(runs)}"]
-    flags = ["SYNTHETIC DATA"] * first.synthetic + ["RANDOM WEIGHTS"] * first.random_init
-    return ", ".join([*parts, *flags])
+    if first.synthetic:
+        parts.append("SYNTHETIC DATA")
+    if first.model_random_init:
+        parts.append("RANDOM WEIGHTS")
+    return ", ".join(parts)
 
 
 def agreement(panel: Panel) -> str:
-    """The sentence about the correlation: its values, or why there is none."""
+    """Write the sentence about the correlation: its values, or why there is none."""
     if panel.ours is None:
         return "not run"
     if not panel.same_shape:
@@ -132,8 +148,10 @@ def agreement(panel: Panel) -> str:
 
 
 def draw_figure3(drawn: Sequence[Panel], output: Path) -> None:
-    """Write the heat maps; the suffix of `output` picks png, svg or pdf. Raises UserError for another suffix or an
-    unwritable path.
+    """Write the heat maps; the suffix of `output` picks png, svg or pdf.
+
+    Raises:
+        UserError: another suffix, or a path that cannot be written.
     """
     if output.suffix not in SUFFIXES:
         raise UserError(
@@ -154,7 +172,7 @@ def draw_figure3(drawn: Sequence[Panel], output: Path) -> None:
                 left,
                 panel.paper,
                 top,
-                f"{TASK_TITLES[panel.task]}: the paper, DeBERTaV3-base (total {panel.paper.sum():.0f})",
+                f"{task_title(panel.task)}: the paper, DeBERTaV3-base (total {panel.paper.sum():.0f})",
             )
             _our_side(right, panel, top)
         figure.colorbar(image, ax=axes, label="final rank (singular values kept)", shrink=0.5, aspect=40)
@@ -165,7 +183,7 @@ def draw_figure3(drawn: Sequence[Panel], output: Path) -> None:
 
 def _our_side(axes: Any, panel: Panel, top: float) -> None:
     """Ours, or an empty frame that says so."""
-    title = TASK_TITLES[panel.task]
+    title = task_title(panel.task)
     if panel.ours is None:
         axes.set_title(f"{title}: ours", fontsize=10)
         axes.set(xticks=[], yticks=[])
@@ -179,7 +197,7 @@ def _heat_map(axes: Any, ranks: Ranks, top: float, title: str) -> Any:
     image = axes.imshow(ranks, cmap="Blues", vmin=0.0, vmax=top, aspect="auto")
     axes.set_title(title, fontsize=10)
     axes.set_xticks(range(ranks.shape[1]))
-    axes.set_yticks(range(len(MATRICES)), [ROW_TITLES[matrix] for matrix in MATRICES])
+    axes.set_yticks(range(len(MATRICES)), [MATRIX_TITLES[matrix] for matrix in MATRICES])
     axes.set_xlabel("layer")
     for (row, layer), rank in np.ndenumerate(ranks):
         dark = rank > 0.6 * top

@@ -1,7 +1,7 @@
 """The papers' numbers as typed data: one yaml file per table in results/paper, each with its source and confidence.
 
-Derived values are never stored: `PaperRow.recomputed` and `Figure3.total` come from the entries, so a printed average
-that does not follow from its own row shows. No torch, no pandas: a table must start in well under a second.
+Derived values are never stored: `PaperRow.recomputed` comes from the entries, so a printed average that does not follow
+from its own row shows. No torch, no pandas: a table must start in well under a second.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from lora2.analysis.paper_yaml import check_keys, number, read_yaml, require
 from lora2.analysis.stats import glue_average
 from lora2.common.errors import UserError
 from lora2.core.matrices import MATRICES
+from lora2.glue.tasks import METRIC_TITLES, TASKS
 
 CONFIDENCES = ("H", "M", "L")
 UNITS = ("percent", "seconds")
-TASKS = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte")
-METRICS = ("matthews", "accuracy", "f1", "accuracy_mm", "pearson", "spearman", "seconds_per_step")
+METRICS = (*METRIC_TITLES, "seconds_per_step")
 TABLES = ("table1", "table2", "table3", "table4", "adalora_table1", "sora_secondary", "roberta_large", "lora_table2")
 TABLE_KEYS = {"title", "model", "unit", "digits", "source", "confidence", "notes", "columns", "rows"}
 ROW_KEYS = {"paper_name", "params", "matrices", "scores", "spread", "average", "source", "confidence", "notes"}
@@ -45,8 +45,8 @@ class PaperRow:
 
     @property
     def recomputed(self) -> float:
-        """The paper's average formula on this row's own entries: mean over tasks, a pair (QQP, MNLI) counting as its
-        mean.
+        """Apply the paper's average formula to this row's own entries: the mean over tasks, where a pair (QQP, MNLI)
+        counts as its mean.
         """
         return glue_average({task: tuple(values.values()) for task, values in self.scores.items()})
 
@@ -67,7 +67,7 @@ class PaperTable:
     rows: Mapping[str, PaperRow]
 
     def average_is_wrong(self, row: PaperRow) -> bool:
-        """True when the printed average misses the recomputed one by more than one unit of its last printed digit."""
+        """Say whether the printed average misses the recomputed one by more than one unit of its last printed digit."""
         return row.average is not None and abs(row.average - row.recomputed) > 10.0**-self.digits + 1e-9
 
 
@@ -81,10 +81,6 @@ class Figure3:
     confidence: str
     notes: str
     panels: Mapping[str, Mapping[str, tuple[int, ...]]]
-
-    def total(self, task: str) -> int:
-        """Singular values kept over all matrices and layers of one panel."""
-        return sum(sum(ranks) for ranks in self.panels[task].values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +99,11 @@ class PaperClaim:
 
 
 def load_table(name: str, folder: Path = DEFAULT_FOLDER) -> PaperTable:
-    """One printed table. Raises UserError for an unknown name or a file that does not hold a well-formed table."""
+    """Read one printed table.
+
+    Raises:
+        UserError: the name is unknown, or the file does not hold a well-formed table.
+    """
     if name not in TABLES:
         raise UserError(f"table: got {name!r}, allowed: {', '.join(TABLES)}")
     path = folder / f"{name}.yaml"
@@ -116,22 +116,24 @@ def load_table(name: str, folder: Path = DEFAULT_FOLDER) -> PaperTable:
     defaults = {"source": source, "confidence": confidence}
     rows = {variant: _row(path, variant, row, columns, data["unit"], defaults) for variant, row in data["rows"].items()}
     return PaperTable(
-        name,
-        str(data["title"]),
-        str(data["model"]),
-        data["unit"],
-        int(data.get("digits", 2)),
-        source,
-        confidence,
-        notes,
-        columns,
-        rows,
+        name=name,
+        title=str(data["title"]),
+        model=str(data["model"]),
+        unit=data["unit"],
+        digits=int(data.get("digits", 2)),
+        source=source,
+        confidence=confidence,
+        notes=notes,
+        columns=columns,
+        rows=rows,
     )
 
 
 def load_figure3(folder: Path = DEFAULT_FOLDER) -> Figure3:
-    """The printed final ranks. Raises UserError unless every panel holds the six matrix types with one rank per
-    layer.
+    """Read the printed final ranks.
+
+    Raises:
+        UserError: a panel does not hold the six matrix types with one rank for each layer.
     """
     path = folder / "figure3.yaml"
     data = read_yaml(path)
@@ -141,11 +143,22 @@ def load_figure3(folder: Path = DEFAULT_FOLDER) -> Figure3:
     lengths = {len(ranks) for panel in panels.values() for ranks in panel.values()}
     require(len(lengths) == 1, path, f"panels: every row needs the same number of layers, got {sorted(lengths)}")
     source, confidence, notes = _provenance(path, data, None)
-    return Figure3(str(data["title"]), str(data["model"]), source, confidence, notes, panels)
+    return Figure3(
+        title=str(data["title"]),
+        model=str(data["model"]),
+        source=source,
+        confidence=confidence,
+        notes=notes,
+        panels=panels,
+    )
 
 
 def load_claims(folder: Path = DEFAULT_FOLDER) -> tuple[PaperClaim, ...]:
-    """The paper's checkable sentences, in the order of the file."""
+    """Read the paper's checkable sentences, in the order of the file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = folder / "claims.yaml"
     data = read_yaml(path)
     check_keys(path, data, {"source", "confidence", "notes", "claims"}, {"claims"})
@@ -162,7 +175,15 @@ def _claim(path: Path, key: str, entry: Any, defaults: Mapping[str, str]) -> Pap
     )
     source, confidence, _ = _provenance(path, entry, defaults)
     values = {name: number(path, f"{key}.{name}", value) for name, value in entry.get("values", {}).items()}
-    return PaperClaim(key, entry["claim"], entry["where"], entry["check"], values, source, confidence)
+    return PaperClaim(
+        key=key,
+        claim=entry["claim"],
+        where=entry["where"],
+        check=entry["check"],
+        values=values,
+        source=source,
+        confidence=confidence,
+    )
 
 
 def _row(
@@ -179,16 +200,16 @@ def _row(
     spreads = {t: number(path, f"{variant}.spread", s) for t, s in zip(columns, spread, strict=False)}
     source, confidence, notes = _provenance(path, data, defaults)
     return PaperRow(
-        variant,
-        str(data["paper_name"]),
-        data.get("params"),
-        matrices,
-        scores,
-        spreads,
-        average,
-        source,
-        confidence,
-        notes,
+        variant=variant,
+        paper_name=str(data["paper_name"]),
+        params=data.get("params"),
+        matrices=matrices,
+        scores=scores,
+        spread=spreads,
+        average=average,
+        source=source,
+        confidence=confidence,
+        notes=notes,
     )
 
 

@@ -29,8 +29,10 @@ _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in one yaml file. Raises UserError (naming the file) when it is missing, unreadable, not a mapping,
-    or repeats a key.
+    """Read the mapping in one yaml file.
+
+    Raises:
+        UserError: the file is missing, unreadable, not a mapping, or repeats a key.
     """
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
@@ -45,7 +47,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def number(path: Path, field: str, value: Any) -> float:
-    """A number as float; text and true/false are UserErrors."""
+    """Return a number as float; raise UserError for text and for true or false."""
     require(
         isinstance(value, int | float) and not isinstance(value, bool),
         path,
@@ -55,13 +57,13 @@ def number(path: Path, field: str, value: Any) -> float:
 
 
 def check_keys(path: Path, data: Mapping[str, Any], allowed: set[str], needed: set[str]) -> None:
-    """UserError for a key that is not `allowed` (a typing mistake would lose a number) or one `needed` and missing."""
+    """Raise UserError for a key that is not `allowed` (a slip would lose a number), or one `needed` and missing."""
     unknown, missing = sorted(set(data) - allowed), sorted(needed - set(data))
     require(not unknown, path, f"unknown key: {', '.join(unknown)}; allowed: {', '.join(sorted(allowed))}")
     require(not missing, path, f"missing key: {', '.join(missing)}")
 
 
 def require(condition: bool, path: Path, problem: str) -> None:
-    """UserError naming the file unless `condition` holds."""
+    """Raise UserError, naming the file, unless `condition` holds."""
     if not condition:
         raise UserError(f"{path}: {problem}")

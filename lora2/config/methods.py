@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lora2.core.terms import TERMS, Term
+
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]  # strict: neither "0.1" nor true is a number
@@ -15,10 +17,8 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]  # becomes part of a file's name
 Module = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Term = Literal["uv", "UV", "PQ"]
 Targets = Literal["all", "qk", "qv", "qkv"]
 
-TERMS: tuple[Term, ...] = ("uv", "UV", "PQ")  # eq. 5; a variant's name keeps this order whatever the user's was
 RANKED = frozenset({"lora2", "lora", "adalora", "sora"})  # methods with a rank
 BUDGETED = frozenset({"lora2", "adalora"})  # methods with a rank budget
 

@@ -19,8 +19,8 @@ from lora2.core.allocator import RankAllocator, Score
 from lora2.core.budget import BudgetSchedule
 from lora2.core.functional import PenaltyForm
 from lora2.core.inject import Adapter
+from lora2.core.terms import TERMS
 
-TERMS = frozenset({"uv", "UV", "PQ"})  # eq. 5
 STATE_FILE = "lora2_allocator.safetensors"  # in each of the Trainer's checkpoints
 
 
@@ -110,7 +110,7 @@ class LoRA2Trainer(Trainer):
         *,
         adapter: Adapter,
         gamma: float,
-        terms: frozenset[str] = TERMS,
+        terms: frozenset[str] = frozenset(TERMS),
         form: PenaltyForm = "squared",
         **kwargs: Any,
     ) -> None:

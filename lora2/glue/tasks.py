@@ -1,4 +1,6 @@
-"""The eight GLUE tasks as data: names, labels, metrics and official row counts. Imports nothing heavy."""
+"""The eight GLUE tasks as data: names and titles, labels, metrics, splits and official row counts. Imports nothing
+heavy.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from lora2.common.errors import UserError
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What one GLUE task is; everything that other files need to know about it.
+    """What one GLUE task is: all that other files need to know about it.
 
     Attributes:
         name: the project's name for the task, equal to the configuration name of `nyu-mll/glue`.
@@ -34,13 +36,18 @@ class TaskSpec:
     version: int = 1
 
     @property
+    def title(self) -> str:
+        """Return what a reader calls the task; the official download names its folders so."""
+        return self.folder
+
+    @property
     def is_regression(self) -> bool:
-        """True where labels are real scores (STS-B: 0 to 5)."""
+        """Say whether labels are real scores (STS-B: 0 to 5)."""
         return not self.label_names
 
     @property
     def num_labels(self) -> int:
-        """Width of the classification head: one output for regression."""
+        """Return the width of the classification head: one output for regression."""
         return max(1, len(self.label_names))
 
 
@@ -56,9 +63,30 @@ def _task(
     metrics: tuple[str, ...],
     rows: Mapping[str, int],
 ) -> TaskSpec:
-    """A task with one dev and one test split, whose main metric is its first."""
-    return TaskSpec(name, folder, text_columns, label_names, metrics, metrics[0], ("validation",), ("test",), rows)
+    """Build a task with one dev and one test split, whose main metric is its first."""
+    return TaskSpec(
+        name=name,
+        folder=folder,
+        text_columns=text_columns,
+        label_names=label_names,
+        metrics=metrics,
+        main_metric=metrics[0],
+        dev_splits=("validation",),
+        test_splits=("test",),
+        rows=rows,
+    )
 
+
+METRIC_TITLES: Mapping[str, str] = MappingProxyType(
+    {
+        "matthews": "Mcc",
+        "accuracy": "acc",
+        "f1": "F1",
+        "accuracy_mm": "mm",
+        "pearson": "Pearson",
+        "spearman": "Spearman",
+    }
+)
 
 _PAIR = ("sentence1", "sentence2")
 _ENTAILMENT = ("entailment", "not_entailment")
@@ -128,8 +156,13 @@ TASKS: Mapping[str, TaskSpec] = MappingProxyType(
 )
 
 
+def task_title(name: str) -> str:
+    """Return the title of a task; a task that is not known here keeps its name."""
+    return TASKS[name].title if name in TASKS else name
+
+
 def get_task(name: str) -> TaskSpec:
-    """The task called `name`.
+    """Return the task called `name`.
 
     Raises:
         UserError: no such task; the message lists the allowed names.

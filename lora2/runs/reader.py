@@ -1,52 +1,89 @@
-"""Read-only view of results/runs/*.json for tables and figures: plain json, so that a table starts without torch or
-pydantic.
+"""The one reader of results/runs/*.json, for tables, figures, pages, sweeps and plans: plain json, so that a table
+starts without torch or pydantic.
 
-Writing a record and its full schema belong to lora2/runs/record.py; only what a table or a figure shows is read here. A
-damaged or foreign file costs one warning, never the table.
+lora2/runs/record.py holds the schema and writes; tests/runs/test_reader.py holds that this reads all of it. A damaged
+or foreign file costs one warning, never the table.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from lora2.common.errors import UserError
+from lora2.runs.format import SCHEMA_VERSION, STATUSES, Status
 
-SCHEMA_VERSION = 1
 Checkpoint = Literal["best", "last"]
-Parsed = TypeVar("Parsed")
-STATUSES = ("ok", "failed", "oom", "cancelled", "timed")
-RESULTS = ("ok", "timed")  # what a table may show; a timing has no metrics
+Points = Sequence[Mapping[str, float]]  # one mapping for each look, with its "step"
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of the training loop and of the whole process, as lora2/runs/record.py describes them."""
+
+    wall_s: float
+    train_s: float
+    eval_s: float
+    seconds_per_step: float
+    tokens_per_s: float
+    shares: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One record. Metrics are fractions, as stored; `value` gives what a table prints."""
+    """One record: the fields of the schema under their own names, those of `config` and `metrics` beside the others.
+
+    Metrics are fractions, as stored; `value` gives what a table prints. A run without metrics has empty ones.
+    """
 
     run_id: str
-    status: str
+    status: Status
+    error: str | None
     model: str
     task: str
+    method: str
+    seed: int
     variant: str
     recipe: str
     data: str
-    seed: int
+    experiment: str
     setting_id: str
+    resolved: Mapping[str, Any]
+    synthetic: bool
+    model_random_init: bool
+    notes: tuple[str, ...]
     best: Mapping[str, float]
     last: Mapping[str, float]
+    best_step: int | None
+    main: str
     counts: Mapping[str, int]
     ranks: Mapping[str, int]
-    seconds_per_step: float | None
-    synthetic: bool
-    random_init: bool
+    padding_share: float | None
+    steps: int
+    tokens: int
+    positions: int
+    history: Mapping[str, Points]
+    checks: Mapping[str, bool]
+    hashes: Mapping[str, str]
+    timing: Times | None
+    memory: Mapping[str, float]
+    provenance: Mapping[str, Any]
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Return the seconds per optimizer step; None where nothing was timed."""
+        return None if self.timing is None else self.timing.seconds_per_step
 
     def value(self, metric: str, checkpoint: Checkpoint = "best") -> float | None:
-        """One printed number: percent for a metric (`a+b` = mean of two), seconds for `seconds_per_step`, None where
-        it is missing.
+        """Return one printed number, or None where it is missing.
+
+        Args:
+            metric: a key of the metrics, in percent; `a+b` is the mean of two; `seconds_per_step` is in seconds.
+            checkpoint: the best evaluation of the run, or the one after the last step.
         """
         if metric == "seconds_per_step":
             return self.seconds_per_step
@@ -67,53 +104,97 @@ class Cell:
     dropped_runs: int = 0
 
 
+class UnreadableRecordError(ValueError):
+    """A file that is not a run record of this version; the message says why."""
+
+
 def load_runs(folder: Path) -> tuple[list[Run], list[str]]:
-    """(records, warnings) of every *.json in `folder`, sorted by file name; no folder means no runs yet."""
-    return load_records(folder, parse_run)
+    """Read every *.json in `folder`, sorted by file name.
 
-
-def load_records(folder: Path, parse: Callable[[Any], Parsed]) -> tuple[list[Parsed], list[str]]:
-    """As `load_runs`, with what `parse` makes of each file's JSON; it raises as `parse_run` does."""
-    found: list[Parsed] = []
+    Returns:
+        The runs, and a warning for each file that is not a record; no folder means no runs yet.
+    """
+    found: list[Run] = []
     warnings: list[str] = []
     for path in sorted(folder.glob("*.json")):
         try:
-            found.append(parse(json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            warnings.append(f"{path}: left out, not a run record: {_reason(error)}")
+            found.append(read_run(path))
+        except UnreadableRecordError as error:
+            warnings.append(f"{path}: left out, not a run record: {error}")
     return found, warnings
 
 
+def read_run(path: Path) -> Run:
+    """Read one record.
+
+    Raises:
+        UnreadableRecordError: the file is missing, damaged or foreign.
+    """
+    try:
+        return parse_run(json.loads(path.read_text(encoding="utf-8")))
+    except KeyError as error:
+        raise UnreadableRecordError(_one_line(f"missing key {error}")) from error
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise UnreadableRecordError(_one_line(str(error))) from error
+
+
 def parse_run(data: Any) -> Run:
-    """One record from its JSON. Raises ValueError, KeyError, TypeError or AttributeError for anything that is not
-    one.
+    """Build a run from a record's JSON.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, OverflowError: `data` is not a record of this version.
     """
     if data["schema_version"] != SCHEMA_VERSION:
         raise ValueError(f"schema_version: got {data['schema_version']!r}, this version reads {SCHEMA_VERSION}")
     if data["status"] not in STATUSES:
         raise ValueError(f"status: got {data['status']!r}, allowed: {', '.join(STATUSES)}")
-    config, done = data["config"], data["status"] == "ok"
-    names = {key: _text(config, key) for key in ("model", "task", "variant", "recipe", "data", "setting_id")}
-    metrics = data["metrics"] if done else {"best": {}, "last": {}}
+    config, metrics = data["config"], data.get("metrics")
+    if data["status"] == "ok" and metrics is None:
+        raise ValueError("metrics: missing in a finished run")
+    metrics = metrics or {"best": {}, "last": {}, "best_step": None, "main": ""}
     return Run(
         run_id=_text(data, "run_id"),
         status=data["status"],
+        error=None if data.get("error") is None else str(data["error"]),
+        model=_text(config, "model"),
+        task=_text(config, "task"),
+        method=_text(config, "method"),
         seed=int(config["seed"]),
-        best=_numbers(metrics["best"]),
-        last=_numbers(metrics["last"]),
-        counts={key: int(value) for key, value in (data.get("counts") or {}).items() if value is not None},
-        ranks={key: int(value) for key, value in (data.get("ranks") or {}).items()},
-        seconds_per_step=_numbers(data.get("timing") or {}).get("seconds_per_step"),
-        synthetic=bool(data.get("synthetic", False)) or names["data"] == "demo",
-        random_init=bool(data.get("model_random_init", False)),
-        **names,
+        variant=_text(config, "variant"),
+        recipe=_text(config, "recipe"),
+        data=_text(config, "data"),
+        experiment=_text(config, "experiment"),
+        setting_id=_text(config, "setting_id"),
+        resolved=_mapping(config, "resolved"),
+        synthetic=bool(data.get("synthetic", False)) or config["data"] == "demo",
+        model_random_init=bool(data.get("model_random_init", False)),
+        notes=tuple(map(str, data.get("notes") or ())),
+        best=_all_finite(_mapping(metrics, "best")),
+        last=_all_finite(_mapping(metrics, "last")),
+        best_step=None if metrics["best_step"] is None else int(metrics["best_step"]),
+        main=_text(metrics, "main"),
+        counts={key: int(value) for key, value in _mapping(data, "counts").items()},
+        ranks={key: int(value) for key, value in _mapping(data, "ranks").items()},
+        padding_share=None if data.get("padding_share") is None else float(data["padding_share"]),
+        steps=int(data.get("steps", 0)),
+        tokens=int(data.get("tokens", 0)),
+        positions=int(data.get("positions", 0)),
+        history={key: tuple(map(_finite_only, points)) for key, points in _mapping(data, "history").items()},
+        checks={key: bool(met) for key, met in _mapping(data, "checks").items()},
+        hashes={key: _text(data["hashes"], key) for key in _mapping(data, "hashes")},
+        timing=_times(_mapping(data, "timing")),
+        memory=_finite_only(_mapping(data, "memory")),
+        provenance=_mapping(data, "provenance"),
     )
 
 
 def choose(runs: Iterable[Run]) -> Cell:
-    """The runs of one cell: never an average over different settings, never one seed twice.
+    """Choose the runs of one cell: never an average over different settings, never one seed twice.
 
     Takes the setting with most seeds (ties: the first id in alphabetical order) and, of each seed, the first run id.
+
+    Raises:
+        UserError: there is no run.
     """
     settings: dict[str, dict[int, Run]] = {}
     total = 0
@@ -127,13 +208,40 @@ def choose(runs: Iterable[Run]) -> Cell:
     return Cell(chosen, len(settings) - 1, total - len(chosen))
 
 
-def _numbers(data: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a mapping; a NaN in a finished run means that the record is not what it says it is."""
+def _times(timing: Mapping[str, Any]) -> Times | None:
+    if not timing:
+        return None
+    shares = _all_finite(_mapping(timing, "shares"))
+    seconds = _all_finite({key: value for key, value in timing.items() if key != "shares"})
+    return Times(
+        wall_s=seconds["wall_s"],
+        train_s=seconds["train_s"],
+        eval_s=seconds["eval_s"],
+        seconds_per_step=seconds["seconds_per_step"],
+        tokens_per_s=seconds["tokens_per_s"],
+        shares=shares,
+    )
+
+
+def _all_finite(data: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a mapping; a NaN among them means that the record is not what it says it is, so it is an error."""
     numbers = {key: float(value) for key, value in data.items() if isinstance(value, int | float)}
     for key, value in numbers.items():
         if not math.isfinite(value):
             raise ValueError(f"{key}: {value} is not finite")
     return numbers
+
+
+def _finite_only(data: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers of a mapping; a NaN is left out, since one point of a curve may be missing."""
+    return {key: float(value) for key, value in data.items() if isinstance(value, int | float) and math.isfinite(value)}
+
+
+def _mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    part = data.get(key) or {}
+    if not isinstance(part, Mapping):
+        raise TypeError(f"{key}: expected a mapping, got {part!r}")
+    return part
 
 
 def _text(data: Mapping[str, Any], key: str) -> str:
@@ -142,6 +250,5 @@ def _text(data: Mapping[str, Any], key: str) -> str:
     return str(data[key])
 
 
-def _reason(error: Exception) -> str:
-    text = f"missing key {error}" if isinstance(error, KeyError) else str(error)
+def _one_line(text: str) -> str:
     return " ".join(text.split())[:200]

@@ -11,18 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lora2.common.errors import UserError
 from lora2.common.files import write_whole
-
-SCHEMA_VERSION: Literal[1] = 1
-CLOCKS = ("timing", "provenance", "memory")  # what may differ between two runs of one config on one machine
+from lora2.runs.format import SCHEMA_VERSION, Status
 
 
-class Part(BaseModel):
-    """Closed: an unknown key is an error; and so is a number that is none."""
+class ClosedModel(BaseModel):
+    """A part of the schema: an unknown key is an error, and so is a number that is not finite."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class RecordConfig(Part):
+class RecordConfig(ClosedModel):
     """What was run; `resolved` is the whole RunConfig."""
 
     model: str
@@ -37,7 +35,7 @@ class RecordConfig(Part):
     resolved: dict[str, Any]
 
 
-class Metrics(Part):
+class Metrics(ClosedModel):
     """GLUE metrics on the dev set, as fractions; `best` by the task's main metric, the first of equals."""
 
     best: dict[str, float]
@@ -46,7 +44,7 @@ class Metrics(Part):
     main: str
 
 
-class Counts(Part):
+class Counts(ClosedModel):
     """Parameters: trained in the adapter, of these still acting after pruning, trained in the head, in the backbone."""
 
     adapter: int
@@ -55,7 +53,7 @@ class Counts(Part):
     backbone: int
 
 
-class Timing(Part):
+class Timing(ClosedModel):
     """Clocks of the training loop, evaluation apart."""
 
     wall_s: float = Field(
@@ -72,12 +70,12 @@ class Timing(Part):
     )
 
 
-class RunRecord(Part):
+class RunRecord(ClosedModel):
     """One run."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=250)  # a file's name, never a path
-    status: Literal["ok", "failed", "oom", "cancelled", "timed"] = Field(
+    status: Status = Field(
         description="timed: steps measured beside other methods (experiments/bench/side_by_side.py), nothing evaluated"
     )
     error: str | None = None
@@ -109,12 +107,15 @@ class RunRecord(Part):
 
 
 def record_path(results_dir: str | Path, run_id: str) -> Path:
-    """results/runs/<run_id>.json"""
+    """Return where the record of a run lies: results/runs/<run_id>.json."""
     return Path(results_dir) / "runs" / f"{run_id}.json"
 
 
 def write_record(record: RunRecord, results_dir: str | Path) -> Path:
-    """Write it whole, and remove what processes that were killed while they wrote it have left; returns the path.
+    """Write a record whole, and remove what processes that were killed while they wrote it have left.
+
+    Returns:
+        Where it lies.
 
     Raises:
         StorageError: the disk does not take it; an earlier record stays as it is.
@@ -128,7 +129,7 @@ def write_record(record: RunRecord, results_dir: str | Path) -> Path:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read and validate.
+    """Read a record and validate it against the schema.
 
     Raises:
         UserError: the file is not a record of this schema; names the file and the first fault.
@@ -146,8 +147,3 @@ def read_record(path: Path) -> RunRecord:
             f"{path}: not a run record (at {where}: {first['msg']}); allowed is schema {SCHEMA_VERSION} of "
             f"lora2/runs/record.py: delete it or run again with force=true"
         ) from None
-
-
-def without_clocks(record: RunRecord) -> dict[str, Any]:
-    """What two runs of one config on one machine must share, bit for bit."""
-    return record.model_dump(mode="json", exclude=set(CLOCKS))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lora2.config.schema import CheckpointConfig, RecipeConfig
+from lora2.core import keys
 from lora2.core.bf16 import EmulatedProducts, needs_emulation
 from lora2.glue.batches import BatchSampler, padded_width, shard
 from lora2.glue.heldout import HELDOUT
@@ -179,7 +180,7 @@ class Trainer:
         with fit.clock("optimizer"):
             optimizer.zero_grad()
         task_loss = self.accelerator.reduce(task_loss, "sum")
-        return {"loss/task": task_loss} | {f"loss/orth_{name}": value.detach() for name, value in penalties.items()}
+        return {keys.TASK_LOSS: task_loss} | {keys.penalty(name): value.detach() for name, value in penalties.items()}
 
     def _count(self, fit: Fit, batch: np.ndarray) -> None:
         """Tokens and padded positions of the batch over all processes."""
@@ -211,8 +212,8 @@ class Trainer:
         with fit.clock("eval"):
             metrics = self.evaluator.score(model)
             chosen_by = self.evaluator.score_split(model, HELDOUT)[main] if HELDOUT in self.splits else metrics[main]
-        fit.history["eval"].append({"step": fit.steps, **metrics, "selection": chosen_by})
-        self.log(fit.steps, {f"eval/{name}": value for name, value in metrics.items()})
+        fit.history["eval"].append({keys.STEP: fit.steps, **metrics, keys.SELECTION: chosen_by})
+        self.log(fit.steps, {keys.evaluation(name): value for name, value in metrics.items()})
         fit.last = metrics
         if fit.best_selection is None or chosen_by > fit.best_selection:
             fit.best, fit.best_step, fit.best_selection = metrics, fit.steps, chosen_by
@@ -230,17 +231,17 @@ class Trainer:
         numbers = {name: float(value) for name, value in losses.items()}
         if not all(map(math.isfinite, numbers.values())):
             raise DivergedError(f"step {fit.steps - 1}: the loss is not finite ({numbers}); lower recipe.lr")
-        fit.history["train"].append({"step": fit.steps, "lr": lr, **numbers})
-        self.log(fit.steps, {"lr": lr, **numbers, "tokens_per_s": fit.tokens / fit.train_seconds})
-        shown = [f"loss {numbers['loss/task']:.3f}", *(f"{name} {value:.3f}" for name, value in fit.last.items())]
-        shown += [f"budget {seen['budget']:.0f}" for seen in fit.history["monitor"][-1:] if "budget" in seen]
+        fit.history["train"].append({keys.STEP: fit.steps, keys.LEARNING_RATE: lr, **numbers})
+        self.log(fit.steps, {keys.LEARNING_RATE: lr, **numbers, keys.TOKENS_PER_S: fit.tokens / fit.train_seconds})
+        shown = [f"loss {numbers[keys.TASK_LOSS]:.3f}", *(f"{name} {value:.3f}" for name, value in fit.last.items())]
+        shown += [f"budget {seen[keys.BUDGET]:.0f}" for seen in fit.history["monitor"][-1:] if keys.BUDGET in seen]
         bar.set_postfix_str(" ".join(shown), refresh=False)
 
     def _look(self, fit: Fit) -> None:
         """What the method shows of itself, into history and tracker."""
         if self._is_point(fit.steps, MONITOR_POINTS):
             seen = self.method.monitor()
-            fit.history["monitor"].append({"step": fit.steps, **seen})
+            fit.history["monitor"].append({keys.STEP: fit.steps, **seen})
             self.log(fit.steps, seen)
 
     def _is_point(self, steps: int, points: int) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from helpers import fake_records, training
 from helpers.toys import Mlp
 
-from lora2.analysis.html.records import parse_record
+from lora2.runs.reader import parse_run
 from scripts import dashboard as cli
 
 GOLDEN = Path(__file__).parent / "golden" / "dashboard.json"
@@ -37,8 +37,8 @@ def built(dashboard) -> dict[str, Any]:
         fake_records.deberta(task="rte"),
         fake_records.deberta(task="rte", status="timed"),
     ]
-    report = dashboard.report("me", "lora2-glue", [parse_record(run) for run in runs], fake_records.PAPERS)
-    workspace = dashboard.workspace("me", "lora2-glue")
+    report = dashboard.wandb_report("me", "lora2-glue", [parse_run(run) for run in runs], fake_records.PAPERS)
+    workspace = dashboard.wandb_workspace("me", "lora2-glue")
     return {"workspace": dashboard.as_json(workspace), "report": dashboard.as_json(report)}
 
 

@@ -9,25 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.fake_records import PAPERS, ROOT, deberta
 
 from lora2.analysis.figure3 import agreement, draw_figure3, model_to_show, panels, rank_grid
 from lora2.analysis.paper import load_figure3
 from lora2.common.errors import UserError
 from lora2.core.matrices import MATRICES
-from lora2.runs.reader import Run
+from lora2.runs.reader import Run, parse_run
 
-ROOT = Path(__file__).resolve().parents[2]
-PAPERS = ROOT / "results" / "paper"
 FIGURE = load_figure3(PAPERS)
 
 
 def run_of(ranks: dict[str, int], **changes: object) -> Run:
-    fields: dict[str, object] = {
-        "run_id": "x", "status": "ok", "model": "deberta_v3_base", "task": "mrpc", "variant": "lora2_k8",
-        "recipe": "authors", "data": "hub", "seed": 0, "setting_id": "a", "best": {}, "last": {},
-        "counts": {}, "seconds_per_step": None, "synthetic": False, "random_init": False,
-    }  # fmt: skip
-    return Run(ranks=ranks, **{**fields, **changes})  # type: ignore[arg-type]
+    return parse_run(deberta(ranks=ranks, **changes))
 
 
 def flat(layers: int, rank: int) -> dict[str, int]:

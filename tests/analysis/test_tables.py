@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.fake_records import PAPERS, ROOT, deberta, record, results_folder, save
+from helpers.fake_records import PAPERS, ROOT, TIMING, deberta, record, results_folder, save
 
-from lora2.analysis.paper import TASKS
 from lora2.analysis.tables.build import NAMES, build
 from lora2.common.errors import UserError
 from lora2.common.rendering import MISSING, Table, render, replace_block
-from lora2.runs.reader import choose, load_runs, parse_run
+from lora2.glue.tasks import TASKS
+from lora2.runs.reader import load_runs, parse_run
 
 
 def tables(records: list[dict[str, Any]], name: str = "runs", model: str | None = None) -> list[Table]:
@@ -77,15 +77,6 @@ def test_settings_are_never_averaged_and_the_rest_is_counted() -> None:
     assert any("shown is setting bbb" in note and "1 other setting(s), 1 run(s)" in note for note in table.footnotes)
 
 
-def test_equal_settings_are_taken_in_alphabetical_order_and_a_seed_counts_once() -> None:
-    runs = [parse_run(record(setting_id=name)) for name in ("bbb", "aaa")]
-    assert choose(runs).runs[0].setting_id == "aaa"
-    twice = [parse_run(record(run_id=name)) for name in ("two", "one")]
-    cell = choose(twice)
-    assert [run.run_id for run in cell.runs] == ["one"]
-    assert cell.dropped_runs == 1
-
-
 def test_recipes_and_data_sources_are_kept_apart() -> None:
     two = tables([record(recipe="short"), record(recipe="authors")])
     assert [row["Recipe"] for row in lines(two[0], "best")] == ["authors", "short"]
@@ -119,7 +110,7 @@ def test_synthetic_and_random_sections_say_so() -> None:
 def test_random_weights_may_be_timed_but_not_scored() -> None:
     runs = [
         deberta(model_random_init=True, status="timed"),
-        deberta(model_random_init=True, timing={"seconds_per_step": 9.0}),
+        deberta(model_random_init=True, timing={**TIMING, "seconds_per_step": 9.0}),
     ]
     timed = tables(runs, "table2")
     assert lines(timed[0], "ours")[1]["MRPC s/it"] == "0.25 (n=1)"

@@ -4,10 +4,12 @@ import json
 import math
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers import runs
+from helpers.fake_records import TIMING, record
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from lora2.common.errors import UserError
@@ -29,6 +31,7 @@ from lora2.experiments.cost.plan import (
 from lora2.experiments.cost.speed import PROBE_STEPS, Speed, calibrate, gpu_names, gpu_speed, probe_overrides, probes
 from lora2.experiments.status import survey
 from lora2.glue.batches import MEGA_BATCHES, epoch_batches, padding_share
+from lora2.runs.reader import Run, parse_run
 
 SMALL = {
     "num_hidden_layers": 2, "hidden_size": 4, "intermediate_size": 8, "num_attention_heads": 2,
@@ -185,26 +188,26 @@ def test_gpu_hours_by_hand():
         gpu_speed("V100", "bf16", 0.5)
 
 
-def record(cfg: RunConfig, speed: Speed, *, device: str = "cpu", date: str = "2026-01-01") -> dict:
-    """The record of a run that went exactly at `speed`."""
+def timed_run(cfg: RunConfig, speed: Speed, *, device: str = "cpu", date: str = "2026-01-01", **changes: Any) -> Run:
+    """A run that went exactly at `speed`."""
     what = cost(cfg)
     train = what.steps * speed.overhead + what.train.flops / speed.train_rate
     evaluated = what.evaluation.flops / speed.eval_rate
-    return {
-        "run_id": "x", "status": "ok", "steps": what.steps, "positions": what.train.padded_tokens,
-        "config": {"resolved": cfg.model_dump(mode="json")},
-        "timing": {
-            "train_s": train, "eval_s": evaluated, "wall_s": speed.start + train + evaluated,
-            "seconds_per_step": train / what.steps,
-        },
+    clocks = {"train_s": train, "eval_s": evaluated, "wall_s": speed.start + train + evaluated}
+    fields: dict[str, Any] = {
+        "steps": what.steps,
+        "positions": what.train.padded_tokens,
+        "resolved": cfg.model_dump(mode="json"),
+        "timing": {**TIMING, **clocks, "seconds_per_step": train / what.steps},
         "provenance": {"device": device, "date": date},
-    }  # fmt: skip
+    }
+    return parse_run(record(**{**fields, **changes}))
 
 
 def test_two_probes_give_overhead_and_rate():
     true = Speed(0.2, 5e10, 8e10, 6.0, "")
     short, long, between = (resolve(compose([f"task={task}", "data=hub"])) for task in ("cola", "rte", "mrpc"))
-    known = [record(short, true), record(long, true)]
+    known = [timed_run(short, true), timed_run(long, true)]
     found = calibrate(known, between)
     assert found is not None
     assert found.seconds(cost(between)) == pytest.approx(true.seconds(cost(between)), rel=0.1)
@@ -219,13 +222,13 @@ def test_only_runs_of_the_kind_and_of_the_last_device_count():
     cfg = resolve(compose(["task=rte", "data=hub"]))
     slow, fast = Speed(0, 1e9, 1e9, 1, ""), Speed(0, 1e12, 1e12, 1, "")
     other = resolve(compose(["task=rte", "data=hub", "method=full"]))
-    assert calibrate([record(other, slow)], cfg) is None
-    assert calibrate([{**record(cfg, slow), "status": "failed"}], cfg) is None
-    found = calibrate([record(cfg, slow), record(cfg, fast, device="gpu", date="2026-02-02")], cfg)
+    assert calibrate([timed_run(other, slow)], cfg) is None
+    assert calibrate([timed_run(cfg, slow, status="failed")], cfg) is None
+    found = calibrate([timed_run(cfg, slow), timed_run(cfg, fast, device="gpu", date="2026-02-02")], cfg)
     assert found is not None
     assert found.train_rate == pytest.approx(1e12, rel=0.05)
     assert found.source == "1 runs on gpu"
-    assert calibrate([{**record(cfg, fast), "config": {"resolved": {"old": 1}}}], cfg) is None
+    assert calibrate([timed_run(cfg, fast, resolved={"old": 1})], cfg) is None
 
 
 def test_probes_are_the_shortest_and_the_longest_of_each_method():

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # the scripts are started from a clone, not installed
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the scripts are started from a clone, not installed
 
-from lora2.runs.record import RunRecord, read_record, without_clocks  # noqa: E402
+from helpers.clocks import without_clocks  # noqa: E402
+
+from lora2.runs.record import RunRecord, read_record  # noqa: E402
 
 
 def options(description: str) -> argparse.ArgumentParser:

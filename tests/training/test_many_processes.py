@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.clocks import without_clocks
 from helpers.ddp_worker import DRY, STOPPED_IN, Notes, in_folder, noted, settings
 from helpers.runs import ROOT
 
-from lora2.runs.record import RunRecord, read_record, without_clocks
+from lora2.runs.record import RunRecord, read_record
 
 PROCESSES, STEPS, TRAIN, DEV = 2, 8, 33, 301
 WORDS = ("the", "cat", "dog", "house", "runs", "sleeps", "red", "old", "tree", "river", "not", "sees", "likes", "bird")

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.clocks import without_clocks
 from helpers.runs import TINY, compose
 
 from lora2.common.errors import UserError
 from lora2.config.schema import RunConfig, resolve
 from lora2.glue.data import load_raw
-from lora2.runs.record import RunRecord, read_record, without_clocks
+from lora2.runs.record import RunRecord, read_record
 from lora2.training.checkpoint import TENSORS
 from lora2.training.loop import Trainer
 from lora2.training.run import run

@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 from accelerate import Accelerator
+from helpers.clocks import without_clocks
 from helpers.fake_wandb import serve
 from helpers.runs import ROOT, TINY, compose
 
 from lora2.common.wandb_key import has_wandb_key
 from lora2.config.schema import resolve
 from lora2.glue.data import load_raw
-from lora2.runs.record import RunRecord, read_record, without_clocks
+from lora2.runs.record import RunRecord, read_record
 from lora2.training.loop import Trainer
 from lora2.training.run import run
 from lora2.training.tracking import tracker as tracking

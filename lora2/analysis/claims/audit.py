@@ -54,8 +54,10 @@ class Audited:
 
 
 def audit(folder: Path = DEFAULT_FOLDER) -> list[Audited]:
-    """Every claim of results/paper/claims.yaml, checked. Raises UserError when a claim names no check or a file is
-    damaged.
+    """Check every claim of results/paper/claims.yaml.
+
+    Raises:
+        UserError: a claim names no check, or a file is damaged.
     """
     claims = load_claims(folder)
     unknown = sorted({claim.check for claim in claims} - set(CHECKS))
@@ -73,7 +75,7 @@ def _check(claim: PaperClaim, check: Check, papers: claim_checks.Papers, folder:
 
 
 def as_table(audited: Sequence[Audited]) -> Table:
-    """The audit as one section for lora2.common.rendering."""
+    """Write the audit as one section for lora2.common.rendering."""
     header = ("Claim", "Where", "Recomputed", "Verdict", "How computed")
     rows = tuple(
         (item.claim.claim, item.claim.where, item.finding.recomputed, item.finding.verdict, item.finding.how)
@@ -85,7 +87,7 @@ def as_table(audited: Sequence[Audited]) -> Table:
     )
     source = f"Quoted from: {audited[0].claim.source}." if audited else "No claims."
     title = "Do the paper's numbers follow from the paper?"
-    return Table(title, header, rows, (sentence, source), (_tally(audited),))
+    return Table(title=title, header=header, rows=rows, sentences=(sentence, source), footnotes=(_tally(audited),))
 
 
 def _tally(audited: Sequence[Audited]) -> str:

@@ -45,23 +45,27 @@ Check = Callable[[Values, Papers], Finding]
 
 
 def only_if(condition: str) -> str:
-    """The verdict between holds and does not hold."""
+    """Return the verdict between holds and does not hold."""
     return f"holds only if {condition}"
 
 
 def printed_count(text: str) -> float:
-    """`37.4k` or `1.33M` as a number of parameters."""
+    """Read a printed number of parameters.
+
+    >>> printed_count("37.4k"), printed_count("1.33M")
+    (37400.0, 1330000.0)
+    """
     return float(text[:-1]) * SCALE[text[-1]]
 
 
 def matches_print(count: float, text: str) -> bool:
-    """True when `count` rounds to the printed `text`."""
+    """Say whether `count` rounds to the printed `text`."""
     decimals = len(text[:-1].partition(".")[2])
     return f"{count / SCALE[text[-1]]:.{decimals}f}" == text[:-1]
 
 
 def trainable_share(values: Values, papers: Papers) -> Finding:
-    """Printed counts of k=1 and k=8 over the printed count of full fine-tuning."""
+    """Divide the printed counts of k=1 and k=8 by the printed count of full fine-tuning."""
     rows = papers["table1"].rows
     shares = {k: 100 * _params(rows[f"lora2_k{k}"]) / _params(rows["full"]) for k in (1, 8)}
     exact = 100 * lora2_parameters(DEBERTA_V3_BASE, 8, R) / _params(rows["full"])
@@ -71,17 +75,17 @@ def trainable_share(values: Values, papers: Papers) -> Finding:
 
 
 def count_k1(values: Values, papers: Papers) -> Finding:
-    """k=1 over all six matrix types."""
+    """Count k=1 over all six matrix types."""
     return _count(1, papers["table1"].rows["lora2_k1"])
 
 
 def count_k8(values: Values, papers: Papers) -> Finding:
-    """k=8 over all six matrix types."""
+    """Count k=8 over all six matrix types."""
     return _count(8, papers["table1"].rows["lora2_k8"])
 
 
 def eight_times(values: Values, papers: Papers) -> Finding:
-    """Ratio of the printed and of the exact counts."""
+    """Take the ratio of the printed and of the exact counts."""
     rows = papers["table1"].rows
     printed = _params(rows["lora_r8"]) / _params(rows["lora2_k1"])
     exact = lora_parameters(DEBERTA_V3_BASE, 8) / lora2_parameters(DEBERTA_V3_BASE, 1, R)
@@ -91,7 +95,7 @@ def eight_times(values: Values, papers: Papers) -> Finding:
 
 
 def sensitivity_matrix(values: Values, papers: Papers) -> Finding:
-    """One attention matrix, keeping the two k×r factors and Λ."""
+    """Take one attention matrix, keeping the two k×r factors and Λ."""
     share = 100 * share_without_large(DEBERTA_V3_BASE, 1, R, ["query"])
     good = f"{share:.1f}" == f"{values['percent']:.1f}"
     condition = f"one 768×768 matrix, k=1, r={R}, and the two large projections are the ones left out"
@@ -100,7 +104,7 @@ def sensitivity_matrix(values: Values, papers: Papers) -> Finding:
 
 
 def sensitivity_model(values: Values, papers: Papers) -> Finding:
-    """The same share over matrix types and over k."""
+    """Take the same share over matrix types and over k."""
     cases = [
         ("all six, k=1", 1, MATRICES),
         ("FFN, k=1", 1, FFN),
@@ -116,7 +120,7 @@ def sensitivity_model(values: Values, papers: Papers) -> Finding:
 
 
 def sensitivity_literal(values: Values, papers: Papers) -> Finding:
-    """Dropping u and 𝒰, which by eq. 4 are the small matrices."""
+    """Drop u and 𝒰, which by eq. 4 are the small matrices."""
     matrix, model = (100 * share_without_small(DEBERTA_V3_BASE, 1, R, names) for names in (["query"], MATRICES))
     good = f"{matrix:.1f}" == f"{values['percent']:.1f}"
     how = "2kr / [k(d+o)+2kr+r], k=1: eq. 9 drops u and 𝒰, which eq. 4 gives the shapes (k, r) and (r, k)"
@@ -124,7 +128,7 @@ def sensitivity_literal(values: Values, papers: Papers) -> Finding:
 
 
 def counts_table4(values: Values, papers: Papers) -> Finding:
-    """Table 4's counts for several r: they single one out."""
+    """Compute Table 4's counts for several r: they single one out."""
     rows = papers["table4"].rows.values()
     fits = [r for r in range(1, 17) if all(matches_print(_subset(row, r), row.params or "") for row in rows)]
     text = " / ".join(f"{_subset(row, R):,}" for row in rows)
@@ -134,7 +138,7 @@ def counts_table4(values: Values, papers: Papers) -> Finding:
 
 
 def roberta_compression(values: Values, papers: Papers) -> Finding:
-    """One minus the ratio of the two counts in the same sentence."""
+    """Take one minus the ratio of the two counts in the same sentence."""
     rate = 100 * (1 - values["adapter_millions"] / values["full_millions"])
     good = f"{rate:.2f}" == f"{values['percent']:.2f}"
     how = f"1 − {values['adapter_millions']:g}M / {values['full_millions']:g}M, the two counts of the same sentence"
@@ -142,7 +146,7 @@ def roberta_compression(values: Values, papers: Papers) -> Finding:
 
 
 def roberta_saving(values: Values, papers: Papers) -> Finding:
-    """LoRA (query, value; r=8) minus LoRA² k=1, with and without the attention output."""
+    """Take LoRA² k=1 from LoRA (query, value; r=8), with and without the attention output."""
     lora = lora_parameters(ROBERTA_LARGE, 8, ["query", "value"])
     savings = [lora - lora2_parameters(ROBERTA_LARGE, 1, R, matrices) for matrices in (MATRICES, WITHOUT_OUTPUT)]
     good = any(f"{saving / 1e6:.2f}" == f"{values['millions']:.2f}" for saving in savings)
@@ -152,7 +156,7 @@ def roberta_saving(values: Values, papers: Papers) -> Finding:
 
 
 def roberta_four_times(values: Values, papers: Papers) -> Finding:
-    """Every baseline count that the same authors print, over the claimed 0.4M."""
+    """Divide every baseline count that the same authors print by the claimed 0.4M."""
     rows = [row for row in papers["roberta_large"].rows.values() if row.params]
     ratios = {row.paper_name: _params(row) / (values["adapter_millions"] * 1e6) for row in rows}
     good = [name for name, ratio in ratios.items() if round(ratio) == values["ratio"]]
@@ -166,7 +170,7 @@ def roberta_four_times(values: Values, papers: Papers) -> Finding:
 
 
 def roberta_gain(values: Values, papers: Papers) -> Finding:
-    """There is nothing to subtract from."""
+    """Say that there is nothing to subtract from."""
     average = papers["roberta_large"].rows["lora_r8_modules-qv"].recomputed
     text = f"would need an average of {average + values['margin']:.2f}"
     return Finding(
@@ -177,7 +181,7 @@ def roberta_gain(values: Values, papers: Papers) -> Finding:
 
 
 def slowdown(values: Values, papers: Papers) -> Finding:
-    """LoRA² over AdaLoRA, task by task, and their mean."""
+    """Divide LoRA² by AdaLoRA, task by task, and take the mean."""
     rows = papers["table2"].rows
     slower = [
         100 * (rows["lora2_k8"].scores[t]["seconds_per_step"] / ada["seconds_per_step"] - 1)
@@ -193,7 +197,7 @@ def slowdown(values: Values, papers: Papers) -> Finding:
 
 
 def table2_caption(values: Values, papers: Papers) -> Finding:
-    """Columns of the table."""
+    """Count the columns of the table."""
     number = len(papers["table2"].columns)
     how = (
         "columns of Table 2; its unit is s/it where the caption says per epoch, its average row holds parameter counts"

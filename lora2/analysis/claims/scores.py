@@ -9,13 +9,14 @@ from collections.abc import Callable
 from lora2.analysis.claims.checks import FAILS, HOLDS, OPEN, TOLERANCE, Finding, Papers, Values, only_if
 from lora2.analysis.paper import PaperRow, PaperTable
 from lora2.analysis.stats import glue_average
+from lora2.core.terms import TERMS
 
 OURS = ("lora2_k1", "lora2_k8")
 FORMULA = "mean over tasks, QQP = mean(acc, F1), MNLI = mean(m, mm)"
 
 
 def average(variant: str) -> Callable[[Values, Papers], Finding]:
-    """A check of one printed average of Table 1."""
+    """Make a check of one printed average of Table 1."""
 
     def check(values: Values, papers: Papers) -> Finding:
         row = papers["table1"].rows[variant]
@@ -27,7 +28,7 @@ def average(variant: str) -> Callable[[Values, Papers], Finding]:
 
 
 def averages(name: str, *, baselines: bool) -> Callable[[Values, Papers], Finding]:
-    """A check of every printed average of a table (`baselines`: all rows but LoRA²'s own)."""
+    """Make a check of every printed average of a table (`baselines`: all rows but LoRA²'s own)."""
 
     def check(values: Values, papers: Papers) -> Finding:
         table = papers[name]
@@ -44,7 +45,7 @@ def averages(name: str, *, baselines: bool) -> Callable[[Values, Papers], Findin
 
 
 def margin(ours: str, theirs: str) -> Callable[[Values, Papers], Finding]:
-    """A check of one stated difference of averages, from entries, from the printed averages, and with one side's
+    """Make a check of one stated difference of averages: from entries, from the printed averages, and with one side's
     pairs cut.
     """
 
@@ -60,14 +61,14 @@ def margin(ours: str, theirs: str) -> Callable[[Values, Papers], Finding]:
 
 
 def rte_margin(values: Values, papers: Papers) -> Finding:
-    """RTE of LoRA² k=1 against AdaLoRA r=2."""
+    """Compare RTE of LoRA² k=1 with AdaLoRA r=2."""
     ours, theirs = (papers["table1"].rows[variant].scores["rte"]["accuracy"] for variant in ("lora2_k1", "adalora_r2"))
     good = abs(ours - theirs - values["margin"]) <= TOLERANCE and ours == values["score"]
     return Finding(f"{ours - theirs:.2f}", HOLDS if good else FAILS, f"Table 1, RTE: {ours:.2f} − {theirs:.2f}")
 
 
 def k1_beats_r8(values: Values, papers: Papers) -> Finding:
-    """k=1 against each baseline of rank 8."""
+    """Compare k=1 with each baseline of rank 8."""
     rows = papers["table1"].rows
     ours = rows["lora2_k1"].recomputed
     gaps = {rows[name].paper_name: ours - rows[name].recomputed for name in ("lora_r8", "adalora_r8", "sora_r8")}
@@ -78,7 +79,7 @@ def k1_beats_r8(values: Values, papers: Papers) -> Finding:
 
 
 def dev_or_test(values: Values, papers: Papers) -> Finding:
-    """AdaLoRA's rows against AdaLoRA's own table, which says dev."""
+    """Compare AdaLoRA's rows with AdaLoRA's own table, which says dev."""
     names = ("adalora_r2", "adalora_r8")
     pairs = [(papers["table1"].rows[name].scores, papers["adalora_table1"].rows[name].scores) for name in names]
     cells = [(tuple(ours[task].values()), tuple(theirs[task].values())) for ours, theirs in pairs for task in ours]
@@ -89,9 +90,9 @@ def dev_or_test(values: Values, papers: Papers) -> Finding:
 
 
 def regulariser_gain(values: Values, papers: Papers) -> Finding:
-    """All regularisers against uv, 𝒰𝒱 and P&Q."""
+    """Compare all regularisers with uv, 𝒰𝒱 and P&Q alone."""
     rows = papers["table3"].rows
-    singles = [rows[f"lora2_k1_reg-{name}"] for name in ("uv", "UV", "PQ")]
+    singles = [rows[f"lora2_k1_reg-{name}"] for name in TERMS]
     gains = {row.paper_name: rows["lora2_k1"].recomputed - row.recomputed for row in singles}
     good = all(f"{gain:.1f}" == f"{values['margin']:.1f}" for gain in gains.values())
     text = ", ".join(f"{gain:.2f} (over {name})" for name, gain in gains.items())
@@ -101,7 +102,7 @@ def regulariser_gain(values: Values, papers: Papers) -> Finding:
 
 
 def first_only(row: PaperRow) -> float:
-    """The average with accuracy alone for QQP and matched alone for MNLI."""
+    """Average with accuracy alone for QQP and matched alone for MNLI."""
     return glue_average({task: [next(iter(scores.values()))] for task, scores in row.scores.items()})
 
 

@@ -17,19 +17,27 @@ Result = Mapping[str, Any]
 
 
 def read_benchmark(path: Path) -> Result | None:
-    """results/bench/latest.json; None before the first benchmark. Raises UserError for a damaged file."""
+    """Read results/bench/latest.json.
+
+    Returns:
+        The result; None before the first benchmark.
+
+    Raises:
+        UserError: what is drawn of it cannot be drawn.
+    """
     if not path.exists():
         return None
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        ratio_table(result), ratio_chart(result)
+        result: Result = json.loads(path.read_text(encoding="utf-8"))
+        ratio_table(result)
+        ratio_chart(result)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a benchmark's result ({error!r}); run `make bench` again") from error
-    return dict(result)
+    return result
 
 
 def ratio_table(result: Result) -> HtmlTable:
-    """One line a shape, number type and peer."""
+    """Write one line for each shape, number type and peer."""
     rows = []
     for shape, kind, peers in _measured(result):
         to_bitfit = result["to_bitfit"].get(shape, {}).get(kind, {})
@@ -38,7 +46,7 @@ def ratio_table(result: Result) -> HtmlTable:
             quartiles = f"{spread['median']:.3f} [{spread['q1']:.3f}, {spread['q3']:.3f}]"
             first = (text_cell(_label(peer)), text_cell(shape), text_cell(kind))
             ratios = (_ratio(to_bitfit.get(peer)), _ratio(memory.get(peer)))
-            rows.append(HtmlRow((*first, HtmlCell(quartiles, spread["median"]), *ratios)))
+            rows.append(HtmlRow((*first, HtmlCell(text=quartiles, sort=spread["median"]), *ratios)))
     numbers = ("Ours / peer, time", "Peer / BitFit, time", "Ours / peer, memory above the backbone")
     columns = (Column("Peer"), Column("Shape"), Column("Type"), *(Column(title, numeric=True) for title in numbers))
     machine = result["machine"]
@@ -47,12 +55,17 @@ def ratio_table(result: Result) -> HtmlTable:
         "is everything: forward, backward, regulariser, importance, allocation, optimizer. "
         f"{machine['device']}, {machine['threads']} threads."
     )
-    caption = "A whole training step, ours against each peer"
-    return HtmlTable(caption, columns, tuple(rows), (sentence,), _shares(result))
+    return HtmlTable(
+        caption="A whole training step, ours against each peer",
+        columns=columns,
+        rows=tuple(rows),
+        sentences=(sentence,),
+        footnotes=_shares(result),
+    )
 
 
 def ratio_chart(result: Result) -> Chart:
-    """The same ratios with their quartiles, one view for each shape and number type."""
+    """Draw the same ratios with their quartiles, one view for each shape and number type."""
     options, views = {}, {}
     for shape, kind, peers in _measured(result):
         key = f"{shape}-{kind}"
@@ -64,7 +77,8 @@ def ratio_chart(result: Result) -> Chart:
         caption = f"Our step over the peer's, {shape}, {kind}. Left of 1 ours is cheaper."
         views[key] = (Plot(caption, rows, {"height": 34 * len(rows)}),)
     description = "Dots with quartiles: the time of our step over that of each peer."
-    return Chart("bench", description, (Select("Shape and type", options),), (_dots(),), views)
+    menu = Select("Shape and type", options)
+    return Chart(name="bench", description=description, selects=(menu,), specs=(_dots(),), views=views)
 
 
 def _measured(result: Result) -> list[tuple[str, str, Mapping[str, Mapping[str, float]]]]:
@@ -85,7 +99,7 @@ def _label(peer: str) -> str:
 
 
 def _ratio(value: float | None) -> HtmlCell:
-    return HtmlCell(MISSING) if value is None else HtmlCell(f"{value:.3f}", value)
+    return HtmlCell(MISSING) if value is None else HtmlCell(text=f"{value:.3f}", sort=value)
 
 
 def _dots() -> Spec:

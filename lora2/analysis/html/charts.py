@@ -33,7 +33,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`views` are keyed by the values of the selects, joined by "|"; a view has one plot for each spec."""
+    """A chart; `views` are keyed by the values of the selects, joined by "|", and have one plot for each spec."""
 
     name: str
     description: str
@@ -42,23 +42,23 @@ class Chart:
     views: Mapping[str, tuple[Plot, ...]]
 
     def data(self) -> dict[str, Any]:
-        """What the page's script needs, as JSON."""
+        """Return what the page's script needs, as JSON."""
         views = {key: [asdict(plot) for plot in view] for key, view in self.views.items()}
         return {"specs": self.specs, "views": views}
 
 
 def spec(height: int | str, **parts: Any) -> Spec:
-    """A spec as wide as its place in the page; the height in pixels, or a blank."""
+    """Make a spec as wide as its place in the page; the height in pixels, or a blank."""
     return {"width": "container", "height": height, "autosize": {"type": "fit-x", "contains": "padding"}, **parts}
 
 
 def axis(field_name: str, kind: str, **more: Any) -> Spec:
-    """One encoding channel of the type `kind`: quantitative, nominal or ordinal."""
+    """Make one encoding channel of the type `kind`: quantitative, nominal or ordinal."""
     return {"field": field_name, "type": kind, **more}
 
 
 def legend_below(**more: Any) -> Spec:
-    """A colour for each method, named below the chart; clicking a name leaves the others pale."""
+    """Give each method a colour, named below the chart; clicking a name leaves the others pale."""
     return axis("method", "nominal", legend={"orient": "bottom", "columns": "@columns", "title": None}, **more)
 
 

@@ -21,7 +21,8 @@ from lora2.analysis.html.charts import (
 from lora2.analysis.html.curves import main_metric, method_labels
 from lora2.analysis.stats import summarise
 from lora2.analysis.tables.build import Part
-from lora2.analysis.tables.layout import METRIC_TITLES, TASK_TITLES, Layout, section_title
+from lora2.analysis.tables.layout import Layout, conditions_title
+from lora2.glue.tasks import METRIC_TITLES, task_title
 from lora2.runs.reader import Cell, Run
 
 Cost = Callable[[Run], float | None]
@@ -36,26 +37,29 @@ LOGARITHMIC = {"scale": {"type": "log", "nice": False, "padding": 24}, "format":
 
 
 def cost_and_quality(parts: Sequence[Part]) -> Chart:
-    """One point for each method: ours as the mean over seeds, the printed one only beside runs of the paper's model.
+    """Draw a point for each method: ours as the mean over seeds, the printed one only beside runs of the paper's model.
 
-    `parts` are the sections of the table of all runs, and the paper's own where nothing of it ran.
+    Args:
+        parts: the sections of the table of all runs, and the paper's own where nothing of it ran.
     """
     pairs = [(part, task) for part in parts for task in part.layout.columns if part.layout.papers or _cells(part, task)]
     largest_first = sorted(pairs, key=lambda pair: -len(_cells(*pair)))
     options, views = {}, {}
     for index, (part, task) in enumerate(largest_first):
         nobody = "" if part.cells else "; the paper's numbers, nothing of ours ran"
-        options[str(index)] = f"{TASK_TITLES[task]}; {section_title(part.section)}{nobody}"
+        options[str(index)] = f"{task_title(task)}; {conditions_title(part.conditions)}{nobody}"
         for cost in COSTS:
             views[f"{index}|{cost}"] = (_plot(part, task, cost, options[str(index)]),)
     menus = (Select("Task and model", options), Select("Cost", {cost: title for cost, (title, _) in COSTS.items()}))
     description = f"Scatter plot: one point for each method, its cost to the right, its metric upwards. {READING}"
-    return Chart("cost", description, menus, (_points(),), views)
+    return Chart(name="cost", description=description, selects=menus, specs=(_points(),), views=views)
 
 
 def _plot(part: Part, task: str, cost: str, caption: str) -> Plot:
     title, of = COSTS[cost]
-    rows = [*_ours(part, task, of), *(_printed(part.layout, task) if cost == "adapter" else ())]
+    rows = _ours(part, task, of)
+    if cost == "adapter":
+        rows += _printed(part.layout, task)
     words = {
         "x": title,
         "y": f"{METRIC_TITLES[main_metric(task)]} on dev, in percent",

@@ -19,35 +19,34 @@ from lora2.analysis.html.charts import (
     legend_below,
     spec,
 )
-from lora2.analysis.html.records import Points, Record, section_of
-from lora2.analysis.tables.layout import ALL_METRICS, METRIC_TITLES, TASK_TITLES, section_title
-from lora2.runs.reader import Run
+from lora2.analysis.tables.layout import conditions_of, conditions_title
+from lora2.core import keys
+from lora2.glue.tasks import METRIC_TITLES, TASKS
+from lora2.runs.reader import Points, Run
 
 POINTS = 60  # of a training curve: means over as many equal stretches of the run
-Series = Callable[[Record], list[tuple[float, float]]]  # (step, value)
+Series = Callable[[Run], list[tuple[float, float]]]  # (step, value)
 
 
-def metric_series(record: Record) -> list[tuple[float, float]]:
-    """The task's main metric on the dev set, in percent."""
-    name = main_metric(record.run.task)
-    points = record.history.get("eval", ())
-    return [(point["step"], 100 * point[name]) for point in points if {"step", name} <= set(point)]
+def metric_series(run: Run) -> list[tuple[float, float]]:
+    """Return the task's main metric on the dev set as (step, percent)."""
+    return [(step, 100 * value) for step, value in _series(run, "eval", main_metric(run.task))]
 
 
-def loss_series(record: Record) -> list[tuple[float, float]]:
-    """The task's loss on the training batches."""
-    return _thinned(record.history.get("train", ()), lambda point: point.get("loss/task"))
+def loss_series(run: Run) -> list[tuple[float, float]]:
+    """Return the task's loss on the training batches as (step, loss)."""
+    return _thinned(_series(run, "train", keys.TASK_LOSS))
 
 
-def penalty_series(record: Record) -> list[tuple[float, float]]:
-    """The regularisers' sum, weighted as in the loss."""
-    return _thinned(record.history.get("train", ()), _penalty)
+def penalty_series(run: Run) -> list[tuple[float, float]]:
+    """Return the regularisers' sum, weighted as in the loss, as (step, loss)."""
+    sums = [(point.get(keys.STEP), _penalty(point)) for point in run.history.get("train", ())]
+    return _thinned([(step, value) for step, value in sums if step is not None and value is not None])
 
 
-def budget_series(record: Record) -> list[tuple[float, float]]:
-    """Singular values kept in the whole model."""
-    points = record.history.get("monitor", ())
-    return [(point["step"], point["budget"]) for point in points if {"step", "budget"} <= set(point)]
+def budget_series(run: Run) -> list[tuple[float, float]]:
+    """Return the singular values kept in the whole model as (step, count)."""
+    return _series(run, "monitor", keys.BUDGET)
 
 
 QUANTITIES: Mapping[str, tuple[str, str, Series]] = {
@@ -58,12 +57,12 @@ QUANTITIES: Mapping[str, tuple[str, str, Series]] = {
 }
 
 
-def learning_curves(records: Sequence[Record]) -> Chart:
-    """One line a run, coloured by method."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        if record.history and record.run.task in ALL_METRICS:
-            groups.setdefault(group_title(record.run), []).append(record)
+def learning_curves(runs: Sequence[Run]) -> Chart:
+    """Draw one line for each run, coloured by method."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.history and run.task in TASKS:
+            groups.setdefault(group_title(run), []).append(run)
     largest_first = sorted(groups, key=lambda title: -len(groups[title]))
     views = {
         f"{index}|{quantity}": (_plot(groups[title], quantity),)
@@ -75,21 +74,21 @@ def learning_curves(records: Sequence[Record]) -> Chart:
         Select("Task and model", {str(index): title for index, title in enumerate(largest_first)}),
         Select("Curve", {quantity: title for quantity, (title, _, _) in QUANTITIES.items()}),
     )
-    return Chart("curves", description, menus, (_lines(),), views)
+    return Chart(name="curves", description=description, selects=menus, specs=(_lines(),), views=views)
 
 
 def group_title(run: Run) -> str:
-    """What a view holds: one task on one model and data source."""
-    return f"{TASK_TITLES[run.task]}; {section_title(section_of(run))}"
+    """Say what a view holds: one task on one model and data source."""
+    return f"{TASKS[run.task].title}; {conditions_title(conditions_of(run))}"
 
 
 def main_metric(task: str) -> str:
-    """The metric by which the best checkpoint is chosen."""
-    return ALL_METRICS[task][0]
+    """Return the metric by which a task's best checkpoint is chosen."""
+    return TASKS[task].main_metric
 
 
 def method_labels(runs: Sequence[Run]) -> dict[str, str]:
-    """Run id → the shortest name that tells its setting from the others here: variant, recipe, setting."""
+    """Map each run id to the shortest name that tells its setting from the others here: variant, recipe, setting."""
     labels = {}
     for run in runs:
         alike = [other for other in runs if other.variant == run.variant]
@@ -102,32 +101,37 @@ def method_labels(runs: Sequence[Run]) -> dict[str, str]:
     return labels
 
 
-def _plot(members: Sequence[Record], quantity: str) -> Plot:
+def _plot(members: Sequence[Run], quantity: str) -> Plot:
     _, title, series = QUANTITIES[quantity]
-    labels = method_labels([record.run for record in members])
+    labels = method_labels(members)
     rows: list[Line] = []
-    for record in members:
-        if points := series(record):
+    for run in members:
+        if points := series(run):
             steps, values = zip(*points, strict=True)
-            named = {"run": record.run.run_id, "method": labels[record.run.run_id]}
+            named = {"run": run.run_id, "method": labels[run.run_id]}
             rounded = [float(f"{value:.4g}") for value in values]
             rows.append({**named, "step": list(map(int, steps)), "value": rounded})
-    first = members[0].run
+    first = members[0]
     caption = f"{group_title(first)}: {len(rows)} run(s)." if rows else f"{group_title(first)}: nothing recorded."
     return Plot(caption, rows, {"y": title.format(metric=METRIC_TITLES[main_metric(first.task)])})
 
 
+def _series(run: Run, part: str, key: str) -> list[tuple[float, float]]:
+    """One number of a part of the history (train, eval, monitor) as (step, value)."""
+    points: Points = run.history.get(part, ())
+    return [(point[keys.STEP], point[key]) for point in points if keys.STEP in point and key in point]
+
+
 def _penalty(point: Mapping[str, float]) -> float | None:
-    terms = [value for name, value in point.items() if name.startswith("loss/") and name != "loss/task"]
+    terms = [value for name, value in point.items() if name.startswith(keys.LOSS) and name != keys.TASK_LOSS]
     return sum(terms) if terms else None
 
 
-def _thinned(points: Points, value: Callable[[Mapping[str, float]], float | None]) -> list[tuple[float, float]]:
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Means of at most POINTS stretches, each at its last step."""
-    known = [(point["step"], each) for point in points if "step" in point and (each := value(point)) is not None]
-    if not known:
+    if not points:
         return []
-    stretches = np.array_split(np.array(known), min(POINTS, len(known)))
+    stretches = np.array_split(np.array(points), min(POINTS, len(points)))
     return [(float(stretch[-1, 0]), float(stretch[:, 1].mean())) for stretch in stretches]
 
 

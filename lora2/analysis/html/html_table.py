@@ -15,7 +15,7 @@ class Small:
 
 @dataclass(frozen=True, slots=True)
 class HtmlCell:
-    """`sort` None means missing: such a cell stands last in either order."""
+    """One cell; a `sort` of None means missing: such a cell stands last in either order."""
 
     text: str
     sort: float | str | None = None
@@ -43,7 +43,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class HtmlTable:
-    """Sentences stand above, footnotes below; `badges` are short warnings beside the caption."""
+    """A table; sentences stand above it, footnotes below, and `badges` are short warnings beside the caption."""
 
     caption: str
     columns: tuple[Column, ...]
@@ -54,5 +54,5 @@ class HtmlTable:
 
 
 def text_cell(text: str) -> HtmlCell:
-    """A cell that sorts by its text."""
-    return HtmlCell(text, sort=text)
+    """Make a cell that sorts by its text."""
+    return HtmlCell(text=text, sort=text)

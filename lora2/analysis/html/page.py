@@ -20,12 +20,12 @@ from lora2.analysis.html.cost import cost_and_quality
 from lora2.analysis.html.curves import learning_curves
 from lora2.analysis.html.html_table import Column, HtmlCell, HtmlRow, HtmlTable, text_cell
 from lora2.analysis.html.rank_maps import figure3, own_maps
-from lora2.analysis.html.records import by_setting, parse_record
+from lora2.analysis.html.records import by_setting
 from lora2.analysis.html.scores import READING, filled, score_table, verdicts
 from lora2.analysis.paper import load_figure3
 from lora2.analysis.tables.build import Part, parts
 from lora2.common.rendering import Table, read_text, write_text
-from lora2.runs.reader import Run, load_records
+from lora2.runs.reader import Run, load_runs
 
 HERE = Path(__file__).parent
 ABLATIONS = ("table2", "table3", "table4")
@@ -50,7 +50,7 @@ def write_page(results: Path, output: Path) -> None:
 
 
 def plotting_library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script; takes seconds to put together."""
+    """Put Vega, Vega-Lite and Vega-Embed together as one script; takes seconds."""
     import vl_convert
 
     # A function of its own, so that the library's top-level names do not meet the page's.
@@ -58,24 +58,30 @@ def plotting_library() -> str:
 
 
 def build_page(results: Path, library: str, runs_link: str = "runs") -> str:
-    """The page as HTML. `library` is the plotting library's script, `runs_link` the way from the page to the records.
+    """Build the page as HTML; a damaged record costs a warning in it.
 
-    Raises UserError when the paper's numbers or the benchmark cannot be read; a damaged record costs a warning in the
-    page.
+    Args:
+        results: the folder that holds runs/, paper/ and bench/.
+        library: the plotting library's script.
+        runs_link: the way from the page to the records.
+
+    Raises:
+        UserError: the paper's numbers or the benchmark cannot be read.
     """
-    records, warnings = load_records(results / "runs", parse_record)
-    runs, papers = [record.run for record in records], results / "paper"
+    runs, warnings = load_runs(results / "runs")
+    papers = results / "paper"
     benchmark = read_benchmark(results / "bench" / "latest.json")
     table1 = [part for part in parts("table1", runs, papers) if part.layout.papers]
     every_run = parts("runs", runs, papers)
-    claims, settings = as_table(audit(papers)), by_setting(records)
+    claims, settings = as_table(audit(papers)), by_setting(runs)
     charts = [
         figure3(load_figure3(papers), runs),
         own_maps(settings),
-        learning_curves(records),
+        learning_curves(runs),
         cost_and_quality([*every_run, *(part for part in table1 if not part.cells)]),
-        *([ratio_chart(benchmark)] if benchmark else []),
     ]
+    if benchmark:
+        charts.append(ratio_chart(benchmark))
     scripts = {"library": library, "page": read_text(HERE / "page.js")}
     return _template().render(
         policy=_policy(*scripts.values()),
@@ -143,9 +149,15 @@ def _claims(table: Table) -> HtmlTable:
     rows = []
     for row in table.rows:
         cells = list(map(text_cell, row))
-        cells[verdict] = HtmlCell(row[verdict], row[verdict], tone=_tone(row[verdict]))
+        cells[verdict] = HtmlCell(text=row[verdict], sort=row[verdict], tone=_tone(row[verdict]))
         rows.append(HtmlRow(tuple(cells)))
-    return HtmlTable(table.title, tuple(map(Column, table.header)), tuple(rows), table.sentences, table.footnotes)
+    return HtmlTable(
+        caption=table.title,
+        columns=tuple(map(Column, table.header)),
+        rows=tuple(rows),
+        sentences=table.sentences,
+        footnotes=table.footnotes,
+    )
 
 
 def _tone(verdict: str) -> str:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lora2.analysis.figure3 import ROW_TITLES, Ranks, agreement, panels, rank_grid
+from lora2.analysis.figure3 import Ranks, agreement, panels, rank_grid
 from lora2.analysis.html.charts import Chart, Line, Plot, Select, Spec, axis, spec
-from lora2.analysis.html.records import Record, Setting
+from lora2.analysis.html.records import Setting
 from lora2.analysis.paper import Figure3
-from lora2.analysis.tables.layout import TASK_TITLES
 from lora2.common.errors import UserError
-from lora2.core.matrices import MATRICES
+from lora2.core import keys
+from lora2.core.matrices import MATRICES, MATRIX_TITLES
+from lora2.glue.tasks import task_title
 from lora2.runs.reader import Run
 
 HEIGHT = 180
@@ -20,26 +21,27 @@ VARIANT = "lora2_k8"  # the paper prints r=8; k=8 is what the released code fixe
 
 
 def figure3(figure: Figure3, runs: Sequence[Run]) -> Chart:
-    """Task by task: the printed ranks, and ours where the paper's model ran on real data with its weights."""
-    real = [run for run in runs if not run.synthetic and not run.random_init and _grid(run) is not None]
+    """Draw the printed ranks task by task, and ours where the paper's model ran on real data with its weights."""
+    real = [run for run in runs if not run.synthetic and not run.model_random_init and _grid(run) is not None]
     drawn = panels(figure, real, figure.model, VARIANT)
     top = max(float(grid.max()) for panel in drawn for grid in (panel.paper, panel.ours) if grid is not None)
     views = {}
     for panel in drawn:
-        title = TASK_TITLES[panel.task]
+        title = task_title(panel.task)
         paper = Plot(f"{title}: the paper, {figure.model}. Total {panel.paper.sum():.0f}.", _rows(panel.paper))
         ours = Plot(f"{title}: ours, not run.", ())
         if panel.ours is not None:
             said = f"{title}: ours, {panel.label}. Total {panel.ours.sum():.0f}. {agreement(panel)}."
             ours = Plot(said, _rows(panel.ours))
         views[panel.task] = (paper, ours)
-    tasks = Select("Task", {task: TASK_TITLES[task] for task in views})
+    tasks = Select("Task", {task: task_title(task) for task in views})
     description = "Heat maps of the singular values kept in each matrix of each layer: the paper's and ours."
-    return Chart("figure3", description, (tasks,), (_heat_map(top), _heat_map(top)), views)
+    specs = (_heat_map(top), _heat_map(top))
+    return Chart(name="figure3", description=description, selects=(tasks,), specs=specs, views=views)
 
 
 def own_maps(settings: Sequence[Setting]) -> Chart:
-    """The ranks of everything that finished, whatever its model: at the end, and over the training of one seed."""
+    """Draw the ranks of all that finished, whatever its model: at the end, and over the training of one seed."""
     options: dict[str, str] = {}
     views: dict[str, tuple[Plot, ...]] = {}
     top = 1.0
@@ -49,16 +51,21 @@ def own_maps(settings: Sequence[Setting]) -> Chart:
             continue
         options[setting.anchor] = setting.title
         at_the_end = Plot(f"At the end, mean of {count} run(s). Total {mean.sum():.0f}.", _rows(mean))
-        views[setting.anchor] = (at_the_end, _over_training(setting.records))
+        views[setting.anchor] = (at_the_end, _over_training(setting.runs))
         top = max(top, float(mean.max()))
     description = "Heat maps of the singular values kept in each matrix: at the end, and over the training."
     specs = (_heat_map(top), _heat_map_over_steps(top))
-    return Chart("ranks", description, (Select("Setting", options),), specs, views)
+    menu = Select("Setting", options)
+    return Chart(name="ranks", description=description, selects=(menu,), specs=specs, views=views)
 
 
 def mean_grid(setting: Setting) -> tuple[Ranks | None, int]:
-    """Final ranks (m, l), mean over the setting's runs, and of how many; None where none has any."""
-    grids = [grid for record in setting.records if (grid := _grid(record.run)) is not None]
+    """Average the final ranks (m, l) over a setting's runs.
+
+    Returns:
+        The mean, None where no run has ranks; and of how many runs it is.
+    """
+    grids = [grid for run in setting.runs if (grid := _grid(run)) is not None]
     alike = [grid for grid in grids if grid.shape == grids[0].shape]
     return (np.mean(alike, axis=0) if alike else None), len(alike)
 
@@ -75,29 +82,29 @@ def _rows(grid: Ranks) -> list[Line]:
     """One line a matrix; the spec unfolds the layers."""
     layers = list(range(grid.shape[1]))
     return [
-        {"matrix": ROW_TITLES[matrix], "layer": layers, "rank": np.round(ranks, 2).tolist()}
+        {"matrix": MATRIX_TITLES[matrix], "layer": layers, "rank": np.round(ranks, 2).tolist()}
         for matrix, ranks in zip(MATRICES, grid, strict=True)
     ]
 
 
-def _over_training(records: Sequence[Record]) -> Plot:
+def _over_training(runs: Sequence[Run]) -> Plot:
     """The first run that looked at its ranks: the mean of each matrix type over the layers, step by step."""
-    record = next((record for record in records if record.history.get("monitor")), None)
-    if record is None:
+    run = next((run for run in runs if run.history.get("monitor")), None)
+    if run is None:
         return Plot("Over the training: not recorded.", ())
-    points = [point for point in record.history["monitor"] if "step" in point]
-    steps = [int(point["step"]) for point in points]
+    points = [point for point in run.history["monitor"] if keys.STEP in point]
+    steps = [int(point[keys.STEP]) for point in points]
     rows: list[Line] = []
     for matrix in MATRICES:
         ranks = [[rank for key, rank in point.items() if _is_rank_of(matrix, key)] for point in points]
         if all(ranks):
             means = [round(sum(each) / len(each), 2) for each in ranks]
-            rows.append({"matrix": ROW_TITLES[matrix], "step": steps, "rank": means})
-    return Plot(f"Over the training of seed {record.run.seed}, mean over the layers.", rows)
+            rows.append({"matrix": MATRIX_TITLES[matrix], "step": steps, "rank": means})
+    return Plot(f"Over the training of seed {run.seed}, mean over the layers.", rows)
 
 
 def _is_rank_of(matrix: str, key: str) -> bool:
-    return key.startswith("rank/") and key.endswith(f".{matrix}")
+    return key.startswith(keys.RANK) and key.endswith(f".{matrix}")
 
 
 def _heat_map(top: float) -> Spec:

@@ -22,8 +22,9 @@ from lora2.analysis.tables.cells import (
     seed_values,
     verdict_text,
 )
-from lora2.analysis.tables.layout import COMPARISON, TASK_TITLES, VALUES, Layout, Section, metric_titles
+from lora2.analysis.tables.layout import COMPARISON, VALUES, Conditions, Layout, metric_titles
 from lora2.common.rendering import MISSING
+from lora2.glue.tasks import task_title
 from lora2.runs.reader import Checkpoint
 
 READING = (VALUES, COMPARISON)  # said once, for all tables
@@ -33,32 +34,46 @@ TONES = {"reproduced": "good", "above": "good", "below": "bad"}
 
 
 def score_table(part: Part) -> HtmlTable:
-    """All rows of one section, methods in the paper's order."""
+    """Draw all rows of one section, methods in the paper's order."""
     layout = part.layout
-    tasks = (Column(TASK_TITLES[task], True, metric_titles(metrics)) for task, metrics in layout.columns.items())
+    tasks = (
+        Column(task_title(task), numeric=True, small=metric_titles(metrics)) for task, metrics in layout.columns.items()
+    )
     average = (Column("Average", numeric=True),) if layout.average else ()
     columns = (Column("Method"), Column("Whose"), Column("Parameters", numeric=True), *tasks, *average)
     rows = tuple(row for variant in part.variants for row in _rows(part, variant))
     nothing = () if part.cells else (NOTHING_RAN,)
-    footnotes = tuple(note for note in part.footnotes if note not in READING)
-    return HtmlTable(part.title, columns, rows, (*part.sentences, *nothing), footnotes, badges(part.section, layout))
+    return HtmlTable(
+        caption=part.title,
+        columns=columns,
+        rows=rows,
+        sentences=(*part.sentences, *nothing),
+        footnotes=tuple(note for note in part.footnotes if note not in READING),
+        badges=_badges(part.conditions, layout),
+    )
 
 
-def badges(section: Section, layout: Layout) -> tuple[str, ...]:
+def _badges(conditions: Conditions, layout: Layout) -> tuple[str, ...]:
     """What must be seen before any number."""
-    beside = ("not comparable with the paper",) if not layout.papers else ()
-    return (*beside, *("synthetic data",) * section.synthetic, *("random weights",) * section.random_init)
+    found = []
+    if not layout.papers:
+        found.append("not comparable with the paper")
+    if conditions.synthetic:
+        found.append("synthetic data")
+    if conditions.random_init:
+        found.append("random weights")
+    return tuple(found)
 
 
 def filled(parts: Sequence[Part]) -> tuple[int, int]:
-    """(cells of the printed table with a run of ours, all its cells)."""
+    """Count the cells of the printed table with a run of ours, and all its cells."""
     printed = {(variant, task) for part in parts for variant in part.variants for task in part.layout.columns}
     ran = {(variant, task) for part in parts for variant, _, task in part.cells}
     return len(ran & printed), len(printed)
 
 
 def verdicts(parts: Sequence[Part]) -> Counter[str]:
-    """How often each verdict was given over the printed numbers that ours stand beside."""
+    """Count how often each verdict was given over the printed numbers that ours stand beside."""
     return Counter(
         verdict_text(part.row(variant, recipe), printed, task, metric)
         for part in parts
@@ -77,12 +92,14 @@ def _rows(part: Part, variant: str) -> list[HtmlRow]:
 
 
 def _method(variant: str, printed: PaperRow | None) -> HtmlCell:
-    return HtmlCell(printed.paper_name, printed.paper_name, small=(Small(variant),)) if printed else text_cell(variant)
+    if printed is None:
+        return text_cell(variant)
+    return HtmlCell(text=printed.paper_name, sort=printed.paper_name, small=(Small(variant),))
 
 
 def _paper_row(layout: Layout, paper: PaperTable, row: PaperRow) -> HtmlRow:
-    count = HtmlCell(row.params, printed_count(row.params)) if row.params else NOTHING
-    whose = HtmlCell("paper", "paper", small=(Small(f"{paper.name} ({row.confidence})"),))
+    count = HtmlCell(text=row.params, sort=printed_count(row.params)) if row.params else NOTHING
+    whose = HtmlCell(text="paper", sort="paper", small=(Small(f"{paper.name} ({row.confidence})"),))
     cells = tuple(_printed(row.scores.get(task, {}), metrics) for task, metrics in layout.columns.items())
     average = (_printed_average(layout, paper, row),) if layout.average else ()
     return HtmlRow((_method(row.variant, row), whose, count, *cells, *average), "paper")
@@ -90,7 +107,7 @@ def _paper_row(layout: Layout, paper: PaperTable, row: PaperRow) -> HtmlRow:
 
 def _printed(scores: Mapping[str, float], metrics: Sequence[str]) -> HtmlCell:
     values = [scores.get(metric) for metric in metrics]
-    return HtmlCell(join(map(number, values)), _mean(value for value in values if value is not None))
+    return HtmlCell(text=join(map(number, values)), sort=_mean(value for value in values if value is not None))
 
 
 def _printed_average(layout: Layout, paper: PaperTable, row: PaperRow) -> HtmlCell:
@@ -99,15 +116,16 @@ def _printed_average(layout: Layout, paper: PaperTable, row: PaperRow) -> HtmlCe
         return NOTHING
     wrong = paper.average_is_wrong(row)
     small = (Small(f"⚠ entries: {row.recomputed:.2f}", "bad"),) if wrong else ()
-    return HtmlCell(f"{row.average:.{paper.digits}f}", row.average, small=small)
+    return HtmlCell(text=f"{row.average:.{paper.digits}f}", sort=row.average, small=small)
 
 
 def _our_row(layout: Layout, variant: str, recipe: str, row: Row, printed: PaperRow | None) -> HtmlRow:
-    whose = HtmlCell("ours", "ours", small=(Small(f"recipe {recipe}"),))
+    whose = HtmlCell(text="ours", sort="ours", small=(Small(f"recipe {recipe}"),))
     adapters = [run.counts["adapter"] for cell in row.values() for run in cell.runs if "adapter" in run.counts]
     adapter, active, head = (count_text(row.values(), key) for key in ("adapter", "active_adapter", "head"))
-    small = (*((Small(f"active {active}"),) if active != adapter else ()), Small(f"head {head}"))
-    count = HtmlCell(adapter, max(adapters, default=None), small=small)
+    small = [] if active == adapter else [Small(f"active {active}")]
+    small.append(Small(f"head {head}"))
+    count = HtmlCell(text=adapter, sort=max(adapters, default=None), small=tuple(small))
     cells = tuple(_ours(layout, row, printed, task) for task in layout.columns)
     average = (_our_average(layout, row),) if layout.average else ()
     return HtmlRow((_method(variant, printed), whose, count, *cells, *average), "ours")
@@ -128,7 +146,7 @@ def _ours(layout: Layout, row: Row, printed: PaperRow | None, task: str) -> Html
     if layout.unit != "seconds":
         small.append(Small(f"last {_means([_summary(row, task, metric, 'last') for metric in metrics])}"))
     mean = _mean(each.mean for each in known)
-    return HtmlCell(_means(best), mean, f"#{anchor(row[task].runs[0])}", tuple(small))
+    return HtmlCell(text=_means(best), sort=mean, href=f"#{anchor(row[task].runs[0])}", small=tuple(small))
 
 
 def _beside(row: Row, printed: PaperRow, task: str, metrics: Sequence[str]) -> list[Small]:
@@ -156,13 +174,13 @@ def _spread(summaries: Sequence[Summary | None]) -> str:
 
 def _our_average(layout: Layout, row: Row) -> HtmlCell:
     best, last = (our_average(layout, row, checkpoint) for checkpoint in ("best", "last"))
-    return NOTHING if best is None else HtmlCell(number(best), best, small=(Small(f"last {number(last)}"),))
+    return NOTHING if best is None else HtmlCell(text=number(best), sort=best, small=(Small(f"last {number(last)}"),))
 
 
 def _not_run(layout: Layout, variant: str, printed: PaperRow | None) -> HtmlRow:
-    missing = (NOTHING,) * (1 + len(layout.columns) + bool(layout.average))
+    columns = 1 + len(layout.columns) + (1 if layout.average else 0)
     method = printed.paper_name if printed else variant
-    return HtmlRow((text_cell(method), HtmlCell("not run", "ours"), *missing), "todo")
+    return HtmlRow((text_cell(method), HtmlCell(text="not run", sort="ours"), *(NOTHING,) * columns), "todo")
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora2.analysis.paper import TABLES, TASKS, PaperRow, PaperTable, load_table
+from lora2.analysis.paper import TABLES, PaperRow, PaperTable, load_table
 from lora2.analysis.stats import MIN_SEEDS, glue_average, summarise
 from lora2.analysis.tables.cells import (
     Row,
@@ -26,26 +26,28 @@ from lora2.analysis.tables.cells import (
     verdict_text,
 )
 from lora2.analysis.tables.layout import (
-    ALL_METRICS,
     COMPARISON,
     FIXED_HEADER,
     PAPERS_OF_MODEL,
     VALUES,
+    Conditions,
     Layout,
-    Section,
     average_header,
     column_title,
     comparable,
+    conditions_of,
+    conditions_title,
     dropped,
     method_title,
-    section_title,
     sentences,
     unfinished,
     wrong_averages,
 )
 from lora2.common.errors import UserError
 from lora2.common.rendering import MISSING, Table
-from lora2.runs.reader import RESULTS, Cell, Checkpoint, Run, choose
+from lora2.glue.tasks import TASKS
+from lora2.runs.format import RESULTS
+from lora2.runs.reader import Cell, Checkpoint, Run, choose
 
 NAMES = ("runs", *TABLES)
 
@@ -61,7 +63,7 @@ class Part:
     """
 
     title: str
-    section: Section
+    conditions: Conditions
     layout: Layout
     variants: tuple[str, ...]
     cells: Cells
@@ -69,43 +71,50 @@ class Part:
     footnotes: tuple[str, ...]
 
     def recipes(self, variant: str) -> list[str]:
-        """The recipes with which this method ran, by name."""
+        """List the recipes with which this method ran, by name."""
         return sorted({recipe for known, recipe, _ in self.cells if known == variant})
 
     def row(self, variant: str, recipe: str) -> Row:
-        """Our cells of one method and recipe, by task."""
+        """Return our cells of one method and recipe, by task."""
         return {task: cell for (known, used, task), cell in self.cells.items() if (known, used) == (variant, recipe)}
 
 
 def build(name: str, runs: Sequence[Run], papers: Path, model: str | None = None) -> list[Table]:
-    """The sections of table `name` as text; one that says so when there is nothing to show.
+    """Build the sections of a table as text; one that says so when there is nothing to show.
 
-    `runs` is every record, finished or not; `papers` the folder of the paper's numbers. Raises UserError for an
-    unknown table.
+    Args:
+        name: one of NAMES.
+        runs: every run, finished or not.
+        papers: the folder of the paper's numbers.
+        model: leave out every other model.
+
+    Raises:
+        UserError: the table is unknown, or the paper's numbers cannot be read.
     """
     found = parts(name, runs, papers, model)
     if not found:
         paper = None if name == "runs" else load_table(name, papers)
-        return [Table(_title(paper), (), (), ("No run yet: nothing to show.",))]
+        return [Table(title=_title(paper), header=(), rows=(), sentences=("No run yet: nothing to show.",))]
     return [_as_table(part) for part in found]
 
 
 def parts(name: str, runs: Sequence[Run], papers: Path, model: str | None = None) -> list[Part]:
-    """The sections of table `name`: the paper's own model first, then every other (model, data) that ran. Raises
-    UserError for an unknown table.
+    """Build the sections of a table before they are text: the paper's own model first, then all other conditions.
+
+    Args and errors are those of `build`.
     """
     if name not in NAMES:
         raise UserError(f"table: got {name!r}, allowed: {', '.join(NAMES)}")
     paper = None if name == "runs" else load_table(name, papers)
     wanted = [run for run in runs if (model in (None, run.model)) and _belongs(run, paper)]
-    sections = {Section(run.model, run.data, run.synthetic, run.random_init) for run in wanted}
-    if paper and model in (None, paper.model) and not any(comparable(section, paper) for section in sections):
-        sections.add(Section(paper.model, MISSING, False, False))
+    groups = {conditions_of(run) for run in wanted}
+    if paper and model in (None, paper.model) and not any(comparable(conditions, paper) for conditions in groups):
+        groups.add(Conditions(paper.model, MISSING, synthetic=False, random_init=False))
     order = sorted(
-        sections,
-        key=lambda s: (paper is not None and s.model != paper.model, s.synthetic, s.random_init, s.model, s.data),
+        groups,
+        key=lambda c: (paper is not None and c.model != paper.model, c.synthetic, c.random_init, c.model, c.data),
     )
-    return [_part(section, wanted, paper, papers) for section in order]
+    return [_part(conditions, wanted, paper, papers) for conditions in order]
 
 
 def _belongs(run: Run, paper: PaperTable | None) -> bool:
@@ -117,23 +126,35 @@ def _belongs(run: Run, paper: PaperTable | None) -> bool:
     return run.status != "timed" and (paper is None or (run.task in paper.columns and run.variant in paper.rows))
 
 
-def _part(section: Section, runs: Sequence[Run], paper: PaperTable | None, folder: Path) -> Part:
-    mine = [run for run in runs if Section(run.model, run.data, run.synthetic, run.random_init) == section]
+def _part(conditions: Conditions, runs: Sequence[Run], paper: PaperTable | None, folder: Path) -> Part:
+    mine = [run for run in runs if conditions_of(run) == conditions]
     done = [run for run in mine if run.status in RESULTS]
     cells = _cells(done)
-    layout = _paper_layout(paper, section) if paper else _runs_layout(section, done, folder)
+    layout = _paper_layout(paper, conditions) if paper else _runs_layout(conditions, done, folder)
     variants = _variants(layout, cells)
-    explain = () if layout.unit == "seconds" else (VALUES, COMPARISON) if layout.papers else (VALUES,)
-    footnotes = (*explain, *wrong_averages(layout, variants), *dropped(cells), *unfinished(mine))
-    title = f"{_title(paper)}; {section_title(section)}"
-    return Part(title, section, layout, variants, cells, sentences(section, layout, paper), footnotes)
+    return Part(
+        title=f"{_title(paper)}; {conditions_title(conditions)}",
+        conditions=conditions,
+        layout=layout,
+        variants=variants,
+        cells=cells,
+        sentences=sentences(conditions, layout, paper),
+        footnotes=(*_reading(layout), *wrong_averages(layout, variants), *dropped(cells), *unfinished(mine)),
+    )
+
+
+def _reading(layout: Layout) -> tuple[str, ...]:
+    """How the numbers are to be read."""
+    if layout.unit == "seconds":
+        return ()
+    return (VALUES, COMPARISON) if layout.papers else (VALUES,)
 
 
 def _as_table(part: Part) -> Table:
     columns = (column_title(task, metrics) for task, metrics in part.layout.columns.items())
     header = (*FIXED_HEADER, *columns, *average_header(part.layout))
     lines = tuple(line for variant in part.variants for line in _block(part, variant))
-    return Table(part.title, header, lines, part.sentences, part.footnotes)
+    return Table(title=part.title, header=header, rows=lines, sentences=part.sentences, footnotes=part.footnotes)
 
 
 def _cells(runs: Iterable[Run]) -> dict[tuple[str, str, str], Cell]:
@@ -143,19 +164,30 @@ def _cells(runs: Iterable[Run]) -> dict[tuple[str, str, str], Cell]:
     return {key: choose(group) for key, group in groups.items()}
 
 
-def _paper_layout(paper: PaperTable, section: Section) -> Layout:
-    beside = (paper,) if comparable(section, paper) else ()
-    average = paper.columns if paper.unit == "percent" else None
-    return Layout(paper.title, paper.unit, paper.columns, average, beside, fixed_rows=bool(beside))
+def _paper_layout(paper: PaperTable, conditions: Conditions) -> Layout:
+    beside = (paper,) if comparable(conditions, paper) else ()
+    return Layout(
+        title=paper.title,
+        unit=paper.unit,
+        columns=paper.columns,
+        average=paper.columns if paper.unit == "percent" else None,
+        papers=beside,
+        fixed_rows=bool(beside),
+    )
 
 
-def _runs_layout(section: Section, done: Sequence[Run], folder: Path) -> Layout:
-    names = PAPERS_OF_MODEL.get(section.model, ())
-    papers = tuple(paper for paper in (load_table(name, folder) for name in names) if comparable(section, paper))
+def _runs_layout(conditions: Conditions, done: Sequence[Run], folder: Path) -> Layout:
+    names = PAPERS_OF_MODEL.get(conditions.model, ())
+    papers = tuple(paper for paper in (load_table(name, folder) for name in names) if comparable(conditions, paper))
     ran = {run.task for run in done}
-    columns = {task: metrics for task, metrics in ALL_METRICS.items() if task in ran}
-    average = load_table("table1", folder).columns if set(columns) == set(TASKS) else None
-    return Layout("", "percent", columns, average, papers, fixed_rows=False)
+    return Layout(
+        title="",
+        unit="percent",
+        columns={name: task.metrics for name, task in TASKS.items() if name in ran},
+        average=load_table("table1", folder).columns if set(TASKS) <= ran else None,
+        papers=papers,
+        fixed_rows=False,
+    )
 
 
 def _variants(layout: Layout, cells: Cells) -> tuple[str, ...]:
@@ -243,7 +275,7 @@ def _our_average(layout: Layout, row: Row, checkpoint: Checkpoint) -> tuple[str,
 
 
 def our_average(layout: Layout, row: Row, checkpoint: Checkpoint) -> float | None:
-    """The paper's average formula on the means of a row; None unless every task of the average has run."""
+    """Apply the paper's average formula to the means of a row; None unless every task of the average has run."""
     scores = {
         task: [seed_values(row, task, metric, checkpoint) for metric in metrics]
         for task, metrics in (layout.average or {}).items()

@@ -16,7 +16,7 @@ Row = Mapping[str, Cell]
 
 
 def seed_values(row: Row, task: str, metric: str, checkpoint: Checkpoint = "best") -> list[float]:
-    """(n,) values of one cell; empty unless every seed has the metric, so that n means what it says."""
+    """List the (n,) values of one cell; none unless every seed has the metric, so that n means what it says."""
     if task not in row:
         return []
     found = [run.value(metric, checkpoint) for run in row[task].runs]
@@ -25,7 +25,7 @@ def seed_values(row: Row, task: str, metric: str, checkpoint: Checkpoint = "best
 
 
 def mean_text(row: Row, task: str, metric: str, checkpoint: Checkpoint) -> str:
-    """`89.53 ± 0.41`, or the bare value of a single seed."""
+    """Write `89.53 ± 0.41`, or the bare value of a single seed."""
     values = seed_values(row, task, metric, checkpoint)
     if not values:
         return MISSING
@@ -34,13 +34,13 @@ def mean_text(row: Row, task: str, metric: str, checkpoint: Checkpoint) -> str:
 
 
 def median_text(row: Row, task: str, metric: str) -> str:
-    """Median over seeds of the best checkpoint."""
+    """Write the median over seeds of the best checkpoint."""
     values = seed_values(row, task, metric)
     return number(summarise(values).median) if values else MISSING
 
 
 def interval_text(row: Row, task: str, metric: str) -> str:
-    """Bootstrap interval of the mean of the best checkpoint; nothing below three seeds."""
+    """Write the bootstrap interval of the mean of the best checkpoint; a dash below three seeds."""
     values = seed_values(row, task, metric)
     if len(values) < MIN_SEEDS:
         return MISSING
@@ -49,7 +49,7 @@ def interval_text(row: Row, task: str, metric: str) -> str:
 
 
 def difference_text(row: Row, paper: PaperRow, task: str, metric: str) -> str:
-    """Our mean (best checkpoint) minus the printed value, with its sign."""
+    """Write our mean (best checkpoint) minus the printed value, with its sign."""
     values, printed = seed_values(row, task, metric), paper.scores.get(task, {}).get(metric)
     if not values or printed is None:
         return MISSING
@@ -57,13 +57,13 @@ def difference_text(row: Row, paper: PaperRow, task: str, metric: str) -> str:
 
 
 def verdict_text(row: Row, paper: PaperRow, task: str, metric: str) -> str:
-    """The verdict of lora2.analysis.stats on our best checkpoints against the printed value."""
+    """Write the verdict of lora2.analysis.stats on our best checkpoints against the printed value."""
     values, printed = seed_values(row, task, metric), paper.scores.get(task, {}).get(metric)
     return MISSING if not values or printed is None else verdict(values, printed)
 
 
 def count_text(cells: Iterable[Cell], key: str) -> str:
-    """A parameter count of a row; a range where runs differ (what pruning leaves depends on task and seed)."""
+    """Write a parameter count of a row; a range where runs differ (what pruning leaves depends on task and seed)."""
     counts = sorted({run.counts[key] for cell in cells for run in cell.runs if key in run.counts})
     if not counts:
         return MISSING
@@ -71,11 +71,11 @@ def count_text(cells: Iterable[Cell], key: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """Two decimals."""
+    """Write two decimals, or a dash."""
     return MISSING if value is None else f"{value:.2f}"
 
 
 def join(parts: Iterable[str]) -> str:
-    """The metrics of one column in one cell; a cell with nothing at all is a single dash."""
+    """Join the metrics of one column in one cell; a cell with nothing at all is a single dash."""
     texts = list(parts)
     return MISSING if set(texts) == {MISSING} else " / ".join(texts)

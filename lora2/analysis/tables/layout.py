@@ -11,25 +11,15 @@ from dataclasses import dataclass
 from lora2.analysis.paper import PaperRow, PaperTable
 from lora2.analysis.stats import MIN_SEEDS
 from lora2.common.rendering import MISSING
-from lora2.runs.reader import RESULTS, Cell, Run
+from lora2.glue.tasks import METRIC_TITLES, task_title
+from lora2.runs.format import RESULTS
+from lora2.runs.reader import Cell, Run
 
-TASK_TITLES = {
-    "cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "qqp": "QQP",
-    "stsb": "STS-B", "mnli": "MNLI", "qnli": "QNLI", "rte": "RTE",
-}  # fmt: skip
-METRIC_TITLES = {
-    "matthews": "Mcc", "accuracy": "acc", "f1": "F1", "accuracy_mm": "mm", "pearson": "Pearson", "spearman": "Spearman",
-    "pearson+spearman": "mean corr.", "accuracy+accuracy_mm": "mean of m, mm", "seconds_per_step": "s/it",
-}  # fmt: skip
-ALL_METRICS: Mapping[str, tuple[str, ...]] = {
-    "cola": ("matthews",),
-    "sst2": ("accuracy",),
-    "mrpc": ("accuracy", "f1"),
-    "qqp": ("accuracy", "f1"),
-    "stsb": ("pearson", "spearman"),
-    "mnli": ("accuracy", "accuracy_mm"),
-    "qnli": ("accuracy",),
-    "rte": ("accuracy",),
+COLUMN_METRICS: Mapping[str, str] = {  # what a column may show beside the tasks' own metrics
+    **METRIC_TITLES,
+    "pearson+spearman": "mean corr.",
+    "accuracy+accuracy_mm": "mean of m, mm",
+    "seconds_per_step": "s/it",
 }
 PAPERS_OF_MODEL = {
     "deberta_v3_base": ("table1", "table3", "table4", "adalora_table1"),
@@ -48,8 +38,10 @@ COMPARISON = (
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """What the sections of one page share: which model and data, and whether a printed number may stand beside ours."""
+class Conditions:
+    """The model and the data that the runs of one section share: it says whether a printed number may stand beside
+    ours.
+    """
 
     model: str
     data: str
@@ -59,8 +51,15 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is printed: metrics per column, the average's columns (None: no average), and where the printed numbers
-    come from, first hit wins.
+    """What a section prints.
+
+    Attributes:
+        title: of the table.
+        unit: percent or seconds.
+        columns: metrics by task, one column for each task.
+        average: metrics by task of the row's average; None where there is no average.
+        papers: where the printed numbers come from; the first that has a method's row wins.
+        fixed_rows: whether the paper's rows are shown although nothing of them ran.
     """
 
     title: str
@@ -71,70 +70,76 @@ class Layout:
     fixed_rows: bool
 
     def printed(self, variant: str) -> tuple[PaperTable, PaperRow] | tuple[None, None]:
-        """The printed row of a method and its table."""
+        """Find the printed row of a method, and its table."""
         paper = next((table for table in self.papers if variant in table.rows), None)
         return (paper, paper.rows[variant]) if paper else (None, None)
 
 
-def comparable(section: Section, paper: PaperTable) -> bool:
-    """May the printed numbers stand beside ours? Random weights cost the same time as trained ones, so they only
-    spoil scores.
+def conditions_of(run: Run) -> Conditions:
+    """Return the model and data of a run."""
+    return Conditions(run.model, run.data, run.synthetic, run.model_random_init)
+
+
+def comparable(conditions: Conditions, paper: PaperTable) -> bool:
+    """Say whether the printed numbers may stand beside ours.
+
+    Random weights cost the same time as trained ones, so they only spoil scores.
     """
-    return (
-        section.model == paper.model and not section.synthetic and (not section.random_init or paper.unit == "seconds")
-    )
+    if conditions.model != paper.model or conditions.synthetic:
+        return False
+    return not conditions.random_init or paper.unit == "seconds"
 
 
 def column_title(task: str, metrics: Iterable[str]) -> str:
-    """For example `QQP acc / F1`."""
-    return f"{TASK_TITLES[task]} {metric_titles(metrics)}"
+    """Name a column, for example `QQP acc / F1`."""
+    return f"{task_title(task)} {metric_titles(metrics)}"
 
 
 def metric_titles(metrics: Iterable[str]) -> str:
-    """For example `acc / F1`."""
-    return " / ".join(METRIC_TITLES[metric] for metric in metrics)
+    """Name the metrics of a column, for example `acc / F1`."""
+    return " / ".join(COLUMN_METRICS[metric] for metric in metrics)
 
 
 def method_title(variant: str, printed: PaperRow | None) -> str:
-    """The paper's name for a row with our variant key, which is what the command line takes."""
+    """Return the paper's name for a row with our variant key, which is what the command line takes."""
     return f"{printed.paper_name} [{variant}]" if printed else variant
 
 
 def average_header(layout: Layout) -> tuple[str, ...]:
-    """The average's columns; the printed one only where the paper's numbers stand beside ours."""
+    """Name the average's columns; the printed one only where the paper's numbers stand beside ours."""
     if not layout.average:
         return ()
     return ("Avg. (printed)", "Avg. (recomputed)") if layout.papers else ("Avg. (recomputed)",)
 
 
-def section_title(section: Section) -> str:
-    """Model and data, and in capitals what makes a number no GLUE number."""
-    parts = [section.model]
-    if section.data != MISSING:
-        parts.append(f"data={section.data}")
-    if section.synthetic:
+def conditions_title(conditions: Conditions) -> str:
+    """Name model and data, and in capitals what makes a number no GLUE number."""
+    parts = [conditions.model]
+    if conditions.data != MISSING:
+        parts.append(f"data={conditions.data}")
+    if conditions.synthetic:
         parts.append("SYNTHETIC demo data")
-    if section.random_init:
+    if conditions.random_init:
         parts.append("RANDOM WEIGHTS")
     return ", ".join(parts)
 
 
-def sentences(section: Section, layout: Layout, paper: PaperTable | None) -> tuple[str, ...]:
-    """What a reader must know before the first number."""
+def sentences(conditions: Conditions, layout: Layout, paper: PaperTable | None) -> tuple[str, ...]:
+    """Say what a reader must know before the first number."""
     said = []
     if paper and layout.papers:
         said.append(f"Printed numbers: {paper.source} (confidence {paper.confidence}). {paper.notes}".strip())
-    elif section.model not in PAPERS_OF_MODEL:
+    elif conditions.model not in PAPERS_OF_MODEL:
         said.append(
-            f"{section.model} is not a model of the paper: these numbers show what the code does on a small encoder. "
-            "They are not comparable with the paper's, which are therefore not shown here."
+            f"{conditions.model} is not a model of the paper: these numbers show what the code does on a small "
+            "encoder. They are not comparable with the paper's, which are therefore not shown here."
         )
-    if section.synthetic:
+    if conditions.synthetic:
         said.append(
             "The data is synthetic, made by this project in the shape of GLUE: it shows that the pipeline works and "
             "says nothing about GLUE."
         )
-    if section.random_init:
+    if conditions.random_init:
         said.append("The backbone has random weights: only parameter counts and times mean anything.")
     if layout.unit == "seconds":
         said.append(
@@ -146,7 +151,7 @@ def sentences(section: Section, layout: Layout, paper: PaperTable | None) -> tup
 
 
 def wrong_averages(layout: Layout, variants: Iterable[str]) -> list[str]:
-    """One footnote per printed average that its own row does not give."""
+    """Write one footnote for each printed average that its own row does not give."""
     shown = set(variants)
     papers = [paper for paper in layout.papers if layout.average and set(paper.columns) == set(layout.columns)]
     return [
@@ -159,9 +164,9 @@ def wrong_averages(layout: Layout, variants: Iterable[str]) -> list[str]:
 
 
 def dropped(cells: Mapping[tuple[str, str, str], Cell]) -> list[str]:
-    """One footnote per cell that had runs of other settings: those are never averaged in."""
+    """Write one footnote for each cell that had runs of other settings: those are never averaged in."""
     return [
-        f"{TASK_TITLES.get(task, task)}, {variant}, recipe {recipe}: shown is setting {cell.runs[0].setting_id} (most "
+        f"{task_title(task)}, {variant}, recipe {recipe}: shown is setting {cell.runs[0].setting_id} (most "
         f"seeds); {cell.dropped_settings} other setting(s), {cell.dropped_runs} run(s) in all, left out."
         for (variant, recipe, task), cell in sorted(cells.items())
         if cell.dropped_runs
@@ -169,7 +174,7 @@ def dropped(cells: Mapping[tuple[str, str, str], Cell]) -> list[str]:
 
 
 def unfinished(runs: Iterable[Run]) -> list[str]:
-    """One footnote that counts the runs without a result: they are part of the truth about a sweep."""
+    """Write one footnote that counts the runs without a result: they are part of the truth about a sweep."""
     counts = Counter(run.status for run in runs if run.status not in RESULTS)
     if not counts:
         return []

@@ -21,6 +21,7 @@ from lora2.core.allocator import Score
 from lora2.core.budget import BudgetSchedule
 from lora2.core.matrices import MATRICES
 from lora2.core.targets import find_targets
+from lora2.core.terms import TERMS
 from lora2.experiments.bench.naive import Naive
 from lora2.models.methods.adalora import AdaLoRA
 from lora2.models.methods.base import Method
@@ -89,7 +90,7 @@ def lora2_peer(
     path: Literal["auto", "plain", "fused"] = "auto", k: int = K, r: int = R, score: Score = "reduced"
 ) -> Callable[[nn.Module], Method]:
     """Our LoRA² with k and r, half of its singular values in the final budget."""
-    penalty = PenaltyConfig(weight=0.1, terms=("uv", "UV", "PQ"), form="squared")
+    penalty = PenaltyConfig(weight=0.1, terms=TERMS, form="squared")
     method = LoRA2MethodConfig(name="lora2", targets="all", init="paper", lam_lr_scale=1.0, path=path, penalty=penalty)
     return lambda model: LoRA2(model, method, RankConfig(k=k, r=r, alpha=16.0), _budget(r / 2, score), STEPS)
 

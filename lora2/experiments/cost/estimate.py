@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lora2.common.rendering import MISSING, Table
@@ -9,7 +10,8 @@ from lora2.config.schema import RunConfig
 from lora2.experiments.cost.lengths import measure
 from lora2.experiments.cost.plan import Cost, cost
 from lora2.experiments.cost.speed import PROBES, Speed, calibrate, gpu_speed
-from lora2.experiments.status import JobStatus, read_records
+from lora2.experiments.status import JobStatus
+from lora2.runs.reader import load_runs
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ def gpu(name: str, utilisation: float) -> Callable[[RunConfig], Speed | None]:
 
 def this_device(standings: Sequence[JobStatus]) -> Callable[[RunConfig], Speed | None]:
     """Speeds from what has run here: probes where there are any of the kind, else the runs of the experiment."""
-    probes = read_records(PROBES)
-    runs = [standing.record for standing in standings if standing.record is not None]
+    probes, _ = load_runs(Path(PROBES) / "runs")
+    runs = [standing.run for standing in standings if standing.run is not None]
     known: dict[tuple[str, str, str], Speed | None] = {}
 
     def speed_of(cfg: RunConfig) -> Speed | None:
@@ -75,7 +77,7 @@ def as_table(title: str, estimates: Sequence[Estimate]) -> Table:
     notes = [f"Hours by {source}." for source in sources] or ["Hours need --probe (20 steps here) or --gpu NAME."]
     if any(item.cost.lengths != "measured here" for item in estimates):
         notes.append("Lengths: measured or estimate = stored quantiles of the official data, lora2/glue/lengths.yaml.")
-    return Table(title, header, (*lines, _line("total", estimates)), (), tuple(notes))
+    return Table(title=title, header=header, rows=(*lines, _line("total", estimates)), footnotes=tuple(notes))
 
 
 def as_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def _run_json(item: Estimate) -> dict[str, Any]:
         "variant": job.cfg.variant,
         "seed": job.cfg.seed,
         "state": item.standing.state,
-        "error": (item.standing.record or {}).get("error"),
+        "error": item.standing.error,
         "steps": what.steps,
         "tokens": what.tokens,
         "positions": what.train.padded_tokens,

@@ -1,6 +1,6 @@
 """How fast a device does the work that plan.py counts: from a GPU's data sheet, or from runs it has done."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from lora2.common.errors import UserError
 from lora2.config.grid import Job
 from lora2.config.schema import RunConfig
 from lora2.experiments.cost.plan import Cost, cost, train_flops
-from lora2.experiments.status import Record
 from lora2.glue.tasks import TASKS
+from lora2.runs.reader import Run, Times
 
 SHEETS = Path(__file__).with_name("gpus.yaml")
 PROBE_STEPS = 20
@@ -41,7 +41,7 @@ class Speed:
     source: str
 
     def seconds(self, what: Cost) -> float:
-        """Wall time of a run."""
+        """Return the wall time of a run, in seconds."""
         training = what.steps * self.overhead + what.train.flops / self.train_rate
         return self.start + training + what.evaluation.flops / self.eval_rate
 
@@ -60,7 +60,12 @@ class Sample:
 
 
 def gpu_speed(name: str, precision: str, utilisation: float) -> Speed:
-    """A named GPU at a share of its published dense peak.
+    """Return the speed of a named GPU at a share of its published dense peak.
+
+    Args:
+        name: one of `gpu_names()`.
+        precision: fp32, fp16 or bf16.
+        utilisation: share of the peak that is reached, above 0 and up to 1.
 
     Raises:
         UserError: unknown name, or a precision that it does not have.
@@ -73,21 +78,33 @@ def gpu_speed(name: str, precision: str, utilisation: float) -> Speed:
         raise UserError(f"--gpu: {name} has no bf16; plan with recipe.precision=fp16 or fp32")
     peak = sheet["fp32" if precision == "fp32" else "half"]
     rate = utilisation * peak * 1e12
-    return Speed(0.0, rate, rate, START_SECONDS, f"{utilisation:.0%} of {peak:g} TFLOP/s, {sheet['source']}")
+    return Speed(
+        overhead=0.0,
+        train_rate=rate,
+        eval_rate=rate,
+        start=START_SECONDS,
+        source=f"{utilisation:.0%} of {peak:g} TFLOP/s, {sheet['source']}",
+    )
 
 
 def gpu_names() -> list[str]:
-    """GPUs that have a data sheet here."""
+    """List the GPUs that have a data sheet here."""
     return list(_sheets())
 
 
-def calibrate(records: Iterable[Record], cfg: RunConfig) -> Speed | None:
-    """The speed of runs like `cfg` (model, method, precision), from records of the device that ran last.
+def calibrate(runs: Iterable[Run], cfg: RunConfig) -> Speed | None:
+    """Find the speed of runs like `cfg` (model, method, precision), from those of the device that ran last.
 
     With runs of different lengths it is the line through the shortest and the longest, else one through the origin.
+
+    Returns:
+        None where no such run has finished.
     """
-    like = [(config, record) for record in records if (config := _timed(record)) and _kind(config) == _kind(cfg)]
-    samples = [_sample(config, record) for config, record in like]
+    samples = []
+    for run in runs:
+        config = _settings(run)
+        if config is not None and run.timing is not None and run.steps and _kind(config) == _kind(cfg):
+            samples.append(_sample(config, run, run.timing))
     if not samples:
         return None
     device = max(samples, key=lambda sample: sample.date).device
@@ -95,11 +112,13 @@ def calibrate(records: Iterable[Record], cfg: RunConfig) -> Speed | None:
     evaluated = sum(s.eval_flops for s in own) / max(sum(s.eval_seconds for s in own), 1e-9)
     overhead, rate = _line(own[0], own[-1])
     start = min(sample.start for sample in own)
-    return Speed(overhead, rate, evaluated, start, f"{len(own)} runs on {device}")
+    return Speed(
+        overhead=overhead, train_rate=rate, eval_rate=evaluated, start=start, source=f"{len(own)} runs on {device}"
+    )
 
 
 def probe_overrides(overrides: Sequence[str]) -> list[str]:
-    """A job's command line turned into a probe: 20 steps, one evaluation, records apart from the real ones."""
+    """Turn a job's command line into a probe: 20 steps, one evaluation, records apart from the real ones."""
     probe = {
         "recipe.max_steps": PROBE_STEPS, "recipe.eval_every": PROBE_STEPS, "budget.scale": "auto",
         "results_dir": PROBES, "force": "true",
@@ -108,7 +127,7 @@ def probe_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 def probes(jobs: Sequence[Job]) -> list[Job]:
-    """Of each model, method and precision the jobs with the shortest and the longest steps."""
+    """Choose of each model, method and precision the jobs with the shortest and the longest steps."""
     kinds: dict[tuple[str, str, str], list[Job]] = {}
     for job in jobs:
         kinds.setdefault(_kind(job.cfg), []).append(job)
@@ -142,12 +161,12 @@ def _line(short: Sample, long: Sample) -> tuple[float, float]:
     return overhead, flops / seconds
 
 
-def _timed(record: Record) -> RunConfig | None:
+def _settings(run: Run) -> RunConfig | None:
     """The settings of a finished run, or None where there is nothing to learn from."""
-    if record["status"] != "ok" or not record.get("timing") or not record.get("steps"):
+    if run.status != "ok":
         return None
     try:
-        return RunConfig.model_validate(record["config"]["resolved"])
+        return RunConfig.model_validate(run.resolved)
     except ValidationError:  # of another version
         return None
 
@@ -156,20 +175,19 @@ def _kind(cfg: RunConfig) -> tuple[str, str, str]:
     return cfg.model.name, cfg.method.name, cfg.recipe.precision
 
 
-def _sample(cfg: RunConfig, record: Record) -> Sample:
+def _sample(cfg: RunConfig, run: Run, timing: Times) -> Sample:
     """Training's arithmetic from the positions that were processed, evaluation's from the plan."""
-    timing: Mapping[str, float] = record["timing"]
-    steps, padded_tokens = record["steps"], record["positions"]
+    steps, padded_tokens = run.steps, run.positions
     width = padded_tokens / (steps * cfg.recipe.batch_size)  # mean padded length
     flops = train_flops(cfg, steps * cfg.recipe.accumulation, padded_tokens, int(padded_tokens * width))
     return Sample(
         step_flops=flops / steps,
-        step_seconds=timing["seconds_per_step"],
+        step_seconds=timing.seconds_per_step,
         eval_flops=cost(cfg).evaluation.flops,
-        eval_seconds=timing["eval_s"],
-        start=max(0.0, timing["wall_s"] - timing["train_s"] - timing["eval_s"]),
-        device=str(record["provenance"].get("device")),
-        date=str(record["provenance"].get("date")),
+        eval_seconds=timing.eval_s,
+        start=max(0.0, timing.wall_s - timing.train_s - timing.eval_s),
+        device=str(run.provenance.get("device")),
+        date=str(run.provenance.get("date")),
     )
 
 

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from lora2.core import keys
+
 
 @dataclass(frozen=True)
 class ParameterGroup:
@@ -109,4 +111,4 @@ def rank_numbers(kept: dict[str, int]) -> dict[str, float]:
     Args:
         kept: rank by matrix name.
     """
-    return {"budget": float(sum(kept.values()))} | {f"rank/{matrix}": float(rank) for matrix, rank in kept.items()}
+    return {keys.BUDGET: float(sum(kept.values()))} | {keys.rank(matrix): float(rank) for matrix, rank in kept.items()}

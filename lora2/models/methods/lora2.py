@@ -7,16 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from lora2.config.methods import BudgetConfig, LoRA2MethodConfig, RankConfig
-from lora2.core import functional
+from lora2.core import functional, keys
 from lora2.core.allocator import RankAllocator
 from lora2.core.budget import BudgetSchedule
 from lora2.core.inject import LoRA2Config, inject
 from lora2.core.layers import LoRA2Linear
 from lora2.core.matrices import SUBSETS
 from lora2.core.targets import head_parameters
+from lora2.core.terms import TERMS
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
-
-ALL_TERMS = frozenset({"uv", "UV", "PQ"})
 
 
 class LoRA2(Method):
@@ -77,14 +76,14 @@ class LoRA2(Method):
         The cosine is the mean |cos| of a row of P = uv and a row of Q = 𝒰𝒱, over the matrices in which they have the
         same length d. For independent random rows it is about √(2/πd).
         """
-        terms = self.adapter.penalties(ALL_TERMS, "squared")
-        shown = {f"monitor/orth_{name}": float(value) for name, value in terms.items()}
+        terms = self.adapter.penalties(frozenset(TERMS), "squared")
+        shown = {keys.regulariser(name): float(value) for name, value in terms.items()}
         square = [stack.factors for stack in self.adapter.factor_stacks() if stack.v.shape[2] == stack.V.shape[2]]
         if square:
             cosines = torch.cat([functional.cross_cosines(factors).abs().flatten() for factors in square])
-            shown["monitor/cosine_PQ"] = float(cosines.mean())
+            shown[keys.COSINE] = float(cosines.mean())
         if self.allocator is not None and self.allocator.score == "full":
-            shown["monitor/reduced_agrees"] = self.allocator.score_agreement()
+            shown[keys.SCORES_AGREE] = self.allocator.score_agreement()
         return rank_numbers(self._kept()) | shown
 
     def count_parameters(self) -> ParameterCounts:

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-PREFIX = "rank/"
+from lora2.core import keys
 
 
 def draw_rank_course(monitor: Sequence[Mapping[str, float]]) -> bytes | None:
     """A PNG of (n, t) cells; None for a method without ranks."""
-    looks = [look for look in monitor if any(key.startswith(PREFIX) for key in look)]
+    looks = [look for look in monitor if any(key.startswith(keys.RANK) for key in look)]
     if not looks:
         return None
-    names = sorted((key for key in looks[0] if key.startswith(PREFIX)), key=_in_order)
+    names = sorted((key for key in looks[0] if key.startswith(keys.RANK)), key=_in_order)
     ranks = np.array([[look[name] for look in looks] for name in names])  # (n, t)
     from matplotlib.figure import Figure  # not pyplot: nothing is shown, and no state is left behind
 
@@ -24,8 +24,8 @@ def draw_rank_course(monitor: Sequence[Mapping[str, float]]) -> bytes | None:
     axes = figure.subplots()
     image = axes.imshow(ranks, cmap="Blues", vmin=0.0, aspect="auto", interpolation="nearest")
     marks = np.unique(np.linspace(0, len(looks) - 1, 8).astype(int))
-    axes.set_xticks(marks, [f"{looks[mark]['step']:.0f}" for mark in marks])
-    axes.set_yticks(range(len(names)), [name.removeprefix(PREFIX) for name in names], fontsize=7)
+    axes.set_xticks(marks, [f"{looks[mark][keys.STEP]:.0f}" for mark in marks])
+    axes.set_yticks(range(len(names)), [name.removeprefix(keys.RANK) for name in names], fontsize=7)
     axes.set(xlabel="optimizer step", title="Singular values kept in each matrix")
     figure.colorbar(image, ax=axes, label="rank", shrink=0.6)
     png = io.BytesIO()
