@@ -394,7 +394,7 @@ MUTANTS = (
     ),
     _mutant(
         "padding is attended to",
-        "glue/batches.py",
+        "glue/collate.py",
         "torch.from_numpy(mask.astype(np.int64))",
         "torch.ones(mask.shape, dtype=torch.int64)",
         "glue/test_glue_batches.py",

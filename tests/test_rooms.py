@@ -19,6 +19,7 @@ PARTS = (  # what must be known, or drawn, in well under a second
     "lora2.core.matrices",
     "lora2.core.budget",
     "lora2.core.counts",
+    "lora2.glue.batches",
     "lora2.glue.data",
     "lora2.glue.tasks",
     "lora2.runs.reader",

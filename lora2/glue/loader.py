@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lora2.common.signals import STOPPING
-from lora2.glue.batches import BatchSampler, Indices, collate, shard
+from lora2.glue.batches import BatchSampler, Indices, shard
+from lora2.glue.collate import collate
 from lora2.glue.tokens import TokenisedSplit
 
 LOST = "a process that makes batches died; num_workers=0 does without them"

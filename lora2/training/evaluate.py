@@ -9,13 +9,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from lora2.glue.batches import collate, eval_batches
+from lora2.glue.batches import eval_batches
 from lora2.glue.metrics import compute, predict, score
 from lora2.glue.tasks import TaskSpec
 from lora2.glue.tokens import TokenisedSplit
+from lora2.models.logits import Logits, compute_parts, in_order
 from lora2.models.methods import Method
-
-BATCH_FACTOR = 4  # no activations are kept, so batches can be larger than in training
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,9 @@ class Evaluator:
         model.train()
         return decisions, {name: labels for name in names if (labels := self.splits[name].labels) is not None}
 
-    def logits(self, model: nn.Module, split: TokenisedSplit) -> np.ndarray:
-        """Head outputs for every example, (n, labels), in the split's order, each computed once."""
+    def logits(self, model: nn.Module, split: TokenisedSplit) -> Logits:
+        """Head outputs for every example, (n, labels), in the split's order, each computed by one process."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        own = []
-        for indices in eval_batches(split.lengths, BATCH_FACTOR * self.batch_size)[rank::world]:
-            batch = collate(split, indices, pad_id=self.pad_id, max_length=self.max_length)
-            inputs = {name: x.to(self.accelerator.device) for name, x in batch.items() if name != "labels"}
-            own.append((indices, model(**inputs).logits.float().cpu().numpy()))
-        out = np.empty((len(split), self.task.num_labels), np.float32)
-        for indices, values in gather_object(own):
-            out[indices] = values
-        return out
+        own = eval_batches(split.lengths, self.batch_size)[rank::world]
+        parts = compute_parts(model, split, own, pad_id=self.pad_id, max_length=self.max_length)
+        return in_order(gather_object(parts))

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from helpers.runs import compose
 from torch import Tensor
 
-import lora2.training.evaluate
+import lora2.models.logits
 from lora2.config.schema import RunConfig, resolve
 from lora2.training.evaluate import Evaluator
 from lora2.training.loop import Trainer
@@ -56,7 +56,7 @@ class Notes:
 def noted(before_step: Callable[[int], object] = lambda step: None) -> Iterator[Notes]:
     """Inside, runs are noted; `before_step` is called with the number of each step."""
     notes = Notes()
-    step, logits, collate = Trainer._step, Evaluator.logits, lora2.training.evaluate.collate
+    step, logits, collate = Trainer._step, Evaluator.logits, lora2.models.logits.collate
 
     def noted_step(self: Trainer, *arguments: Any) -> Any:
         before_step(arguments[-1])
@@ -75,7 +75,7 @@ def noted(before_step: Callable[[int], object] = lambda step: None) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_step", noted_step)
         patch.setattr(Evaluator, "logits", noted_logits)
-        patch.setattr(lora2.training.evaluate, "collate", noted_collate)
+        patch.setattr(lora2.models.logits, "collate", noted_collate)
         yield notes
 
 
