@@ -325,10 +325,10 @@ MUTANTS = (
     ),
     _mutant("printed is released", "core/budget.py", 'self.t_f if self.kind == "printed" else 0', "0", BUDGET),
     # ------------------------------------------------------------------------------------ trainer
-    _mutant("loss averaged over the micro-batch", "training/loop.py", " / batch_size\n", " / len(labels)\n", TRAINER),
+    _mutant("loss averaged over the micro-batch", "training/step.py", " / batch_size\n", " / len(logits)\n", TRAINER),
     _mutant(
         "regularisers not trained",
-        "training/loop.py",
+        "training/step.py",
         "self.accelerator.backward(torch.stack(list(penalties.values())).sum())",
         "pass",
         TRAINER,
@@ -350,17 +350,17 @@ MUTANTS = (
     ),
     _mutant(
         "gradients not cleared",
-        "training/loop.py",
-        "            optimizer.zero_grad()\n",
-        "            pass\n",
+        "training/step.py",
+        "        self.optimizer.zero_grad()\n",
+        "        pass\n",
         TRAINER,
     ),
     _mutant("biases decay", "training/optim.py", 'x.endswith("bias") or', "False or", TRAINER),
     _mutant(
         "best is the last of equals",
         "training/loop.py",
-        "or chosen_by > fit.best_selection:",
-        "or chosen_by >= fit.best_selection:",
+        "or chosen_by > state.best_selection:",
+        "or chosen_by >= state.best_selection:",
         TRAINER,
     ),
     _mutant(

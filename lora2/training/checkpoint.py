@@ -19,7 +19,7 @@ from lora2.common.files import flush_folder, storing, write_through
 
 PREFIX = "step-"
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
-FORMAT = 1  # of what TrainingState captures; a checkpoint of another format is passed over
+FORMAT = 2  # of what state.capture returns; a checkpoint of another format is passed over
 KEPT = 2  # the newest, and the one before it in case the newest is damaged
 DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError)
 

@@ -14,6 +14,9 @@ from lora2.glue.heldout import train_size
 from lora2.models.weights import weight_source
 from lora2.runs.lock import sole_owner
 from lora2.runs.record import RunRecord, read_record, record_path
+from lora2.training.tracking.installed import check_installed
+
+SCRIPT = "scripts/train.py"  # that is started, as messages name it
 
 
 def run(cfg: RunConfig) -> int:
@@ -24,7 +27,8 @@ def run(cfg: RunConfig) -> int:
         BusyError: another process is doing the run.
     """
     started = time.perf_counter()
-    check_environment(cfg.tracker.name)
+    check_environment(SCRIPT)
+    check_installed(cfg.tracker.name)
     raw = load_raw(cfg.task, cfg.data.source, None if cfg.data.dir is None else Path(cfg.data.dir))
     name, path = run_id(cfg, raw.fingerprint), record_path(cfg.results_dir, run_id(cfg, raw.fingerprint))
     if _is_done(cfg, path):
@@ -42,7 +46,14 @@ def run(cfg: RunConfig) -> int:
 
             if _is_done(cfg, path):
                 raise BusyError(f"{name}: another process has just done this run, see {path}")
-            record = execute(settled, raw, name, setting_id(cfg, raw.fingerprint), [*raw.warnings, *notes], started)
+            record = execute(
+                settled,
+                raw,
+                run_id=name,
+                setting_id=setting_id(cfg, raw.fingerprint),
+                notes=[*raw.warnings, *notes],
+                started=started,
+            )
     except StorageError as error:  # there is no record to tell of it
         say(f"{name}: failed: {error}")
         give_reason(f"failed: {error}")

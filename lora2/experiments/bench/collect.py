@@ -42,7 +42,7 @@ def collect(
     for shape in shapes:
         for dtype in dtypes:
             part = partial(_say, tell, shape)
-            timed = interleaved({p: PEERS[p] for p in peers}, SHAPES[shape], dtype, rounds, device, part)
+            timed = interleaved({p: PEERS[p] for p in peers}, SHAPES[shape], dtype, rounds, part)
             _add_times(out, shape, dtype, timed)
             out["rounds"][shape][dtype] = rounds
             if dtype == "fp32" and "bitfit" in timed:
