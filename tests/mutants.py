@@ -370,6 +370,27 @@ MUTANTS = (
         "for name, rank in kept.items())",
         TRAINER,
     ),
+    _mutant(
+        "a process that fails alone is silent when an earlier run left a record",
+        "training/session.py",
+        "if _content(path) != earlier:",
+        "if path.exists():",
+        "training/test_session.py",
+    ),
+    _mutant(
+        "logits in the order of the batches",
+        "models/logits.py",
+        "return logits[np.argsort(order)]",
+        "return logits",
+        "models/test_logits.py",
+    ),
+    _mutant(
+        "phases run into each other",
+        "training/clock.py",
+        "        self._last = now\n",
+        "",
+        "training/test_step.py",
+    ),
     # ------------------------------------------------------------------------- batches and metrics
     _mutant(
         "the short last batch is dropped",

@@ -109,7 +109,7 @@ class Trainer:
         optimizer, total = train_step.optimizer, self.total_steps
         state = TrainState() if found is None else restore(found, self.method, optimizer, self.accelerator)
         clock, saved_at = PhaseClock(state.seconds), time.monotonic()
-        with self._progress(state.steps) as bar, emulated_products(self.recipe.precision, self.accelerator.device):
+        with self._progress(state.steps) as bar, emulated_products(self.accelerator):
             for index, batch in self._batches(state.steps, clock):
                 # one optimizer step
                 rate = self._set_learning_rate(optimizer, index)
@@ -198,7 +198,7 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------ history
 
     def _is_point(self, steps: int, points: int) -> bool:
-        """Whether a history of about so many points over the run has one after this step; the last step always."""
+        """Whether a history of about `points` entries over the run has one after this step; the last step always."""
         return steps % max(1, self.total_steps // points) == 0 or steps == self.total_steps
 
     def _note_losses(self, state: TrainState, losses: dict[str, Tensor], rate: float) -> None:
@@ -217,6 +217,7 @@ class Trainer:
         self.control.log(state.steps, seen)
 
     def _progress(self, done: int) -> "tqdm[Any]":
+        """Return a progress bar that begins after `done` steps."""
         quiet = None if self.accelerator.is_main_process else True  # None: quiet unless standard error is a terminal
         name = self.data.task.name
         return tqdm(total=self.total_steps, initial=done, desc=name, unit="step", disable=quiet, dynamic_ncols=True)

@@ -11,6 +11,7 @@ from lora2.common.errors import UserError
 from lora2.common.files import StorageError
 from lora2.common.provenance import cpu_name
 from lora2.config.schema import RunConfig
+from lora2.glue.raw import RawTask
 from lora2.glue.tasks import TASKS
 from lora2.models.methods import ParameterCounts
 from lora2.runs.record import Counts, Metrics, RecordConfig, RunRecord, Timing, read_record, record_path, write_record
@@ -32,11 +33,23 @@ class RunResult:
     hashes: dict[str, str]
 
 
+def known_fields(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: list[str]) -> dict[str, Any]:
+    """Return the fields of a record that are known before anything was trained."""
+    return {
+        "run_id": run_id,
+        "config": record_config(cfg, setting_id),
+        "synthetic": raw.synthetic,
+        "model_random_init": cfg.model.random_init,
+        "notes": notes,
+        "hashes": {"data": raw.fingerprint},
+    }
+
+
 def finished_record(known: dict[str, Any], result: RunResult, wall: float) -> RunRecord:
     """Return the record of a run that went to its end.
 
     Args:
-        known: the fields of the record that were known before.
+        known: as `known_fields` returned them.
         wall: seconds since the run's process began.
     """
     state = result.state

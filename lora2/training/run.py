@@ -20,7 +20,10 @@ SCRIPT = "scripts/train.py"  # that is started, as messages name it
 
 
 def run(cfg: RunConfig) -> int:
-    """Do the run unless its record is there already; returns the exit code: 0 done, 1 failed, 128 + signal stopped.
+    """Do the run unless its record is there already, and return the exit code.
+
+    Returns:
+        0 done, 1 failed, 128 + signal stopped.
 
     Raises:
         UserError: a mistake in the settings or the data.
@@ -72,7 +75,7 @@ def _is_done(cfg: RunConfig, path: Path) -> bool:
 
 
 def _summary(record: RunRecord) -> list[str]:
-    """What came out, in a line for the metrics and one for the parameters; nothing for a run that did not end."""
+    """Return a line on the metrics and one on the parameters; nothing for a run that did not end."""
     if record.metrics is None or record.counts is None:
         return []
     best, last = map(_shown, (record.metrics.best, record.metrics.last))
@@ -88,7 +91,7 @@ def _shown(metrics: dict[str, float]) -> str:
 
 
 def settle_budget(cfg: RunConfig, train_examples: int) -> tuple[RunConfig, list[str]]:
-    """The settings with a budget schedule that fits the run's real number of steps, and what was changed for it.
+    """Return the settings with a budget schedule that fits the run's real number of steps, and what was changed.
 
     Raises:
         UserError: it does not fit and budget.scale is strict.

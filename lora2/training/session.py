@@ -5,7 +5,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,8 +30,8 @@ from lora2.training.recording import (
     RunResult,
     device_name,
     finished_record,
+    known_fields,
     peak_memory,
-    record_config,
     save_record,
 )
 from lora2.training.state import TrainState, trained_parameters
@@ -62,14 +61,7 @@ def execute(
         StorageError: the record could not be written.
     """
     quiet_transformers()
-    known: dict[str, Any] = {
-        "run_id": run_id,
-        "config": record_config(cfg, setting_id),
-        "synthetic": raw.synthetic,
-        "model_random_init": cfg.model.random_init,
-        "notes": notes,
-        "hashes": {"data": raw.fingerprint},
-    }
+    known = known_fields(cfg, raw, run_id, setting_id, notes)
     tracker = None if cfg.tracker.name == "none" else cfg.tracker.name
     accelerator = build_accelerator(cfg.recipe.precision, tracker, cfg.output_dir)
     checkpoints = CheckpointFolder(Path(cfg.output_dir) / run_id / CHECKPOINTS, run_id)
@@ -172,7 +164,7 @@ def _difference(trainer: Trainer, form: AbstractContextManager[None]) -> float:
     dev = data.splits[data.task.dev_splits[0]]
     split = dev.take(np.arange(min(CHECKED_EXAMPLES, len(dev))))
     trainer.model.eval()
-    with torch.no_grad(), emulated_products(trainer.recipe.precision, trainer.accelerator.device):
+    with torch.no_grad(), emulated_products(trainer.accelerator):
         plain = evaluator.logits(trainer.model, split)
         with form:
             other = evaluator.logits(trainer.model, split)

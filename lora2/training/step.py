@@ -21,7 +21,7 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainStep:
-    """One optimizer step on one global batch.
+    """One optimizer step on one global batch: forward, loss, backward, regularisers, clip, optimizer, mask.
 
     The order within is DESIGN.md's, decision 6: backward, clip, importance, optimizer step, mask, zero_grad.
 
@@ -111,6 +111,7 @@ def task_loss(task: TaskSpec, logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def emulated_products(precision: str, device: torch.device) -> AbstractContextManager[object]:
+def emulated_products(accelerator: Accelerator) -> AbstractContextManager[object]:
     """Return the context for every forward pass: bf16 products are emulated where the processor has none."""
-    return EmulatedProducts() if precision == "bf16" and needs_emulation(device) else nullcontext()
+    emulate = accelerator.mixed_precision == "bf16" and needs_emulation(accelerator.device)
+    return EmulatedProducts() if emulate else nullcontext()

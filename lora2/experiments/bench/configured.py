@@ -13,4 +13,4 @@ def configured_runner(cfg: RunConfig, data: TaskData, accelerator: Accelerator) 
     train_step = build_trainer(cfg, data, accelerator).build_step()
     for group in train_step.optimizer.param_groups:
         group["lr"] = RATE
-    return Runner(train_step, cfg.recipe.precision)
+    return Runner(train_step)

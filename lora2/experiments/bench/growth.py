@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from lora2.experiments.bench.measure import interleaved, ratio
-from lora2.experiments.bench.peers import PEERS, SHAPES, Shape, lora2_peer
+from lora2.experiments.bench.peers import PEERS, SHAPES, K, R, Shape, lora2_peer
 
 BASE = SHAPES["minilm_32x64"]
-K = R = 8
 FREE = 0.05  # of a BitFit step: what k may cost above k = 1 and still count as free
 AXES: dict[str, tuple[int, ...]] = {
     "k": (1, 4, 8, 16, 32, 64),
@@ -21,7 +20,7 @@ AXES: dict[str, tuple[int, ...]] = {
 
 
 def growth(rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
-    """For each axis and value: median ratio to BitFit, and our seconds per step; the slope over k.
+    """Return, for each axis and value, the median ratio to BitFit and our seconds per step; and the slope over k.
 
     The base is measured once for each axis: how far these ratios lie apart is the noise.
     """
@@ -48,13 +47,16 @@ def growth(rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _point(axis: str, value: int) -> tuple[Shape, int, int]:
-    """Shape, k and r with one of them changed."""
+    """Return shape, k and r with one of them changed."""
     changes: dict[str, dict[str, Any]] = {"batch": {"b": value}, "length": {"s": value}, "layers": {"layers": value}}
     return replace(BASE, **changes.get(axis, {})), value if axis == "k" else K, value if axis == "r" else R
 
 
 def _slope(points: list[dict[str, float]]) -> dict[str, Any]:
-    """Least-squares growth of the ratio per unit of k, and the k up to which it is free; None if it does not grow."""
+    """Return the least-squares growth of the ratio per unit of k, and the k up to which it is free.
+
+    That k is None where the ratio does not grow.
+    """
     slope = statistics.linear_regression([p["k"] for p in points], [p["to_bitfit"] for p in points]).slope
     free = int(1 + FREE / slope) if slope > 0 else None
     return {"slope_per_k": slope, "free_up_to_k": free, "free_means": FREE}

@@ -45,7 +45,6 @@ class Runner:
     """
 
     train_step: TrainStep
-    precision: str
     seconds: list[dict[str, float]] = field(default_factory=list)
 
     @property
@@ -58,7 +57,7 @@ class Runner:
         """Do one training step on a batch that is on the device, and return its seconds."""
         phases: dict[str, float] = {}
         begun = self._now()
-        with emulated_products(self.precision, self.device):
+        with emulated_products(self.train_step.accelerator):
             self.train_step(batch, index, PhaseClock(phases, self._now))
         self.seconds.append(phases)
         return self._now() - begun
@@ -75,15 +74,16 @@ def make_runner(apply: Callable[[nn.Module], Method], shape: Shape, accelerator:
     method = apply(model)
     optimizer = torch.optim.AdamW(list(trained_parameters(method).values()), lr=RATE, fused=True)
     model, optimizer = accelerator.prepare(model, optimizer)
-    train_step = TrainStep(
-        accelerator=accelerator,
-        model=model,
-        optimizer=optimizer,
-        method=method,
-        task=TASKS["rte"],  # two classes
-        max_grad_norm=1.0,
+    return Runner(
+        TrainStep(
+            accelerator=accelerator,
+            model=model,
+            optimizer=optimizer,
+            method=method,
+            task=TASKS["rte"],  # two classes
+            max_grad_norm=1.0,
+        )
     )
-    return Runner(train_step, "bf16" if accelerator.mixed_precision == "bf16" else "fp32")
 
 
 def make_batch(shape: Shape, device: torch.device) -> StepBatch:

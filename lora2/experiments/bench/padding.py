@@ -32,11 +32,13 @@ FORWARDS = 3  # that a training step of full length costs: one, and twice as muc
 
 
 def compare_padding(task: str, data: str, data_dir: Path | None, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Positions over the whole recipe, seconds per step of both, and evaluation's share of our run.
+    """Return the positions over the whole recipe, the seconds per step of both, and evaluation's share of our run.
 
     Args:
         task: "mrpc" or any other; MiniLM with the authors' LoRA² recipe (k = 8).
         data: "local" or "demo".
+        data_dir: the official GLUE download, for "local".
+        tell: is given a line of progress after each step.
     """
     cfg = _settings(task, data, data_dir)
     loaded = load_task_data(cfg, load_raw(task, data, data_dir))
@@ -91,6 +93,6 @@ def _evaluation_seconds(runner: Runner, dev: TokenisedSplit, batch_size: int, pa
     model, method = runner.train_step.model, runner.train_step.method
     model.eval()
     begun = time.perf_counter()
-    with emulated_products(runner.precision, runner.device), method.merged():
+    with emulated_products(runner.train_step.accelerator), method.merged():
         compute_logits(model, dev, batch_size=batch_size, pad_id=pad_id)
     return time.perf_counter() - begun

@@ -21,7 +21,7 @@ from lora2.models.backbone import quiet_transformers
 from lora2.runs.record import RunRecord, Timing
 from lora2.training.build import build_accelerator
 from lora2.training.data import TaskData, load_task_data, train_batches
-from lora2.training.recording import counts_of, device_name, record_config
+from lora2.training.recording import counts_of, device_name, known_fields
 from lora2.training.run import settle_budget
 
 WARM_UP = 2  # rounds that are not counted: libraries choose their kernels
@@ -41,30 +41,27 @@ def time_task(cfgs: Sequence[RunConfig], raw: RawTask) -> list[RunRecord]:
     rounds = _rounds(first, data, accelerator.device)
     settled = [settle_budget(cfg, len(data.splits["train"])) for cfg in cfgs]
     runners = [configured_runner(cfg, data, accelerator) for cfg, _ in settled]
-    seconds: list[list[float]] = [[] for _ in cfgs]
-    order = np.random.default_rng(0)
-    bar = tqdm(rounds, desc=f"{first.task}, {len(cfgs)} methods", unit="round", disable=None, dynamic_ncols=True)
-    for step, each in enumerate(bar):
-        for index in order.permutation(len(cfgs)):
-            seconds[index].append(runners[index].step(each, step))
+    seconds = _time_in_turn(runners, rounds, first.task)
     wall = time.perf_counter() - started
-    together = f"timed in turn with {', '.join(cfg.variant for cfg in cfgs)}"
+    variants, counted = ", ".join(cfg.variant for cfg in cfgs), len(rounds) - WARM_UP
+    note = f"timed in turn with {variants}: {counted} rounds after {WARM_UP} that are not counted"
     records = []
-    for cfg, (used, scaled), runner, each_seconds in zip(cfgs, settled, runners, seconds, strict=True):
-        named = {
-            "run_id": timed_id(run_id(cfg, raw.fingerprint)),
-            "config": record_config(used, setting_id(cfg, raw.fingerprint)),
-            "synthetic": raw.synthetic,
-            "model_random_init": cfg.model.random_init,
-            "notes": [
-                *raw.warnings,
-                *scaled,
-                f"{together}: {len(rounds) - WARM_UP} rounds after {WARM_UP} that are not counted",
-            ],
-            "hashes": {"data": raw.fingerprint},
-        }
-        records.append(_record(named, runner, each_seconds, rounds, wall))
+    for cfg, (used, scaled), runner, own in zip(cfgs, settled, runners, seconds, strict=True):
+        name, setting = timed_id(run_id(cfg, raw.fingerprint)), setting_id(cfg, raw.fingerprint)
+        known = known_fields(used, raw, name, setting, [*raw.warnings, *scaled, note])
+        records.append(_record(known, runner, own, rounds, wall))
     return records
+
+
+def _time_in_turn(runners: Sequence[Runner], rounds: Sequence[StepBatch], task: str) -> list[list[float]]:
+    """Give each batch to every runner, in shuffled order; returns the seconds of each runner's steps."""
+    seconds: list[list[float]] = [[] for _ in runners]
+    order = np.random.default_rng(0)
+    bar = tqdm(rounds, desc=f"{task}, {len(runners)} methods", unit="round", disable=None, dynamic_ncols=True)
+    for step, batch in enumerate(bar):
+        for index in order.permutation(len(runners)):
+            seconds[index].append(runners[index].step(batch, step))
+    return seconds
 
 
 def _rounds(cfg: RunConfig, data: TaskData, device: torch.device) -> list[StepBatch]:
@@ -75,16 +72,16 @@ def _rounds(cfg: RunConfig, data: TaskData, device: torch.device) -> list[StepBa
 
 
 def _record(
-    named: dict[str, Any], runner: Runner, seconds: Sequence[float], rounds: Sequence[StepBatch], wall: float
+    known: dict[str, Any], runner: Runner, seconds: Sequence[float], rounds: Sequence[StepBatch], wall: float
 ) -> RunRecord:
-    """Return the record of what was measured; `named` was known before, `wall` is of the whole comparison."""
+    """Return the record of what was measured; `known` as from `known_fields`, `wall` is of the whole comparison."""
     counted, phases = seconds[WARM_UP:], runner.seconds[WARM_UP:]
     inputs = [each.parts[0].inputs for each in rounds]
     tokens = [int(each["attention_mask"].sum()) for each in inputs]
     train, padded_tokens = sum(counted), sum(each["input_ids"].numel() for each in inputs)
     counts = runner.train_step.method.count_parameters()
     return RunRecord(
-        **named,
+        **known,
         status="timed",
         counts=counts_of(counts),
         ranks=counts.ranks,
