@@ -18,13 +18,10 @@ from lora2.runs.finished import finished_run
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from torch import nn
 
-    from lora2.glue.tokens import TokenisedSplit
     from lora2.runs.restore import SavedRun
 
 ROOT = Path(__file__).resolve().parents[1]
-BATCH = 128
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,6 +68,7 @@ def predict(saved: "SavedRun", data_dir: Path | None) -> "dict[str, npt.NDArray[
     from lora2.glue.raw import RawTask
     from lora2.glue.tasks import TASKS
     from lora2.glue.tokens import tokenise
+    from lora2.models.logits import compute_logits
     from lora2.runs.restore import tokenizer, trained_model
 
     cfg, task = saved.cfg, TASKS[saved.cfg.task]
@@ -83,21 +81,10 @@ def predict(saved: "SavedRun", data_dir: Path | None) -> "dict[str, npt.NDArray[
     model, method = trained_model(saved)
     pad_id = int(words.pad_token_id or 0)
     with method.merged():
-        return {name: predict(task, logits(model, split, pad_id)) for name, split in splits.items()}
-
-
-def logits(model: "nn.Module", split: "TokenisedSplit", pad_id: int) -> "npt.NDArray[np.float32]":
-    """Head outputs (n, labels) in the split's order."""
-    import numpy as np
-    import torch
-
-    from lora2.glue.batches import collate, eval_batches
-
-    orders = eval_batches(split.lengths, BATCH)
-    with torch.no_grad():
-        parts = [model(**collate(split, order, pad_id=pad_id)).logits.float().numpy() for order in orders]
-    back = np.argsort(np.concatenate(orders))
-    return np.concatenate(parts)[back]
+        return {
+            name: predict(task, compute_logits(model, split, batch_size=cfg.recipe.batch_size, pad_id=pad_id))
+            for name, split in splits.items()
+        }
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -337,10 +337,10 @@ MUTANTS = (
     ),
     _mutant("printed is released", "core/budget.py", 'self.t_f if self.kind == "printed" else 0', "0", BUDGET),
     # ------------------------------------------------------------------------------------ trainer
-    _mutant("loss averaged over the micro-batch", "training/loop.py", " / batch_size\n", " / len(labels)\n", TRAINER),
+    _mutant("loss averaged over the micro-batch", "training/step.py", " / batch_size\n", " / len(logits)\n", TRAINER),
     _mutant(
         "regularisers not trained",
-        "training/loop.py",
+        "training/step.py",
         "self.accelerator.backward(torch.stack(list(penalties.values())).sum())",
         "pass",
         TRAINER,
@@ -362,17 +362,17 @@ MUTANTS = (
     ),
     _mutant(
         "gradients not cleared",
-        "training/loop.py",
-        "            optimizer.zero_grad()\n",
-        "            pass\n",
+        "training/step.py",
+        "        self.optimizer.zero_grad()\n",
+        "        pass\n",
         TRAINER,
     ),
     _mutant("biases decay", "training/optim.py", 'x.endswith("bias") or', "False or", TRAINER),
     _mutant(
         "best is the last of equals",
         "training/loop.py",
-        "or chosen_by > fit.best_selection:",
-        "or chosen_by >= fit.best_selection:",
+        "or chosen_by > state.best_selection:",
+        "or chosen_by >= state.best_selection:",
         TRAINER,
     ),
     _mutant(
@@ -381,6 +381,27 @@ MUTANTS = (
         "for name, rank in kept.items() if rank)",
         "for name, rank in kept.items())",
         TRAINER,
+    ),
+    _mutant(
+        "a process that fails alone is silent when an earlier run left a record",
+        "training/session.py",
+        "if _content(path) != earlier:",
+        "if path.exists():",
+        "training/test_session.py",
+    ),
+    _mutant(
+        "logits in the order of the batches",
+        "models/logits.py",
+        "return logits[np.argsort(order)]",
+        "return logits",
+        "models/test_logits.py",
+    ),
+    _mutant(
+        "phases run into each other",
+        "training/clock.py",
+        "        self._last = now\n",
+        "",
+        "training/test_step.py",
     ),
     # ------------------------------------------------------------------------- batches and metrics
     _mutant(
@@ -406,7 +427,7 @@ MUTANTS = (
     ),
     _mutant(
         "padding is attended to",
-        "glue/batches.py",
+        "glue/collate.py",
         "torch.from_numpy(mask.astype(np.int64))",
         "torch.ones(mask.shape, dtype=torch.int64)",
         "glue/test_glue_batches.py",

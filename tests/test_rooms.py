@@ -21,6 +21,7 @@ PARTS = (  # what must be known, or drawn, in well under a second
     "lora2.core.terms",
     "lora2.core.budget",
     "lora2.core.counts",
+    "lora2.glue.batches",
     "lora2.glue.data",
     "lora2.glue.tasks",
     "lora2.runs.format",

@@ -1,6 +1,5 @@
-"""What a run needs of the machine and the shell it is started in; checked before torch is imported."""
+"""What a program that torchrun may start needs of its environment; checked before torch is imported."""
 
-import importlib.util
 import os
 
 from lora2.common.errors import UserError
@@ -9,16 +8,19 @@ COUNTERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # as torchr
 
 
 def first_process() -> bool:
-    """Whether this is the one process of a run that writes and speaks."""
+    """Whether this is the one process of a program that writes and speaks."""
     rank = os.environ.get("RANK", "0")
     return not rank.isdecimal() or int(rank) == 0  # a wrong RANK is refused later, and that must be heard
 
 
-def check_environment(tracker: str) -> None:
-    """Refuse what would end in a traceback later, or in a run that is not tracked though it was asked for.
+def check_environment(script: str) -> None:
+    """Refuse what would end in a traceback later.
+
+    Args:
+        script: the program, as the message on how to start it names it.
 
     Raises:
-        UserError: names the variable or the missing package.
+        UserError: names the variable.
     """
     for name in COUNTERS:
         value = os.environ.get(name, "0")
@@ -31,10 +33,5 @@ def check_environment(tracker: str) -> None:
     if world > 1 and "MASTER_ADDR" not in os.environ:
         raise UserError(
             f"MASTER_ADDR: not in the environment, though WORLD_SIZE={world}; allowed are both or neither: start with "
-            f"torchrun --nproc-per-node {world} scripts/train.py ..., or unset WORLD_SIZE"
-        )
-    if tracker != "none" and importlib.util.find_spec(tracker) is None:
-        raise UserError(
-            f"tracker: {tracker} is not installed; allowed are installed ones: pip install -c constraints.txt "
-            f"{tracker}, or tracker=none"
+            f"torchrun --nproc-per-node {world} {script} ..., or unset WORLD_SIZE"
         )

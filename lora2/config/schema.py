@@ -7,6 +7,7 @@ validates everything and reports every problem at once.
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -75,7 +76,7 @@ class RecipeConfig(Section):
 
     def total_steps(self, train_examples: int) -> int:
         """T: optimizer steps of the whole run, from the real number of examples."""
-        steps = self.epochs * -(-train_examples // self.batch_size)
+        steps = self.epochs * math.ceil(train_examples / self.batch_size)
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
 

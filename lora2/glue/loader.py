@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lora2.common.signals import STOPPING
-from lora2.glue.batches import BatchSampler, Indices, collate, shard
+from lora2.glue.batches import BatchSampler, Indices, shard
+from lora2.glue.collate import collate
 from lora2.glue.tokens import TokenisedSplit
 
 LOST = "a process that makes batches died; num_workers=0 does without them"
@@ -26,32 +27,62 @@ class WorkerLostError(RuntimeError):
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Tensors as `collate` makes them. `weight` is 1; 0 for the stand-in of an empty one, as all must take part."""
+    """A part of a batch that goes through the model at once.
+
+    Attributes:
+        tensors: as `collate` makes them.
+        weight: 1; 0 for the stand-in of an empty part, as all processes must take part.
+    """
 
     tensors: dict[str, Tensor]
-    weight: int
+    weight: int = 1
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """What the model takes: everything but the labels."""
+        return {name: tensor for name, tensor in self.tensors.items() if name != "labels"}
+
+    @property
+    def labels(self) -> Tensor:
+        """Classes or scores, (b,)."""
+        return self.tensors["labels"]
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        """Return the same on a device."""
+        return MicroBatch({name: tensor.to(device) for name, tensor in self.tensors.items()}, self.weight)
 
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What a process trains on in one optimizer step: the global batch, and its own micro-batches of it."""
+    """What a process trains on in one optimizer step.
+
+    Attributes:
+        examples: the global batch, (b,).
+        parts: the process's own micro-batches of it.
+    """
 
     examples: Indices
     parts: list[MicroBatch]
 
+    def to(self, device: torch.device) -> "StepBatch":
+        """Return the same on a device."""
+        return StepBatch(self.examples, [part.to(device) for part in self.parts])
+
 
 @dataclass(frozen=True)
 class StepDataset(Dataset[StepBatch]):
-    """The StepBatch of every optimizer step, by number.
+    """Gives the StepBatch of every optimizer step, by number.
 
     Args:
+        sampler: chooses the global batches.
         pad_id: the tokenizer's padding id.
         max_length: what every batch is padded to; None for the longest of each.
-        rank, world: this process and their number.
+        rank, world: this process, and the number of processes.
+        accumulation: micro-batches of each process in a step.
     """
 
     split: TokenisedSplit
-    plan: BatchSampler
+    sampler: BatchSampler
     pad_id: int
     max_length: int | None
     rank: int
@@ -59,7 +90,7 @@ class StepDataset(Dataset[StepBatch]):
     accumulation: int
 
     def __getitem__(self, step: int) -> StepBatch:
-        examples = self.plan.batch(step)
+        examples = self.sampler.batch(step)
         parts = shard(examples, rank=self.rank, world=self.world, accumulation=self.accumulation)
         return StepBatch(examples, [self._micro_batch(part) for part in parts])
 
@@ -70,7 +101,7 @@ class StepDataset(Dataset[StepBatch]):
 
 
 def load(batches: StepDataset, start: int, stop: int, workers: int) -> Iterator[StepBatch]:
-    """Steps `start` to `stop`, in order.
+    """Yield the batches of steps `start` to `stop`, in order.
 
     Args:
         workers: processes that make batches ahead; 0 makes them here, when they are asked for.

@@ -19,14 +19,19 @@ from lora2.common.files import flush_folder, storing, write_through
 
 PREFIX = "step-"
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
-FORMAT = 1  # of what TrainingState captures; a checkpoint of another format is passed over
+FORMAT = 2  # of what state.capture returns; a checkpoint of another format is passed over
 KEPT = 2  # the newest, and the one before it in case the newest is damaged
 DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything needed to go on after `step` optimizer steps; `state` is plain JSON."""
+    """Everything needed to go on after `step` optimizer steps.
+
+    Attributes:
+        tensors: by name.
+        state: what is no tensor, as plain JSON.
+    """
 
     step: int
     tensors: dict[str, Tensor]
@@ -61,7 +66,7 @@ class CheckpointFolder:
                 shutil.rmtree(path, ignore_errors=True)
 
     def latest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest whole checkpoint, or None; and a sentence about each one that had to be passed over."""
+        """Return the newest whole checkpoint, or None; and a sentence about each one that had to be passed over."""
         damaged: list[str] = []
         for path in reversed(self._all()):
             try:
@@ -71,7 +76,7 @@ class CheckpointFolder:
         return None, _report(damaged, "none is left, the run starts anew")
 
     def clear(self) -> None:
-        """Remove all."""
+        """Remove all checkpoints."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _write(self, final: Path, contents: dict[str, bytes]) -> None:
@@ -100,7 +105,7 @@ class CheckpointFolder:
         return Checkpoint(int(path.name.removeprefix(PREFIX)), load(contents[TENSORS]), json.loads(contents[STATE]))
 
     def _all(self) -> list[Path]:
-        """Finished checkpoints, oldest first."""
+        """Return the finished checkpoints, oldest first."""
         return sorted(self.path.glob(f"{PREFIX}*"))
 
 

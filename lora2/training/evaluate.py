@@ -1,6 +1,6 @@
 """Dev-set scores of a model; the processes of a run share the work."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,56 +9,56 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from lora2.glue.batches import collate, eval_batches
+from lora2.glue.batches import eval_batches
 from lora2.glue.metrics import compute, predict, score
-from lora2.glue.tasks import TaskSpec
 from lora2.glue.tokens import TokenisedSplit
+from lora2.models.logits import Logits, compute_parts, in_order
 from lora2.models.methods.base import Method
+from lora2.training.data import TaskData
 
-BATCH_FACTOR = 4  # no activations are kept, so batches can be larger than in training
+Arrays = dict[str, np.ndarray]  # by split, (n,)
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Scores the task's dev splits with the method merged into the model where it can be."""
+    """Scores the task's dev splits with the method merged into the model where it can be.
+
+    Args:
+        batch_size: examples per optimizer step of training.
+        max_length: what every batch is padded to; None for the longest of each.
+    """
 
     accelerator: Accelerator
     method: Method
-    task: TaskSpec
-    splits: Mapping[str, TokenisedSplit]
-    pad_id: int
-    max_length: int | None
+    data: TaskData
     batch_size: int
+    max_length: int | None
 
     def score(self, model: nn.Module) -> dict[str, float]:
-        """Every metric of the task on its dev splits."""
-        decisions, labels = self._decisions(model, self.task.dev_splits)
-        return compute(self.task, decisions, labels)
+        """Return every metric of the task on its dev splits."""
+        task = self.data.task
+        predictions, labels = self._predict(model, task.dev_splits)
+        return compute(task, predictions, labels)
 
     def score_split(self, model: nn.Module, name: str) -> dict[str, float]:
-        """The task's metrics on one split."""
-        decisions, labels = self._decisions(model, (name,))
-        return score(self.task, decisions[name], labels[name])
+        """Return the task's metrics on one split."""
+        predictions, labels = self._predict(model, (name,))
+        return score(self.data.task, predictions[name], labels[name])
 
-    def _decisions(self, model: nn.Module, names: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Predictions and labels of labelled splits; the model is in training mode afterwards."""
+    def logits(self, model: nn.Module, split: TokenisedSplit) -> Logits:
+        """Return the head outputs of every example, (n, c), in the split's order, each computed by one process."""
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        own = eval_batches(split.lengths, self.batch_size)[rank::world]
+        parts = compute_parts(model, split, own, pad_id=self.data.pad_id, max_length=self.max_length)
+        return in_order(gather_object(parts))
+
+    def _predict(self, model: nn.Module, names: Sequence[str]) -> tuple[Arrays, Arrays]:
+        """Return predictions and labels of labelled splits; the model is in training mode afterwards."""
         # not the wrapper that averages gradients: it would talk to processes that may have no batch here
         model = self.accelerator.unwrap_model(model, keep_fp32_wrapper=True)
+        splits = {name: self.data.splits[name] for name in names}
         model.eval()
         with torch.no_grad(), self.method.merged():
-            decisions = {name: predict(self.task, self.logits(model, self.splits[name])) for name in names}
+            predictions = {name: predict(self.data.task, self.logits(model, split)) for name, split in splits.items()}
         model.train()
-        return decisions, {name: labels for name in names if (labels := self.splits[name].labels) is not None}
-
-    def logits(self, model: nn.Module, split: TokenisedSplit) -> np.ndarray:
-        """Head outputs for every example, (n, labels), in the split's order, each computed once."""
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        own = []
-        for indices in eval_batches(split.lengths, BATCH_FACTOR * self.batch_size)[rank::world]:
-            batch = collate(split, indices, pad_id=self.pad_id, max_length=self.max_length)
-            inputs = {name: x.to(self.accelerator.device) for name, x in batch.items() if name != "labels"}
-            own.append((indices, model(**inputs).logits.float().cpu().numpy()))
-        out = np.empty((len(split), self.task.num_labels), np.float32)
-        for indices, values in gather_object(own):
-            out[indices] = values
-        return out
+        return predictions, {name: split.labels for name, split in splits.items() if split.labels is not None}

@@ -7,7 +7,8 @@ import torch
 
 from lora2.common.files import StorageError
 from lora2.glue.loader import WorkerLostError
-from lora2.training.loop import CancelledError, DivergedError
+from lora2.training.loop import CancelledError
+from lora2.training.step import DivergedError
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Failure:
 
 
 def explain(error: Exception) -> Failure:
-    """The Failure that an exception means."""
+    """Return the Failure that an exception means."""
     if isinstance(error, CancelledError):
         return Failure("cancelled", str(error), together=True)
     if isinstance(error, DivergedError | FloatingPointError):

@@ -1,40 +1,32 @@
-"""The one training loop: optimisation, evaluation, checkpoints. Knows no method, task or file format.
-
-Order within a step (Algorithm 1, docs/METHOD.md): backward, clip, [importance, optimizer step, mask], zero_grad.
-"""
+"""The one training loop: optimisation, evaluation, checkpoints. Knows no method, task or file format."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from lora2.config.schema import CheckpointConfig, RecipeConfig
 from lora2.core import keys
-from lora2.core.bf16 import EmulatedProducts, needs_emulation
-from lora2.glue.batches import BatchSampler, padded_width, shard
+from lora2.glue.batches import padded_width, shard
 from lora2.glue.heldout import HELDOUT
-from lora2.glue.loader import MicroBatch, StepBatch, StepDataset, load
-from lora2.glue.tasks import TaskSpec
-from lora2.glue.tokens import TokenisedSplit
+from lora2.glue.loader import StepBatch, load
 from lora2.models.methods.base import Method
 from lora2.training.checkpoint import Checkpoint, CheckpointFolder
+from lora2.training.clock import PhaseClock
+from lora2.training.data import TaskData, train_batches
 from lora2.training.evaluate import Evaluator
-from lora2.training.fit import HISTORY_POINTS, MONITOR_POINTS, Fit
 from lora2.training.optim import linear_schedule, optimizer_groups, warmup_steps
-from lora2.training.state import TrainingState
+from lora2.training.state import TrainState, capture, restore, trained_parameters
+from lora2.training.step import DivergedError, TrainStep, emulated_products
 
-
-class DivergedError(RuntimeError):
-    """The loss or the gradient is not finite."""
+HISTORY_POINTS = 500  # training losses kept in a record, whatever the length of the run
+MONITOR_POINTS = 50  # looks into the method: a line for every matrix's rank, so fewer
 
 
 class CancelledError(RuntimeError):
@@ -42,228 +34,219 @@ class CancelledError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Trainer:
-    """Everything a run needs, built; `fit` runs it.
+class RunControl:
+    """How a run is kept, stopped and watched; by default it is none of these.
 
     Args:
-        splits: tokenised "train" and the task's dev splits; a "heldout" one, if there, chooses the best checkpoint.
-        pad_id: the tokenizer's padding id.
-        num_workers: processes that make batches ahead of training; 0 for none.
-        folder: where checkpoints go.
+        checkpoints: where checkpoints go, if anywhere.
+        every: how often.
         stop: asked after every step; true means checkpoint and stop.
         log: called with the step and a flat dict of numbers, for a tracker.
+    """
+
+    checkpoints: CheckpointFolder | None = None
+    every: CheckpointConfig = field(default_factory=CheckpointConfig)
+    stop: Callable[[], bool] = lambda: False
+    log: Callable[[int, dict[str, float]], None] = lambda step, numbers: None
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Everything that training needs, built; `fit` does it.
+
+    Args:
+        method: the fine-tuning method that was applied to `model`.
+        seed: decides the order of the batches.
+        num_workers: processes that make batches ahead of training; 0 for none.
     """
 
     accelerator: Accelerator
     model: nn.Module
     method: Method
-    task: TaskSpec
-    splits: Mapping[str, TokenisedSplit]
-    pad_id: int
+    data: TaskData
     recipe: RecipeConfig
-    checkpoints: CheckpointConfig
     seed: int
-    num_workers: int
-    folder: CheckpointFolder
-    stop: Callable[[], bool]
-    log: Callable[[int, dict[str, float]], None]
+    num_workers: int = 0
+    control: RunControl = field(default_factory=RunControl)
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps of one epoch."""
-        return -(-len(self.splits["train"]) // self.recipe.batch_size)
-
-    @property
-    def total(self) -> int:
+    def total_steps(self) -> int:
         """T, optimizer steps of the run."""
-        return self.recipe.total_steps(len(self.splits["train"]))
+        return self.recipe.total_steps(len(self.data.splits["train"]))
 
     @property
     def evaluator(self) -> Evaluator:
         """Scores the dev splits."""
-        batch_size = self.recipe.batch_size
         return Evaluator(
-            self.accelerator, self.method, self.task, self.splits, self.pad_id, self.recipe.padded_to, batch_size
+            accelerator=self.accelerator,
+            method=self.method,
+            data=self.data,
+            batch_size=self.recipe.batch_size,
+            max_length=self.recipe.padded_to,
         )
 
-    def fit(self, found: Checkpoint | None = None) -> Fit:
-        """Train from a checkpoint or the start; returns the course of the whole run.
+    def build_step(self) -> TrainStep:
+        """Make the optimizer, and return the training step; once a run."""
+        optimizer = torch.optim.AdamW(optimizer_groups(self.method, self.recipe), lr=self.recipe.lr, fused=True)
+        model, optimizer = self.accelerator.prepare(self.model, optimizer)
+        return TrainStep(
+            accelerator=self.accelerator,
+            model=model,
+            optimizer=optimizer,
+            method=self.method,
+            task=self.data.task,
+            max_grad_norm=self.recipe.max_grad_norm,
+        )
+
+    def fit(self, found: Checkpoint | None = None) -> TrainState:
+        """Train from a checkpoint or the start, and return the course of the whole run.
 
         Raises:
             DivergedError: loss or gradient is not finite.
-            CancelledError: `stop` said so; the checkpoint is written.
+            CancelledError: `control.stop` said so; the checkpoint is written.
             StorageError: a checkpoint could not be written.
         """
-        optimizer = torch.optim.AdamW(optimizer_groups(self.method, self.recipe), lr=self.recipe.lr, fused=True)
-        model, prepared = self.accelerator.prepare(self.model, optimizer)
-        state = TrainingState(self.accelerator, self.method, optimizer)
-        fit = Fit() if found is None else state.restore(found)
-        every, saved_at = self.recipe.eval_every or self.steps_per_epoch, time.monotonic()
-        with self._progress(fit.steps) as bar, self.precision():
-            for step, batch in self._batches(fit):
-                self._set_rate(optimizer, step)
-                losses = self._step(fit, model, prepared, batch, step)
-                fit.steps = step + 1
-                self._note(fit, losses, bar, optimizer.param_groups[0]["lr"])
-                self._look(fit)
-                if fit.steps % every == 0 or fit.steps == self.total:
-                    self._evaluate(fit, model)
-                stop = self._agreed(self.stop())
-                if stop or self._agreed(self._due(fit.steps, saved_at)):
-                    checkpoint, saved_at = state.capture(fit), time.monotonic()
-                    if self.accelerator.is_main_process:
-                        self.folder.save(checkpoint)
+        train_step = self.build_step()
+        optimizer, total = train_step.optimizer, self.total_steps
+        state = TrainState() if found is None else restore(found, self.method, optimizer, self.accelerator)
+        clock, saved_at = PhaseClock(state.seconds), time.monotonic()
+        with self._progress(state.steps) as bar, emulated_products(self.accelerator):
+            for index, batch in self._batches(state.steps, clock):
+                # one optimizer step
+                rate = self._set_learning_rate(optimizer, index)
+                losses = train_step(batch, index, clock)
+                self._count(state, batch)
+
+                # what it was like: progress, history, tracker
+                bar.update()
+                if self._is_point(state.steps, HISTORY_POINTS):
+                    self._note_losses(state, losses, rate)
+                    bar.set_postfix_str(_shown(state), refresh=False)
+                if self._is_point(state.steps, MONITOR_POINTS):
+                    self._note_monitor(state)
+
+                # evaluation
+                if state.steps % self._eval_every == 0 or state.steps == total:
+                    clock.start()
+                    metrics, chosen_by = self._evaluate(train_step.model)
+                    clock.lap("eval")
+                    self._note_metrics(state, metrics, chosen_by)
+
+                # a checkpoint, when it is time or when the run must stop
+                stop = self._agree(self.control.stop())
+                if stop or self._agree(self._is_due(state.steps, saved_at)):
+                    self._save(capture(state, self.method, optimizer, self.accelerator))
+                    saved_at = time.monotonic()
                 if stop:
-                    raise CancelledError(
-                        f"stopped by a signal after step {fit.steps} of {self.total}; run again to go on"
-                    )
-        return fit
+                    raise CancelledError(f"stopped by a signal after step {state.steps} of {total}; run again to go on")
+        return state
 
-    def _due(self, steps: int, saved_at: float) -> bool:
+    # ------------------------------------------------------------------------------------------------ a step
+
+    def _batches(self, start: int, clock: PhaseClock) -> Iterator[tuple[int, StepBatch]]:
+        """Yield number and batch, on the device, of every step that is left."""
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        batches = train_batches(self.data, self.recipe, self.seed, rank, world)
+        loaded = load(batches, start, self.total_steps, self.num_workers)
+        for index in range(start, self.total_steps):
+            clock.start()
+            batch = next(loaded).to(self.accelerator.device)
+            clock.lap("data")
+            yield index, batch
+
+    def _set_learning_rate(self, optimizer: torch.optim.Optimizer, index: int) -> float:
+        """Set the recipe's learning rate at this step, times each group's multiplier; returns that of the first."""
+        factor = linear_schedule(index, warmup_steps(self.recipe, self.total_steps), self.total_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = self.recipe.lr * group["lr_scale"] * factor
+        return float(optimizer.param_groups[0]["lr"])
+
+    def _count(self, state: TrainState, batch: StepBatch) -> None:
+        """Count the step, and its tokens over all processes."""
+        lengths, examples = self.data.splits["train"].lengths, batch.examples
+        world, accumulation = self.accelerator.num_processes, self.recipe.accumulation
+        state.steps += 1
+        state.tokens += int(lengths[examples].sum())
+        for rank in range(world):
+            for part in shard(examples, rank=rank, world=world, accumulation=accumulation):
+                state.padded_tokens += len(part) * padded_width(lengths[part], max_length=self.recipe.padded_to)
+
+    # ------------------------------------------------------------------------------------------------ evaluation
+
+    @property
+    def _eval_every(self) -> int:
+        """Steps from one evaluation to the next: the recipe's, or an epoch."""
+        return self.recipe.eval_every or math.ceil(len(self.data.splits["train"]) / self.recipe.batch_size)
+
+    def _evaluate(self, model: nn.Module) -> tuple[dict[str, float], float]:
+        """Return the metrics on the dev splits, and the number that the best checkpoint is chosen by."""
+        metrics, main = self.evaluator.score(model), self.data.task.main_metric
+        if HELDOUT in self.data.splits:
+            return metrics, self.evaluator.score_split(model, HELDOUT)[main]
+        return metrics, metrics[main]
+
+    def _note_metrics(self, state: TrainState, metrics: dict[str, float], chosen_by: float) -> None:
+        """Note an evaluation; keep the weights if they are the best so far (the first of equals)."""
+        state.history["eval"].append({keys.STEP: state.steps, **metrics, keys.SELECTION: chosen_by})
+        self.control.log(state.steps, {keys.evaluation(name): value for name, value in metrics.items()})
+        state.last = metrics
+        if state.best_selection is None or chosen_by > state.best_selection:
+            state.best, state.best_step, state.best_selection = metrics, state.steps, chosen_by
+            state.best_weights = {
+                name: p.detach().to("cpu", copy=True) for name, p in trained_parameters(self.method).items()
+            }
+
+    # ------------------------------------------------------------------------------------------------ history
+
+    def _is_point(self, steps: int, points: int) -> bool:
+        """Whether a history of about `points` entries over the run has one after this step; the last step always."""
+        return steps % max(1, self.total_steps // points) == 0 or steps == self.total_steps
+
+    def _note_losses(self, state: TrainState, losses: dict[str, Tensor], rate: float) -> None:
+        """Read the losses from the device, into history and tracker."""
+        numbers = {name: float(value) for name, value in losses.items()}
+        if not all(map(math.isfinite, numbers.values())):
+            raise DivergedError(f"step {state.steps - 1}: the loss is not finite ({numbers}); lower recipe.lr")
+        state.history["train"].append({keys.STEP: state.steps, keys.LEARNING_RATE: rate, **numbers})
+        tokens_per_s = state.tokens / state.train_seconds
+        self.control.log(state.steps, {keys.LEARNING_RATE: rate, **numbers, keys.TOKENS_PER_S: tokens_per_s})
+
+    def _note_monitor(self, state: TrainState) -> None:
+        """Note what the method shows of itself, into history and tracker."""
+        seen = self.method.monitor()
+        state.history["monitor"].append({keys.STEP: state.steps, **seen})
+        self.control.log(state.steps, seen)
+
+    def _progress(self, done: int) -> "tqdm[Any]":
+        """Return a progress bar that begins after `done` steps."""
+        quiet = None if self.accelerator.is_main_process else True  # None: quiet unless standard error is a terminal
+        name = self.data.task.name
+        return tqdm(total=self.total_steps, initial=done, desc=name, unit="step", disable=quiet, dynamic_ncols=True)
+
+    # ------------------------------------------------------------------------------------------------ checkpoints
+
+    def _is_due(self, steps: int, saved_at: float) -> bool:
         """Whether a checkpoint is due, by steps or by minutes since the last one; never after the last step."""
-        by_steps = self.checkpoints.every_steps is not None and steps % self.checkpoints.every_steps == 0
-        by_time = time.monotonic() - saved_at > 60 * self.checkpoints.every_minutes
-        return (by_steps or by_time) and steps < self.total
+        every = self.control.every
+        by_steps = every.every_steps is not None and steps % every.every_steps == 0
+        by_time = time.monotonic() - saved_at > 60 * every.every_minutes
+        return (by_steps or by_time) and steps < self.total_steps
 
-    def _agreed(self, wish: bool) -> bool:
-        """True on every process when it is true on any."""
+    def _save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, where there is a place for it; one process does it for all."""
+        if self.control.checkpoints is not None and self.accelerator.is_main_process:
+            self.control.checkpoints.save(checkpoint)
+
+    def _agree(self, wish: bool) -> bool:
+        """Return true on every process when it is true on any."""
         if self.accelerator.num_processes == 1:
             return wish
         return bool(self.accelerator.reduce(torch.tensor(float(wish), device=self.accelerator.device)) > 0)
 
-    def _batches(self, fit: Fit) -> Iterator[tuple[int, StepBatch]]:
-        """Number and batch of every step that is left."""
-        recipe, train, accelerator = self.recipe, self.splits["train"], self.accelerator
-        plan = BatchSampler(train.lengths, recipe.batch_size, seed=self.seed, group_by_length=recipe.group_by_length)
-        rank, world = accelerator.process_index, accelerator.num_processes
-        batches = StepDataset(train, plan, self.pad_id, self.recipe.padded_to, rank, world, recipe.accumulation)
-        loaded = load(batches, fit.steps, self.total, self.num_workers)
-        for step in range(fit.steps, self.total):
-            with fit.clock("data"):
-                batch = next(loaded)
-            yield step, batch
 
-    def _set_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """The recipe's learning rate at this step, for each group by its multiplier."""
-        factor = linear_schedule(step, warmup_steps(self.recipe, self.total), self.total)
-        for group in optimizer.param_groups:
-            group["lr"] = self.recipe.lr * group["lr_scale"] * factor
-
-    def _step(
-        self, fit: Fit, model: nn.Module, optimizer: torch.optim.Optimizer, batch: StepBatch, step: int
-    ) -> dict[str, Tensor]:
-        """One optimizer step on one global batch; returns the losses by name."""
-        self._count(fit, batch.examples)
-        task_loss = torch.zeros((), device=self.accelerator.device)
-        for index, part in enumerate(batch.parts):
-            with self._sync_on(model, last=index == len(batch.parts) - 1):
-                task_loss += self._backward(fit, model, part, len(batch.examples))
-        with fit.clock("penalty"):
-            penalties = self.method.penalties()
-            if penalties:
-                self.accelerator.backward(torch.stack(list(penalties.values())).sum())
-        with fit.clock("optimizer"):
-            trained = [p for group in optimizer.param_groups for p in group["params"]]
-            norm = self.accelerator.clip_grad_norm_(trained, self.recipe.max_grad_norm)
-            grads_finite = bool(torch.isfinite(norm))
-        if not grads_finite and self.accelerator.scaler is None:
-            raise DivergedError(
-                f"step {step}: the gradient is not finite, task loss {float(task_loss):g}; lower recipe.lr"
-            )
-        start = time.perf_counter()
-        with self.method.step(step, grads_finite):
-            begun = time.perf_counter()
-            optimizer.step()
-            inside = time.perf_counter() - begun
-        fit.seconds["method"] += time.perf_counter() - start - inside
-        fit.seconds["optimizer"] += inside
-        with fit.clock("optimizer"):
-            optimizer.zero_grad()
-        task_loss = self.accelerator.reduce(task_loss, "sum")
-        return {keys.TASK_LOSS: task_loss} | {keys.penalty(name): value.detach() for name, value in penalties.items()}
-
-    def _count(self, fit: Fit, batch: np.ndarray) -> None:
-        """Tokens and padded positions of the batch over all processes."""
-        lengths, world, accumulation = (
-            self.splits["train"].lengths,
-            self.accelerator.num_processes,
-            self.recipe.accumulation,
-        )
-        parts = [p for rank in range(world) for p in shard(batch, rank=rank, world=world, accumulation=accumulation)]
-        fit.tokens += int(lengths[batch].sum())
-        fit.positions += sum(len(p) * padded_width(lengths[p], max_length=self.recipe.padded_to) for p in parts)
-
-    def _backward(self, fit: Fit, model: nn.Module, part: MicroBatch, batch_size: int) -> Tensor:
-        """Forward and backward of one micro-batch; returns its share of the global batch's mean loss."""
-        with fit.clock("data"):
-            inputs = {name: tensor.to(self.accelerator.device) for name, tensor in part.tensors.items()}
-            labels = inputs.pop("labels")
-        with fit.clock("forward"):
-            logits = model(**inputs).logits
-            # processes average their gradients, so each gives its sum over the batch times their number
-            loss = task_loss(self.task, logits, labels).sum() * part.weight / batch_size
-        with fit.clock("backward"):
-            self.accelerator.backward(loss * self.accelerator.num_processes)
-        return loss.detach()
-
-    def _evaluate(self, fit: Fit, model: nn.Module) -> None:
-        """Score the dev splits; keep the weights if they are the best so far (the first of equals)."""
-        main = self.task.main_metric
-        with fit.clock("eval"):
-            metrics = self.evaluator.score(model)
-            chosen_by = self.evaluator.score_split(model, HELDOUT)[main] if HELDOUT in self.splits else metrics[main]
-        fit.history["eval"].append({keys.STEP: fit.steps, **metrics, keys.SELECTION: chosen_by})
-        self.log(fit.steps, {keys.evaluation(name): value for name, value in metrics.items()})
-        fit.last = metrics
-        if fit.best_selection is None or chosen_by > fit.best_selection:
-            fit.best, fit.best_step, fit.best_selection = metrics, fit.steps, chosen_by
-            fit.best_weights = {name: p.detach().to("cpu", copy=True) for name, p in self.trained()}
-
-    def trained(self) -> list[tuple[str, nn.Parameter]]:
-        """Every trained parameter by name."""
-        return [item for group in self.method.groups for item in group.parameters.items()]
-
-    def _note(self, fit: Fit, losses: dict[str, Tensor], bar: "tqdm[Any]", lr: float) -> None:
-        """Progress; and every so many steps the losses, read from the device, into history and tracker."""
-        bar.update()
-        if not self._is_point(fit.steps, HISTORY_POINTS):
-            return
-        numbers = {name: float(value) for name, value in losses.items()}
-        if not all(map(math.isfinite, numbers.values())):
-            raise DivergedError(f"step {fit.steps - 1}: the loss is not finite ({numbers}); lower recipe.lr")
-        fit.history["train"].append({keys.STEP: fit.steps, keys.LEARNING_RATE: lr, **numbers})
-        self.log(fit.steps, {keys.LEARNING_RATE: lr, **numbers, keys.TOKENS_PER_S: fit.tokens / fit.train_seconds})
-        shown = [f"loss {numbers[keys.TASK_LOSS]:.3f}", *(f"{name} {value:.3f}" for name, value in fit.last.items())]
-        shown += [f"budget {seen[keys.BUDGET]:.0f}" for seen in fit.history["monitor"][-1:] if keys.BUDGET in seen]
-        bar.set_postfix_str(" ".join(shown), refresh=False)
-
-    def _look(self, fit: Fit) -> None:
-        """What the method shows of itself, into history and tracker."""
-        if self._is_point(fit.steps, MONITOR_POINTS):
-            seen = self.method.monitor()
-            fit.history["monitor"].append({keys.STEP: fit.steps, **seen})
-            self.log(fit.steps, seen)
-
-    def _is_point(self, steps: int, points: int) -> bool:
-        """Whether a history of about so many points over the run has one after this step; the last step always."""
-        return steps % max(1, self.total // points) == 0 or steps == self.total
-
-    def _progress(self, done: int) -> "tqdm[Any]":
-        quiet = None if self.accelerator.is_main_process else True  # None: quiet unless standard error is a terminal
-        name = self.task.name
-        return tqdm(total=self.total, initial=done, desc=name, unit="step", disable=quiet, dynamic_ncols=True)
-
-    def _sync_on(self, model: nn.Module, *, last: bool) -> AbstractContextManager[object]:
-        return nullcontext() if last else self.accelerator.no_sync(model)
-
-    def precision(self) -> AbstractContextManager[object]:
-        """The context for every forward pass: bf16 products are emulated where the processor has none."""
-        emulate = self.recipe.precision == "bf16" and needs_emulation(self.accelerator.device)
-        return EmulatedProducts() if emulate else nullcontext()
-
-
-def task_loss(task: TaskSpec, logits: Tensor, labels: Tensor) -> Tensor:
-    """Loss of each example, (b,): cross-entropy, or squared error for regression."""
-    if task.is_regression:
-        return F.mse_loss(logits.squeeze(-1), labels, reduction="none")
-    return F.cross_entropy(logits, labels, reduction="none")
+def _shown(state: TrainState) -> str:
+    """Return the last loss, metrics and budget, for the progress bar."""
+    shown = [f"loss {state.history['train'][-1][keys.TASK_LOSS]:.3f}"]
+    shown += [f"{name} {value:.3f}" for name, value in state.last.items()]
+    shown += [f"budget {seen[keys.BUDGET]:.0f}" for seen in state.history["monitor"][-1:] if keys.BUDGET in seen]
+    return " ".join(shown)

@@ -5,9 +5,9 @@ from lora2.models.methods.base import Method
 
 
 def linear_schedule(step: int, warmup: int, total: int) -> float:
-    """Factor on the learning rate: from 0 up to 1 over `warmup` steps, then down to 0 at `total` (as HF's linear).
+    """Return the factor on the learning rate: from 0 to 1 over `warmup` steps, then down to 0 at `total`.
 
-    A warm-up given as a ratio is cut to whole steps; HF rounds it up.
+    It is HF's linear schedule. A warm-up given as a ratio is cut to whole steps; HF rounds it up.
     """
     if step < warmup:
         return step / warmup
@@ -15,12 +15,12 @@ def linear_schedule(step: int, warmup: int, total: int) -> float:
 
 
 def warmup_steps(recipe: RecipeConfig, total: int) -> int:
-    """Steps of warm-up in a run of `total` steps."""
+    """Return the steps of warm-up in a run of `total` steps."""
     return recipe.warmup_steps if recipe.warmup_steps is not None else int((recipe.warmup_ratio or 0) * total)
 
 
 def optimizer_groups(method: Method, recipe: RecipeConfig) -> list[dict[str, object]]:
-    """AdamW's groups: the method's, each cut into weights that decay, and biases and norms that do not.
+    """Return AdamW's groups: the method's, each cut into weights that decay, and biases and norms that do not.
 
     HF's Trainer, with which the authors' scripts ran, spares the same.
     """

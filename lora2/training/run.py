@@ -14,17 +14,24 @@ from lora2.glue.heldout import train_size
 from lora2.models.weights import weight_source
 from lora2.runs.lock import sole_owner
 from lora2.runs.record import RunRecord, read_record, record_path
+from lora2.training.tracking.installed import check_installed
+
+SCRIPT = "scripts/train.py"  # that is started, as messages name it
 
 
 def run(cfg: RunConfig) -> int:
-    """Do the run unless its record is there already; returns the exit code: 0 done, 1 failed, 128 + signal stopped.
+    """Do the run unless its record is there already, and return the exit code.
+
+    Returns:
+        0 done, 1 failed, 128 + signal stopped.
 
     Raises:
         UserError: a mistake in the settings or the data.
         BusyError: another process is doing the run.
     """
     started = time.perf_counter()
-    check_environment(cfg.tracker.name)
+    check_environment(SCRIPT)
+    check_installed(cfg.tracker.name)
     raw = load_raw(cfg.task, cfg.data.source, None if cfg.data.dir is None else Path(cfg.data.dir))
     name, path = run_id(cfg, raw.fingerprint), record_path(cfg.results_dir, run_id(cfg, raw.fingerprint))
     if _is_done(cfg, path):
@@ -42,7 +49,14 @@ def run(cfg: RunConfig) -> int:
 
             if _is_done(cfg, path):
                 raise BusyError(f"{name}: another process has just done this run, see {path}")
-            record = execute(settled, raw, name, setting_id(cfg, raw.fingerprint), [*raw.warnings, *notes], started)
+            record = execute(
+                settled,
+                raw,
+                run_id=name,
+                setting_id=setting_id(cfg, raw.fingerprint),
+                notes=[*raw.warnings, *notes],
+                started=started,
+            )
     except StorageError as error:  # there is no record to tell of it
         say(f"{name}: failed: {error}")
         give_reason(f"failed: {error}")
@@ -61,7 +75,7 @@ def _is_done(cfg: RunConfig, path: Path) -> bool:
 
 
 def _summary(record: RunRecord) -> list[str]:
-    """What came out, in a line for the metrics and one for the parameters; nothing for a run that did not end."""
+    """Return a line on the metrics and one on the parameters; nothing for a run that did not end."""
     if record.metrics is None or record.counts is None:
         return []
     best, last = map(_shown, (record.metrics.best, record.metrics.last))
@@ -77,7 +91,7 @@ def _shown(metrics: dict[str, float]) -> str:
 
 
 def settle_budget(cfg: RunConfig, train_examples: int) -> tuple[RunConfig, list[str]]:
-    """The settings with a budget schedule that fits the run's real number of steps, and what was changed for it.
+    """Return the settings with a budget schedule that fits the run's real number of steps, and what was changed.
 
     Raises:
         UserError: it does not fit and budget.scale is strict.

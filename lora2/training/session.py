@@ -2,18 +2,15 @@
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import gather_object
 from safetensors.torch import save
-from torch import nn
 
 from lora2.common.errors import UserError
 from lora2.common.files import write_whole
@@ -21,159 +18,120 @@ from lora2.common.provenance import provenance
 from lora2.common.signals import heed_signals
 from lora2.common.terminal import say
 from lora2.config.schema import RunConfig
-from lora2.glue.heldout import HELDOUT, hold_out
 from lora2.glue.raw import RawTask
-from lora2.glue.tasks import TASKS
-from lora2.glue.tokens import tokenise
-from lora2.models.backbone import load_model, quiet_transformers
+from lora2.models.backbone import quiet_transformers
 from lora2.models.checksum import weights_hash
-from lora2.models.methods.build import build
-from lora2.models.tokenizer import load_tokenizer
 from lora2.runs.record import RunRecord, read_record, record_path
+from lora2.training.build import build_accelerator, build_trainer
 from lora2.training.checkpoint import Checkpoint, CheckpointFolder
-from lora2.training.failure import explain
-from lora2.training.fit import Fit
-from lora2.training.loop import Trainer
-from lora2.training.recording import RunResult, device_name, keep, modified, peak_memory, record_config, record_of
+from lora2.training.data import load_task_data
+from lora2.training.failure import Failure, explain
+from lora2.training.loop import RunControl, Trainer
+from lora2.training.recording import (
+    RunResult,
+    device_name,
+    finished_record,
+    known_fields,
+    peak_memory,
+    save_record,
+)
+from lora2.training.state import TrainState, trained_parameters
+from lora2.training.step import emulated_products
 from lora2.training.tracking.tracker import Tracking
 
-MERGE_TOLERANCE = {
-    "fp32": 1e-3,
-    "bf16": 0.1,
-    "fp16": 0.02,
-}  # of the largest logit: rounding of W + ΔW, through the depth
+# Share of the largest logit by which merging may change one: rounding of W + ΔW, through the depth.
+MERGE_TOLERANCE = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.02}
+CHECKED_EXAMPLES = 256  # of the dev set, on which the forms of the model are compared
 CHECKPOINTS = "checkpoints"
 
 
-def execute(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: list[str], started: float) -> RunRecord:
+def execute(
+    cfg: RunConfig, raw: RawTask, *, run_id: str, setting_id: str, notes: list[str], started: float
+) -> RunRecord:
     """Train, then write the record, whatever happened.
 
     Args:
         notes: for the record; what the run notices is added.
         started: time.perf_counter() when the run began.
 
+    Returns:
+        The record of the run as it was written.
+
     Raises:
         UserError: a mistake of the user's that shows only now; there is no record.
         StorageError: the record could not be written.
     """
     quiet_transformers()
-    base: dict[str, Any] = {
-        "run_id": run_id,
-        "config": record_config(cfg, setting_id),
-        "synthetic": raw.synthetic,
-        "model_random_init": cfg.model.random_init,
-        "notes": notes,
-        "hashes": {"data": raw.fingerprint},
-    }
-    accelerator, failure = _accelerator(cfg), None
-    path = record_path(cfg.results_dir, run_id)
-    before = modified(path)
+    known = known_fields(cfg, raw, run_id, setting_id, notes)
+    tracker = None if cfg.tracker.name == "none" else cfg.tracker.name
+    accelerator = build_accelerator(cfg.recipe.precision, tracker, cfg.output_dir)
     checkpoints = CheckpointFolder(Path(cfg.output_dir) / run_id / CHECKPOINTS, run_id)
     tracking = Tracking(accelerator, cfg, run_id, setting_id)
+    earlier = _content(record_path(cfg.results_dir, run_id))
+    failure: Failure | None = None
     try:
         with heed_signals() as stop:
-            result = _train(cfg, raw, checkpoints, accelerator, stop, tracking.log, notes)
+            control = RunControl(checkpoints=checkpoints, every=cfg.checkpoint, stop=stop, log=tracking.log)
+            result = _train(cfg, raw, accelerator, control, checkpoints, notes)
     except UserError:
         raise
     except Exception as error:  # the sweep goes on; the record says what it was
         failure = explain(error)
         if not failure.expected:
             traceback.print_exc()
-        record = RunRecord(**base, status=failure.status, error=failure.reason)
+        record = RunRecord(**known, status=failure.status, error=failure.reason)
     else:
-        record = record_of(base, result, time.perf_counter() - started)
+        record = finished_record(known, result, time.perf_counter() - started)
     record.provenance = provenance(device_name(accelerator.device))
     record.memory = peak_memory(accelerator.device)
     if failure is None or failure.together:
-        if accelerator.is_main_process:
-            keep(record, cfg.results_dir)
-            if record.status == "ok" or (failure and failure.repeats):
-                checkpoints.clear()  # after any other end the run can go on from its last checkpoint
-        accelerator.wait_for_everyone()  # gloo may abort when a process ends while another still talks
-    elif modified(path) == before:
-        record.error = f"{_which(accelerator)}{record.error}"
-        keep(record, cfg.results_dir)
-    else:  # another process failed first and told; that this one lost it is no news
-        record = read_record(path)
+        # after any other end the run can go on from its last checkpoint
+        over = record.status == "ok" or (failure is not None and failure.repeats)
+        _end_together(record, cfg.results_dir, accelerator, checkpoints if over else None)
+    else:
+        record = _end_alone(record, cfg.results_dir, accelerator, earlier)
     tracking.finish(record)
     return record
-
-
-def _which(accelerator: Accelerator) -> str:
-    """This process, where there are several."""
-    world = accelerator.num_processes
-    return f"process {accelerator.process_index} of {world}: " if world > 1 else ""
 
 
 def _train(
     cfg: RunConfig,
     raw: RawTask,
-    checkpoints: CheckpointFolder,
     accelerator: Accelerator,
-    stop: Callable[[], bool],
-    log: Callable[[int, dict[str, float]], None],
+    control: RunControl,
+    checkpoints: CheckpointFolder,
     notes: list[str],
 ) -> RunResult:
-    task = TASKS[cfg.task]
-    set_seed(cfg.seed)
-    tokenizer = load_tokenizer(cfg.model, raw)
+    # build
     with _main_first(accelerator):
-        splits = tokenise(raw, tokenizer, cfg.recipe.max_length, Path(cfg.output_dir) / "tokens")
+        data = load_task_data(cfg, raw)
         if cfg.force and accelerator.is_main_process:
             checkpoints.clear()
-    if cfg.selection == "heldout":
-        splits["train"], splits[HELDOUT] = hold_out(splits["train"], cfg.seed)
-    model = load_model(cfg.model, task.num_labels, cfg.recipe.cls_dropout)
-    model.to(accelerator.device)  # before the method, whose state lives where the weights do
-    method = build(model, cfg, cfg.recipe.total_steps(len(splits["train"])))
-    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
-    before = weights_hash(model, frozen)
-    trainer = Trainer(
-        accelerator=accelerator,
-        model=model,
-        method=method,
-        task=task,
-        splits=splits,
-        pad_id=int(tokenizer.pad_token_id or 0),
-        recipe=cfg.recipe,
-        checkpoints=cfg.checkpoint,
-        seed=cfg.seed,
-        num_workers=cfg.num_workers,
-        folder=checkpoints,
-        stop=stop,
-        log=log,
-    )
-    fit = trainer.fit(_found(checkpoints, notes))
-    if cfg.budget is not None and fit.best_step <= trainer.total - cfg.budget.t_f:
-        notes.append(f"the best checkpoint, step {fit.best_step}, is from before the final ranks were fixed")
-    counts = method.count_parameters()
+    trainer = build_trainer(cfg, data, accelerator, control)
+    frozen = [name for name, p in trainer.model.named_parameters() if not p.requires_grad]
+    frozen_hash = weights_hash(trainer.model, frozen)
+
+    # train
+    state = trainer.fit(_find_checkpoint(checkpoints, notes))
+    if cfg.budget is not None and state.best_step <= trainer.total_steps - cfg.budget.t_f:
+        notes.append(f"the best checkpoint, step {state.best_step}, is from before the final ranks were fixed")
+
+    # check
+    counts = trainer.method.count_parameters()
     checks = {
-        "budget_met": True,  # counts raises otherwise
-        "frozen_weights_unchanged": weights_hash(model, frozen) == before,
+        "budget_met": True,  # count_parameters raises otherwise
+        "frozen_weights_unchanged": weights_hash(trainer.model, frozen) == frozen_hash,
+        **_check_forms(trainer),
     }
-    tolerance = MERGE_TOLERANCE[cfg.recipe.precision]
-    for name, form in (("merged", method.merged()), ("exported", method.exported())):
-        if form is not None:
-            checks[f"{name}_equals_unmerged"] = _difference(trainer, form) <= tolerance
+
+    # save
     if accelerator.is_main_process:
-        _save(checkpoints.path.parent, fit, dict(trainer.trained()))
-    return RunResult(fit, counts, checks, {"frozen_weights": before})
+        _save_weights(checkpoints.path.parent, state, trainer)
+    return RunResult(state=state, counts=counts, checks=checks, hashes={"frozen_weights": frozen_hash})
 
 
-@contextmanager
-def _main_first(accelerator: Accelerator) -> Iterator[None]:
-    """Inside, the main process writes what the others then find; they follow even if it fails."""
-    if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
-    try:
-        yield
-    finally:
-        if accelerator.is_main_process:
-            accelerator.wait_for_everyone()
-
-
-def _found(checkpoints: CheckpointFolder, notes: list[str]) -> Checkpoint | None:
-    """The checkpoint to go on from, if any; what is wrong with others is noted.
+def _find_checkpoint(checkpoints: CheckpointFolder, notes: list[str]) -> Checkpoint | None:
+    """Return the checkpoint to go on from, if any; note what is wrong with others.
 
     Raises:
         UserError: the processes of the run do not see the same one.
@@ -191,41 +149,83 @@ def _found(checkpoints: CheckpointFolder, notes: list[str]) -> Checkpoint | None
     return found
 
 
+def _check_forms(trainer: Trainer) -> dict[str, bool]:
+    """Return whether the merged and the exported model, where there is one, compute what the trained one does."""
+    tolerance = MERGE_TOLERANCE[trainer.recipe.precision]
+    checks = {"merged_equals_unmerged": _difference(trainer, trainer.method.merged()) <= tolerance}
+    exported = trainer.method.exported()
+    if exported is not None:
+        checks["exported_equals_unmerged"] = _difference(trainer, exported) <= tolerance
+    return checks
+
+
 def _difference(trainer: Trainer, form: AbstractContextManager[None]) -> float:
-    """Largest difference of logits inside and outside `form`, on up to 256 dev examples, relative to the largest."""
-    dev, evaluator = trainer.splits[trainer.task.dev_splits[0]], trainer.evaluator
-    split = dev.take(np.arange(min(256, len(dev))))
+    """Return the largest difference of logits inside and outside `form`, relative to the largest logit."""
+    data, evaluator = trainer.data, trainer.evaluator
+    dev = data.splits[data.task.dev_splits[0]]
+    split = dev.take(np.arange(min(CHECKED_EXAMPLES, len(dev))))
     trainer.model.eval()
-    with torch.no_grad(), trainer.precision():
+    with torch.no_grad(), emulated_products(trainer.accelerator):
         plain = evaluator.logits(trainer.model, split)
         with form:
             other = evaluator.logits(trainer.model, split)
     return float(abs(other - plain).max() / max(1.0, abs(plain).max()))
 
 
-def _save(folder: Path, fit: Fit, trained: dict[str, nn.Parameter]) -> None:
-    """Trained weights, best and last, as safetensors."""
-    last = {name: p.detach().to("cpu", copy=True) for name, p in trained.items()}
-    for name, weights in (("best", fit.best_weights), ("last", last)):
+def _save_weights(folder: Path, state: TrainState, trainer: Trainer) -> None:
+    """Write the trained weights, best and last, as safetensors."""
+    last = {name: p.detach().to("cpu", copy=True) for name, p in trained_parameters(trainer.method).items()}
+    for name, weights in (("best", state.best_weights), ("last", last)):
         write_whole(folder / f"{name}.safetensors", save(weights, metadata={"format": "pt"}))
 
 
-def _accelerator(cfg: RunConfig) -> Accelerator:
-    """Of the configured precision.
+# ------------------------------------------------------------------------------------------------ the end of a run
 
-    Raises:
-        UserError: fp16 without a GPU, which accelerate would replace by float32 without a word.
+
+def _end_together(
+    record: RunRecord, results_dir: str, accelerator: Accelerator, spent: CheckpointFolder | None
+) -> None:
+    """End where every process of the run ends for the same reason: the first one writes, the others wait for it.
+
+    Args:
+        spent: checkpoints that nobody needs any more.
     """
-    AcceleratorState._reset_state(
-        reset_partial_state=False
-    )  # an earlier run in this process may have had another precision
-    GradientState._reset_state()
-    precision = {"fp32": "no"}.get(cfg.recipe.precision, cfg.recipe.precision)
-    tracker = None if cfg.tracker.name == "none" else cfg.tracker.name
-    # without cpu=True, accelerate would run the processes of a CPU torchrun apart from each other
-    cpu = not torch.cuda.is_available()
-    if cpu and cfg.recipe.precision == "fp16":
-        raise UserError(
-            "recipe.precision: fp16 needs a GPU, here is none; allowed are fp32 and bf16: recipe.precision=bf16"
-        )
-    return Accelerator(mixed_precision=precision, log_with=tracker, project_dir=cfg.output_dir, cpu=cpu)
+    if accelerator.is_main_process:
+        save_record(record, results_dir)
+        if spent is not None:
+            spent.clear()
+    accelerator.wait_for_everyone()  # gloo may abort when a process ends while another still talks
+
+
+def _end_alone(record: RunRecord, results_dir: str, accelerator: Accelerator, earlier: bytes | None) -> RunRecord:
+    """End where this process fails by itself, so that nobody can be waited for; returns the record of the run.
+
+    The first process to fail writes the record. The others then fail because they lost it, which is no news.
+
+    Args:
+        earlier: what the record's file held when the run began.
+    """
+    path = record_path(results_dir, record.run_id)
+    if _content(path) != earlier:
+        return read_record(path)
+    if accelerator.num_processes > 1:
+        record.error = f"process {accelerator.process_index} of {accelerator.num_processes}: {record.error}"
+    save_record(record, results_dir)
+    return record
+
+
+def _content(path: Path) -> bytes | None:
+    """Return what a file holds; None if there is none."""
+    return path.read_bytes() if path.exists() else None
+
+
+@contextmanager
+def _main_first(accelerator: Accelerator) -> Iterator[None]:
+    """Inside, the main process writes what the others then find; they follow even if it fails."""
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+    try:
+        yield
+    finally:
+        if accelerator.is_main_process:
+            accelerator.wait_for_everyone()

@@ -1,84 +1,127 @@
-"""Everything of a running training that a checkpoint must hold, and how it is put back."""
+"""The state of a training run: what it has led to so far, and how a checkpoint captures and restores all of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
+from torch import Tensor, nn
 
 from lora2.models.methods.base import Method
 from lora2.training.checkpoint import Checkpoint
-from lora2.training.fit import Fit
 
 
-@dataclass(frozen=True)
-class TrainingState:
-    """Trained weights, optimizer, method state, random state of every process, loss scale, course of the run."""
+@dataclass
+class TrainState:
+    """The course of a run.
 
-    accelerator: Accelerator
-    method: Method
-    optimizer: torch.optim.Optimizer
+    Attributes:
+        steps: optimizer steps done.
+        tokens, padded_tokens: tokens trained on by all processes, without and with padding.
+        best, last: dev metrics; best by the task's main metric on the selecting split, the first of equals.
+        best_step, best_selection: the step of `best`, and that metric's value.
+        history: "train": losses and learning rate, "eval": dev metrics, "monitor": what the method shows of itself.
+            Each entry has its step.
+        seconds: by phase of the loop.
+        best_weights: the trained parameters at `best_step`, on the CPU.
+    """
 
-    def capture(self, fit: Fit) -> Checkpoint:
-        """A checkpoint of now; all processes must call it."""
-        tensors: dict[str, Tensor] = {
-            f"weights/{name}": p for group in self.method.groups for name, p in group.parameters.items()
-        }
-        tensors |= {f"best/{name}": value for name, value in fit.best_weights.items()}
-        tensors |= self._optimizer_tensors()
-        if self.method.stateful is not None:
-            tensors |= {f"method/{name}": value for name, value in self.method.stateful.state_dict().items()}
-        for rank, state in enumerate(gather_object([self._random_state()])):
-            tensors |= {f"random/{rank}/{name}": value for name, value in state.items()}
-        scaler = self.accelerator.scaler
-        state = {
-            "fit": fit.plain(),
-            "scaler": scaler.state_dict() if scaler else None,
-            "world": self.accelerator.num_processes,
-        }
-        return Checkpoint(fit.steps, tensors, state)
+    steps: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    best_step: int = -1
+    best_selection: float | None = None
+    best: dict[str, float] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)
+    history: dict[str, list[dict[str, float]]] = field(
+        default_factory=lambda: {name: [] for name in ("train", "eval", "monitor")}
+    )
+    seconds: dict[str, float] = field(default_factory=dict)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
 
-    @torch.no_grad()
-    def restore(self, checkpoint: Checkpoint) -> Fit:
-        """Put everything back; returns the course of the run so far."""
-        tensors = checkpoint.tensors
-        for group in self.method.groups:
-            for name, parameter in group.parameters.items():
-                parameter.copy_(tensors[f"weights/{name}"])
-        self._restore_optimizer(tensors)
-        if self.method.stateful is not None:
-            self.method.stateful.load_state_dict(_under(tensors, "method/"))
-        if checkpoint.state["world"] == self.accelerator.num_processes:  # else dropout starts anew from the seed
-            random = _under(tensors, f"random/{self.accelerator.process_index}/")
-            torch.set_rng_state(random["cpu"])
-            if "cuda" in random:
-                torch.cuda.set_rng_state(random["cuda"], self.accelerator.device)
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
-        return Fit.restore(checkpoint.state["fit"], _under(tensors, "best/"))
+    @property
+    def train_seconds(self) -> float:
+        """Seconds in the loop so far, evaluation apart."""
+        return sum(self.seconds.values()) - self.seconds.get("eval", 0.0)
 
-    def _random_state(self) -> dict[str, Tensor]:
-        states = {"cpu": torch.get_rng_state()}
-        if self.accelerator.device.type == "cuda":
-            states["cuda"] = torch.cuda.get_rng_state(self.accelerator.device)
-        return states
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the weights."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "best_weights"}
 
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
+    @classmethod
+    def from_json(cls, values: dict[str, Any], best_weights: dict[str, Tensor]) -> "TrainState":
+        """Undo `to_json`."""
+        return cls(**values, best_weights=best_weights)
 
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        return {
-            f"optimizer/{index}/{name}": value
-            for index, parameter in enumerate(self._parameters())
-            for name, value in self.optimizer.state[parameter].items()
-        }
 
-    def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        for index, parameter in enumerate(self._parameters()):
-            state = _under(tensors, f"optimizer/{index}/")
-            self.optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in state.items()}
+def trained_parameters(method: Method) -> dict[str, nn.Parameter]:
+    """Return every trained parameter by name."""
+    return {name: parameter for group in method.groups for name, parameter in group.parameters.items()}
+
+
+def capture(
+    state: TrainState, method: Method, optimizer: torch.optim.Optimizer, accelerator: Accelerator
+) -> Checkpoint:
+    """Return a checkpoint of now; all processes must call it.
+
+    It holds the trained weights, the best ones, the optimizer's state, the method's, the random state of every process,
+    the loss scale and the course of the run.
+    """
+    tensors: dict[str, Tensor] = {f"weights/{name}": p for name, p in trained_parameters(method).items()}
+    tensors |= {f"best/{name}": value for name, value in state.best_weights.items()}
+    for index, parameter in enumerate(_optimized(optimizer)):
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in optimizer.state[parameter].items()}
+    if method.stateful is not None:
+        tensors |= {f"method/{name}": value for name, value in method.stateful.state_dict().items()}
+    for rank, random in enumerate(gather_object([_random_state(accelerator.device)])):
+        tensors |= {f"random/{rank}/{name}": value for name, value in random.items()}
+    scaler = accelerator.scaler
+    plain = {
+        "train_state": state.to_json(),
+        "scaler": scaler.state_dict() if scaler else None,
+        "world": accelerator.num_processes,
+    }
+    return Checkpoint(state.steps, tensors, plain)
+
+
+@torch.no_grad()
+def restore(
+    checkpoint: Checkpoint, method: Method, optimizer: torch.optim.Optimizer, accelerator: Accelerator
+) -> TrainState:
+    """Put everything back that `capture` took, and return the course of the run so far."""
+    tensors = checkpoint.tensors
+    for name, weight in trained_parameters(method).items():
+        weight.copy_(tensors[f"weights/{name}"])
+    for index, parameter in enumerate(_optimized(optimizer)):
+        moments = _under(tensors, f"optimizer/{index}/")
+        optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in moments.items()}
+    if method.stateful is not None:
+        method.stateful.load_state_dict(_under(tensors, "method/"))
+    if checkpoint.state["world"] == accelerator.num_processes:  # else dropout starts anew from the seed
+        _set_random_state(_under(tensors, f"random/{accelerator.process_index}/"), accelerator.device)
+    if accelerator.scaler is not None:
+        accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
+    return TrainState.from_json(checkpoint.state["train_state"], _under(tensors, "best/"))
+
+
+def _optimized(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_random_state(states: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -112,9 +112,9 @@ def count(monkeypatch) -> list[str]:
 
     executed: list[str] = []
 
-    def execute(cfg, raw, name, *rest):
-        executed.append(name)
-        return RunRecord.model_validate({**RECORD[0], "run_id": name})
+    def execute(cfg, raw, *, run_id, **rest):
+        executed.append(run_id)
+        return RunRecord.model_validate({**RECORD[0], "run_id": run_id})
 
     monkeypatch.setattr(lora2.training.session, "execute", execute)
     return executed
@@ -184,7 +184,7 @@ def only_record(path: Path) -> RunRecord:
 
 
 def test_a_loss_that_is_not_a_number_leaves_a_failed_record(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("lora2.training.loop.task_loss", lambda task, logits, labels: logits.sum(-1) * float("nan"))
+    monkeypatch.setattr("lora2.training.step.task_loss", lambda task, logits, labels: logits.sum(-1) * float("nan"))
     assert run(resolve(compose(*TINY, *folders(tmp_path)))) == 1
     record = only_record(tmp_path)
     assert record.status == "failed"

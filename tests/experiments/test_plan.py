@@ -17,7 +17,6 @@ from lora2.config.compose import compose
 from lora2.config.grid import expand
 from lora2.config.schema import RunConfig, resolve
 from lora2.experiments.cost.estimate import as_json, as_table, estimate, gpu, hours, this_device
-from lora2.experiments.cost.lengths import MEGA_BATCHES as OURS
 from lora2.experiments.cost.lengths import Lengths, lengths, measure, measured_path, padded, stored
 from lora2.experiments.cost.plan import (
     adapter_weights,
@@ -30,7 +29,7 @@ from lora2.experiments.cost.plan import (
 )
 from lora2.experiments.cost.speed import PROBE_STEPS, Speed, calibrate, gpu_names, gpu_speed, probe_overrides, probes
 from lora2.experiments.status import survey
-from lora2.glue.batches import MEGA_BATCHES, epoch_batches, padding_share
+from lora2.glue.batches import epoch_batches, padding_share
 from lora2.runs.reader import Run, parse_run
 
 SMALL = {
@@ -121,7 +120,6 @@ def test_memory_by_hand():
 
 def test_padding_is_that_of_the_batches():
     tokens = np.random.default_rng(0).integers(4, 90, 1003)
-    assert OURS == MEGA_BATCHES
     for grouped in (True, False):
         batches = epoch_batches(tokens, 8, seed=0, epoch=0, group_by_length=grouped)
         real = tokens.sum() / (1 - padding_share(tokens, batches))

@@ -71,7 +71,7 @@ def test_a_task_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsy
     step = Runner.step
 
     def full(self, batch, index):
-        if batch["labels"].is_floating_point():
+        if batch.parts[0].labels.is_floating_point():
             raise MemoryError("no room")
         return step(self, batch, index)
 

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora2.glue.batches import MEGA_BATCHES, collate, epoch_batches, eval_batches, padding_share, shard
+from lora2.glue.batches import MEGA_BATCHES, epoch_batches, eval_batches, padding_share, shard
+from lora2.glue.collate import collate
 from lora2.glue.tokens import TokenisedSplit
 
 LENGTHS = st.lists(st.integers(1, 128), max_size=300).map(np.array)

@@ -19,11 +19,12 @@ from accelerate import Accelerator
 from helpers.runs import compose
 from torch import Tensor
 
-import lora2.training.evaluate
+import lora2.models.logits
 from lora2.config.schema import RunConfig, resolve
 from lora2.training.evaluate import Evaluator
-from lora2.training.loop import Trainer
 from lora2.training.run import run
+from lora2.training.state import trained_parameters
+from lora2.training.step import TrainStep
 
 STOPPED_IN, FAILING_IN = 4, 3  # steps
 DRY = ("+model.architecture.hidden_dropout_prob=0", "+model.architecture.attention_probs_dropout_prob=0")
@@ -56,11 +57,11 @@ class Notes:
 def noted(before_step: Callable[[int], object] = lambda step: None) -> Iterator[Notes]:
     """Inside, runs are noted; `before_step` is called with the number of each step."""
     notes = Notes()
-    step, logits, collate = Trainer._step, Evaluator.logits, lora2.training.evaluate.collate
+    step, logits, collate = TrainStep.__call__, Evaluator.logits, lora2.models.logits.collate
 
-    def noted_step(self: Trainer, *arguments: Any) -> Any:
-        before_step(arguments[-1])
-        losses = step(self, *arguments)
+    def noted_step(self: TrainStep, batch: Any, index: int, clock: Any) -> Any:
+        before_step(index)
+        losses = step(self, batch, index, clock)
         notes.steps.append(held(self))
         return losses
 
@@ -73,18 +74,18 @@ def noted(before_step: Callable[[int], object] = lambda step: None) -> Iterator[
         return collate(split, indices, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_step", noted_step)
+        patch.setattr(TrainStep, "__call__", noted_step)
         patch.setattr(Evaluator, "logits", noted_logits)
-        patch.setattr(lora2.training.evaluate, "collate", noted_collate)
+        patch.setattr(lora2.models.logits, "collate", noted_collate)
         yield notes
 
 
-def held(trainer: Trainer) -> dict[str, str]:
+def held(train_step: TrainStep) -> dict[str, str]:
     """Hashes of what must be the same in all processes."""
-    state = trainer.method.stateful.state_dict()
+    state = train_step.method.stateful.state_dict()
     masks = {name: x for name, x in state.items() if name == "keep"}
     importance = {name: x for name, x in state.items() if name != "keep"}
-    parts = {"weights": dict(trainer.trained()), "importance": importance, "masks": masks}
+    parts = {"weights": trained_parameters(train_step.method), "importance": importance, "masks": masks}
     return {name: digest(tensors) for name, tensors in parts.items()}
 
 

@@ -1,20 +1,18 @@
 """A small run of the real training loop: the MLP of toys.py, two dozen examples, LoRA² under a budget."""
 
-from pathlib import Path
-
 import numpy as np
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 
 from lora2.config.methods import BudgetConfig, LoRA2MethodConfig, PenaltyConfig, RankConfig
-from lora2.config.schema import CheckpointConfig, RecipeConfig
+from lora2.config.schema import RecipeConfig
 from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import TokenisedSplit
 from lora2.models.methods.lora2 import LoRA2
-from lora2.training.checkpoint import CheckpointFolder
-from lora2.training.fit import Fit
+from lora2.training.data import TaskData
 from lora2.training.loop import Trainer
+from lora2.training.state import TrainState
 
 K, R, TOTAL, EXAMPLES, BATCH = 2, 3, 12, 23, 8
 TARGET_RANK = 1  # of 6 matrices with 3 values each: 18 -> 6
@@ -67,19 +65,12 @@ def trainer(model: nn.Module, method: object, task: str = "rte", seed: int = 3, 
         accelerator=Accelerator(cpu=True),
         model=model,
         method=method,
-        task=TASKS[task],
-        splits=splits,
-        pad_id=0,
+        data=TaskData(task=TASKS[task], splits=splits, pad_id=0),
         recipe=recipe(**changes),
-        checkpoints=CheckpointConfig(),
         seed=seed,
-        num_workers=0,
-        folder=CheckpointFolder(Path("/nonexistent"), "test"),  # nothing is saved in runs this short
-        stop=lambda: False,
-        log=lambda step, numbers: None,
     )
 
 
-def fit(model: nn.Module, method: object, task: str = "rte", seed: int = 3, **changes: object) -> Fit:
+def fit(model: nn.Module, method: object, task: str = "rte", seed: int = 3, **changes: object) -> TrainState:
     """Train, without a checkpoint."""
     return trainer(model, method, task, seed, **changes).fit()

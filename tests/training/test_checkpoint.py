@@ -22,12 +22,12 @@ from lora2.common.files import StorageError
 from lora2.config.schema import CheckpointConfig
 from lora2.runs.record import read_record, record_path, write_record
 from lora2.training.checkpoint import MANIFEST, STATE, TENSORS, Checkpoint, CheckpointFolder
-from lora2.training.fit import Fit
-from lora2.training.loop import CancelledError, Trainer
+from lora2.training.loop import CancelledError, RunControl, Trainer
+from lora2.training.state import TrainState, trained_parameters
 
 
 def checkpoint(step: int) -> Checkpoint:
-    return Checkpoint(step, {"weights/a": torch.full((4, 3), float(step))}, {"fit": {"steps": step}})
+    return Checkpoint(step, {"weights/a": torch.full((4, 3), float(step))}, {"train_state": {"steps": step}})
 
 
 def flip(path: Path) -> None:
@@ -78,7 +78,7 @@ def names(folder: CheckpointFolder) -> list[str]:
 
 def test_what_was_saved_is_found(folder):
     found, notes = folder.latest()
-    assert (found.step, found.state, notes) == (5, {"fit": {"steps": 5}}, [])
+    assert (found.step, found.state, notes) == (5, {"train_state": {"steps": 5}}, [])
     assert torch.equal(found.tensors["weights/a"], checkpoint(5).tensors["weights/a"])
     folder.clear()
     assert folder.latest() == (None, [])
@@ -210,19 +210,19 @@ def with_dropout(folder: CheckpointFolder, stop_after: int) -> Trainer:
     steps = itertools.count(1)
     return replace(
         run,
-        folder=folder,
-        checkpoints=CheckpointConfig(every_steps=2),
-        stop=lambda: next(steps) == stop_after,
+        control=RunControl(
+            checkpoints=folder, every=CheckpointConfig(every_steps=2), stop=lambda: next(steps) == stop_after
+        ),
     )
 
 
-def outcome(run: Trainer, course: Fit) -> tuple[dict[str, object], dict[str, torch.Tensor]]:
+def outcome(run: Trainer, state: TrainState) -> tuple[dict[str, object], dict[str, torch.Tensor]]:
     """Everything that a run leaves behind but its clocks."""
-    plain = course.plain()
+    plain = state.to_json()
     del plain["seconds"]
-    weights = {name: p.detach().clone() for name, p in run.trained()}
-    state = {f"method/{name}": x.clone() for name, x in run.method.stateful.state_dict().items()}
-    return plain, weights | state | {f"best/{name}": x for name, x in course.best_weights.items()}
+    weights = {name: p.detach().clone() for name, p in trained_parameters(run.method).items()}
+    method = {f"method/{name}": x.clone() for name, x in run.method.stateful.state_dict().items()}
+    return plain, weights | method | {f"best/{name}": x for name, x in state.best_weights.items()}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The training loop: a whole run equals the oracle's, in double precision; and what the loop must and must not do."""
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -17,8 +18,9 @@ from lora2.glue.tasks import TASKS
 from lora2.models.methods.lora2 import LoRA2
 from lora2.models.methods.subset import Subset
 from lora2.training.evaluate import Evaluator
-from lora2.training.fit import Fit
-from lora2.training.loop import DivergedError, Trainer, task_loss
+from lora2.training.loop import Trainer
+from lora2.training.state import TrainState, trained_parameters
+from lora2.training.step import DivergedError, task_loss
 
 
 class Watched:
@@ -54,7 +56,7 @@ def reference(model: Mlp, method: LoRA2, settings: oracle.Settings, labels: int)
     data = split(labels=labels)
     plans: list[np.ndarray] = []
     while len(plans) < TOTAL:
-        epoch = len(plans) // -(-EXAMPLES // BATCH)
+        epoch = len(plans) // math.ceil(EXAMPLES / BATCH)
         plans += epoch_batches(data.lengths, BATCH, seed=3, epoch=epoch, group_by_length=False)
 
     def loss(deltas: list[Tensor], head: dict[str, Tensor], step: int) -> Tensor:
@@ -101,11 +103,11 @@ def test_a_whole_run_is_the_oracles(case):
     )  # fmt: skip
     expected = reference(model, method, settings, TASKS[task].num_labels)
     watched = Watched(method)
-    course = fit(model, watched, task, accumulation=accumulation)
+    state = fit(model, watched, task, accumulation=accumulation)
 
-    assert [row["loss/task"] for row in course.history["train"]] == pytest.approx(expected.losses, rel=1e-5)
+    assert [row["loss/task"] for row in state.history["train"]] == pytest.approx(expected.losses, rel=1e-5)
     for term in ("uv", "UV", "PQ"):
-        ours = [row[f"loss/orth_{term}"] for row in course.history["train"]]
+        ours = [row[f"loss/orth_{term}"] for row in state.history["train"]]
         assert ours == pytest.approx([row[term] for row in expected.penalties], rel=1e-5, abs=1e-12)
     assert watched.masks == expected.masks
     assert len({tuple(mask) for mask in watched.masks}) > 2  # pruning did happen
@@ -128,9 +130,9 @@ def test_a_whole_run_is_the_oracles(case):
 # ------------------------------------------------------------------------------------------------- single promises
 
 
-def trained(fit_of: Trainer) -> tuple[Fit, dict[str, Tensor]]:
-    course = fit_of.fit()
-    return course, {name: p.detach().clone() for name, p in fit_of.model.named_parameters() if p.requires_grad}
+def trained(fit_of: Trainer) -> tuple[TrainState, dict[str, Tensor]]:
+    state = fit_of.fit()
+    return state, {name: p.detach().clone() for name, p in fit_of.model.named_parameters() if p.requires_grad}
 
 
 @pytest.mark.parametrize("parts", [3, 4, 8])
@@ -148,7 +150,7 @@ def test_accumulated_batches_equal_whole_ones(parts):
     for name, value in weights_one.items():
         torch.testing.assert_close(weights_many[name], value, rtol=1e-9, atol=1e-11)
     assert one.tokens == many.tokens
-    assert one.positions >= many.positions
+    assert one.padded_tokens >= many.padded_tokens
 
 
 def test_a_last_batch_with_fewer_examples_than_parts():
@@ -170,13 +172,13 @@ def test_neither_loss_nor_evaluation_contains_a_regulariser():
         model = Mlp()
         torch.manual_seed(1)
         fits.append(fit(model, lora2(model, gamma=gamma)))
-    without, heavy = (course.history["train"] for course in fits)
+    without, heavy = (state.history["train"] for state in fits)
     assert heavy[0]["loss/task"] == without[0]["loss/task"]
     assert heavy[0]["loss/orth_PQ"] > heavy[0]["loss/task"]
     assert not [name for name in without[0] if "orth" in name]
-    for course in fits:
-        assert all({"step", "accuracy"} <= set(row) for row in course.history["eval"])
-        assert not [name for row in course.history["eval"] for name in row if "loss" in name or "orth" in name]
+    for state in fits:
+        assert all({"step", "accuracy"} <= set(row) for row in state.history["eval"])
+        assert not [name for row in state.history["eval"] for name in row if "loss" in name or "orth" in name]
 
 
 class Counting:
@@ -226,11 +228,11 @@ def test_the_order_of_a_run():
 @pytest.mark.parametrize(("every", "steps"), [(5, [5, 10, 12]), (None, [3, 6, 9, 12]), (12, [12]), (100, [12])])
 def test_evaluation_every_n_steps_or_epochs_and_always_at_the_end(every, steps):
     model = Mlp()
-    course = fit(model, lora2(model), eval_every=every)
-    assert [row["step"] for row in course.history["eval"]] == steps
-    assert course.last.items() <= course.history["eval"][-1].items()
-    assert course.last.keys() == {"accuracy"}
-    assert course.steps == TOTAL
+    state = fit(model, lora2(model), eval_every=every)
+    assert [row["step"] for row in state.history["eval"]] == steps
+    assert state.last.items() <= state.history["eval"][-1].items()
+    assert state.last.keys() == {"accuracy"}
+    assert state.steps == TOTAL
 
 
 def test_best_is_the_first_of_equals_and_its_weights_are_kept(monkeypatch):
@@ -239,21 +241,21 @@ def test_best_is_the_first_of_equals_and_its_weights_are_kept(monkeypatch):
     scores, seen = iter([0.3, 0.7, 0.5, 0.7, 0.1, 0.7]), []
 
     def score(self: Evaluator, model: nn.Module) -> dict[str, float]:
-        seen.append({name: p.detach().clone() for name, p in run.trained()})
+        seen.append({name: p.detach().clone() for name, p in trained_parameters(run.method).items()})
         return {"accuracy": next(scores)}
 
     monkeypatch.setattr(Evaluator, "score", score)
-    course = run.fit()
-    assert (course.best_step, course.best, course.last) == (4, {"accuracy": 0.7}, {"accuracy": 0.7})
-    assert all(torch.equal(value, seen[1][name]) for name, value in course.best_weights.items())
-    assert course.best_weights.keys() == seen[1].keys()
+    state = run.fit()
+    assert (state.best_step, state.best, state.last) == (4, {"accuracy": 0.7}, {"accuracy": 0.7})
+    assert all(torch.equal(value, seen[1][name]) for name, value in state.best_weights.items())
+    assert state.best_weights.keys() == seen[1].keys()
 
 
 @pytest.mark.parametrize("task", ["mnli", "stsb", "cola", "mrpc"])
 def test_every_metric_of_a_task_is_reported(task):
     model = Mlp(TASKS[task].num_labels)
-    course = fit(model, lora2(model), task, eval_every=12)
-    assert tuple(course.last) == TASKS[task].metrics
+    state = fit(model, lora2(model), task, eval_every=12)
+    assert tuple(state.last) == TASKS[task].metrics
 
 
 def test_the_learning_rate_is_linear_with_warm_up_and_scaled_for_lambda(monkeypatch):
@@ -299,8 +301,8 @@ def test_padding_is_counted():
         fits.append(fit(model, lora2(model), padding=padding))
     dynamic, fixed = fits
     assert dynamic.tokens == fixed.tokens
-    assert fixed.positions == 16 * 4 * EXAMPLES
-    assert dynamic.tokens < dynamic.positions < fixed.positions
+    assert fixed.padded_tokens == 16 * 4 * EXAMPLES
+    assert dynamic.tokens < dynamic.padded_tokens < fixed.padded_tokens
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])

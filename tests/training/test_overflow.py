@@ -21,8 +21,9 @@ from torch import Tensor
 from lora2.common.errors import UserError
 from lora2.config.schema import resolve
 from lora2.training.checkpoint import CheckpointFolder
-from lora2.training.loop import CancelledError, Trainer
+from lora2.training.loop import CancelledError, RunControl, Trainer
 from lora2.training.run import run
+from lora2.training.state import trained_parameters
 
 FINAL = TOTAL - 4  # the step that fixes the masks for good
 USUAL, TOO_HIGH = 2.0**10, 2.0**126
@@ -53,7 +54,7 @@ class Watched:
     def everything(self) -> dict[object, Tensor]:
         (optimizer,) = self.run.accelerator._optimizers
         moments = {(p, name): x for p, state in optimizer.state.items() for name, x in state.items()}
-        tensors = {**moments, **dict(self.run.trained()), **self.method.stateful.state_dict()}
+        tensors = {**moments, **trained_parameters(self.method), **self.method.stateful.state_dict()}
         return {key: x.detach().clone() for key, x in tensors.items()}
 
     @contextmanager
@@ -80,10 +81,10 @@ def test_an_overflowed_step_changes_nothing():
     model = Mlp()
     run = in_fp16(trainer(model, lora2(model)), Scaler(4, 5, TOTAL - 1))
     watched = Watched(run)
-    course = replace(run, method=watched).fit()
+    state = replace(run, method=watched).fit()
     assert [step for step, grads_finite in enumerate(watched.grads_finite) if not grads_finite] == [0, 4, 5, TOTAL - 1]
     assert [step for step, same in enumerate(watched.unchanged) if same] == [0, 4, 5, TOTAL - 1]
-    assert course.steps == TOTAL
+    assert state.steps == TOTAL
     assert run.accelerator.scaler.get_scale() == USUAL
     run.method.count_parameters()
 
@@ -104,16 +105,17 @@ def test_the_scale_goes_through_a_checkpoint(tmp_path: Path):
         model, steps = Mlp(), itertools.count(1)
         run = in_fp16(trainer(model, lora2(model)), Scaler())
         folder = CheckpointFolder(tmp_path, "run")
-        return replace(run, folder=folder, stop=lambda: next(steps) == stop_after)
+        return replace(run, control=RunControl(checkpoints=folder, stop=lambda: next(steps) == stop_after))
 
     whole, resumed = scaled(0), scaled(0)
-    course = whole.fit()
+    state = whole.fit()
     with pytest.raises(CancelledError):
         scaled(6).fit()
-    again = resumed.fit(resumed.folder.latest()[0])
+    again = resumed.fit(resumed.control.checkpoints.latest()[0])
     assert resumed.accelerator.scaler.get_scale() == whole.accelerator.scaler.get_scale() > USUAL
-    assert again.history == course.history
-    assert all(torch.equal(p, q) for (_, p), (_, q) in zip(resumed.trained(), whole.trained(), strict=True))
+    assert again.history == state.history
+    ours, theirs = trained_parameters(resumed.method), trained_parameters(whole.method)
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -25,8 +25,8 @@ from lora2.config.schema import RunConfig, resolve
 from lora2.glue.data import load_raw
 from lora2.runs.record import RunRecord, read_record
 from lora2.training.checkpoint import TENSORS
-from lora2.training.loop import Trainer
 from lora2.training.run import run
+from lora2.training.step import TrainStep
 
 STEPS, LAST = 7, 4  # steps in all, the last one before anything happens
 SETTINGS = (  # dropout and length-grouped batches are on, and pruning is under way when it happens
@@ -80,15 +80,15 @@ def happens(monkeypatch, tmp_path) -> Callable[[Callable[[], object]], None]:
     monkeypatch.chdir(tmp_path)
 
     def plan(what: Callable[[], object]) -> None:
-        step = Trainer._step
+        step = TrainStep.__call__
 
-        def disturbed(self: Trainer, *arguments: object) -> object:
-            if arguments[-1] == LAST:
-                monkeypatch.setattr(Trainer, "_step", step)
+        def disturbed(self: TrainStep, batch: object, index: int, clock: object) -> object:
+            if index == LAST:
+                monkeypatch.setattr(TrainStep, "__call__", step)
                 what()
-            return step(self, *arguments)
+            return step(self, batch, index, clock)
 
-        monkeypatch.setattr(Trainer, "_step", disturbed)
+        monkeypatch.setattr(TrainStep, "__call__", disturbed)
 
     return plan
 
@@ -206,7 +206,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(cfg, undisturbed, happens
 def test_a_run_that_diverges_does_not_go_on_from_its_checkpoint(cfg, happens, monkeypatch):
     """It would end in the same step again."""
     happens(
-        lambda: monkeypatch.setattr("lora2.training.loop.task_loss", lambda task, logits, labels: logits[:, 0] * np.nan)
+        lambda: monkeypatch.setattr("lora2.training.step.task_loss", lambda task, logits, labels: logits[:, 0] * np.nan)
     )
     assert run(cfg) == 1
     assert record().status == "failed"

@@ -25,8 +25,8 @@ from lora2.common.wandb_key import has_wandb_key
 from lora2.config.schema import resolve
 from lora2.glue.data import load_raw
 from lora2.runs.record import RunRecord, read_record
-from lora2.training.loop import Trainer
 from lora2.training.run import run
+from lora2.training.step import TrainStep
 from lora2.training.tracking import tracker as tracking
 from lora2.training.tracking.tracker import Tracking, summary
 
@@ -148,19 +148,19 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """A tracker, and the folder of a run that was stopped after some steps and taken up again."""
     pytest.importorskip(request.param, reason=f"{request.param} is in the extra `trackers`, which is not installed")
     folder = tmp_path_factory.mktemp(request.param)
-    before, step = Path.cwd(), Trainer._step
+    before, step = Path.cwd(), TrainStep.__call__
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
 
-        def stopped(self: Trainer, *arguments: Any) -> Any:
-            if arguments[-1] == STOPPED - 1:
+        def stopped(self: TrainStep, batch: Any, index: int, clock: Any) -> Any:
+            if index == STOPPED - 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return step(self, *arguments)
+            return step(self, batch, index, clock)
 
-        patch.setattr(Trainer, "_step", stopped)
+        patch.setattr(TrainStep, "__call__", stopped)
         cfg = resolve(compose(*JOB, f"tracker={request.param}"))
         assert run(cfg) == 143
-        patch.setattr(Trainer, "_step", step)
+        patch.setattr(TrainStep, "__call__", step)
         assert run(cfg) == 0
         yield request.param, folder
     assert Path.cwd() == before

@@ -29,7 +29,13 @@ EMPTY: dict[str, Any] = {"machine": {"device": "–", "threads": 0}, "bf16_emula
 def collect(
     shapes: Sequence[str], dtypes: Sequence[str], peers: Sequence[str], rounds: int, tell: Tell
 ) -> dict[str, Any]:
-    """Time everything; the keys `ratios` and `method_share` compare ours with each peer."""
+    """Time everything, and return it as JSON; `ratios` and `method_share` compare ours with each peer.
+
+    Args:
+        shapes, dtypes, peers: names, of SHAPES, of fp32 and bf16, of PEERS.
+        rounds: timed steps of every peer.
+        tell: is given lines of progress.
+    """
     device = best_device()
     out: dict[str, Any] = {
         "machine": {"device": _device_name(device), "threads": torch.get_num_threads()},
@@ -42,7 +48,7 @@ def collect(
     for shape in shapes:
         for dtype in dtypes:
             part = partial(_say, tell, shape)
-            timed = interleaved({p: PEERS[p] for p in peers}, SHAPES[shape], dtype, rounds, device, part)
+            timed = interleaved({p: PEERS[p] for p in peers}, SHAPES[shape], dtype, rounds, part)
             _add_times(out, shape, dtype, timed)
             out["rounds"][shape][dtype] = rounds
             if dtype == "fp32" and "bitfit" in timed:
@@ -52,7 +58,7 @@ def collect(
 
 
 def collect_memory(shapes: Sequence[str], dtypes: Sequence[str], peers: Sequence[str], tell: Tell) -> dict[str, Any]:
-    """Peak bytes of each method in a process of its own; `memory_ratios` compares ours with each peer."""
+    """Return the peak bytes of each method in a process of its own; `memory_ratios` compares ours with each peer."""
     peaks: Nested = _tree()
     for shape in shapes:
         for dtype in dtypes:
@@ -87,22 +93,25 @@ def write_steps(part: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Put `part` into a JSON file, where what it does not hold stays as it was; returns the whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     before = json.loads(path.read_text()) if path.exists() else {}
-    result = _over({**EMPTY, **before}, part)
+    result = _merge({**EMPTY, **before}, part)
     path.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 
-def _over(before: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
-    """`part` over `before`, key by key; of a figure by shape and type, only the shapes and types that were measured."""
+def _merge(before: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """Put `part` over `before`, key by key; of a figure by shape and type, only those that were measured."""
     merged = {**before, **part}
     for key in (*EMPTY, "floor_to_bitfit"):
         if isinstance(merged.get(key), dict) and key != "machine":
             old, new = before.get(key, {}), part.get(key, {})
-            merged[key] = {shape: _both(old.get(shape), new.get(shape)) for shape in [*old, *(new.keys() - old.keys())]}
+            merged[key] = {
+                shape: _merge_types(old.get(shape), new.get(shape)) for shape in [*old, *(new.keys() - old.keys())]
+            }
     return merged
 
 
-def _both(old: Any, new: Any) -> Any:
+def _merge_types(old: Any, new: Any) -> Any:
+    """Put the new figures of one shape, by type, over the old ones."""
     if isinstance(old, dict) and isinstance(new, dict):
         return {**old, **new}
     return old if new is None else new

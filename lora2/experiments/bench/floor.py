@@ -17,7 +17,11 @@ from lora2.experiments.bench.peers import K, Shape
 
 
 def adapter_floor(shape: Shape, rounds: int, device: torch.device) -> float:
-    """Seconds a step by which LoRA² in float32 must exceed BitFit; the sum over all adapted matrices of medians."""
+    """Return the seconds by which a step of LoRA² in float32 must exceed BitFit's.
+
+    Args:
+        rounds: timed repetitions of every product, whose medians are added up over all adapted matrices.
+    """
     h, inner = shape.hidden, shape.inner
     sizes = {(h, h): 4, (h, inner): 1, (inner, h): 1}  # (d, o) -> matrices in a layer
     return shape.layers * sum(n * _one_matrix(shape.b * shape.s, *size, rounds, device) for size, n in sizes.items())
@@ -39,7 +43,7 @@ def _one_matrix(t: int, d: int, o: int, rounds: int, device: torch.device) -> fl
 
 
 def _seconds(run: Callable[[], Tensor], rounds: int, device: torch.device) -> float:
-    """Median over the rounds, of which the first two warm up."""
+    """Return the median over the rounds; two before them warm up."""
     each = []
     for _ in range(rounds + 2):
         begun = time.perf_counter()

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lora2.experiments.bench.measure import best_device, interleaved, ratio
-from lora2.experiments.bench.peers import PEERS, SHAPES, Shape, lora2_peer
+from lora2.experiments.bench.measure import interleaved, ratio
+from lora2.experiments.bench.peers import PEERS, SHAPES, K, R, Shape, lora2_peer
 
 BASE = SHAPES["minilm_32x64"]
-K = R = 8
 FREE = 0.05  # of a BitFit step: what k may cost above k = 1 and still count as free
 AXES: dict[str, tuple[int, ...]] = {
     "k": (1, 4, 8, 16, 32, 64),
@@ -21,17 +20,17 @@ AXES: dict[str, tuple[int, ...]] = {
 
 
 def growth(rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
-    """For each axis and value: median ratio to BitFit, and our seconds per step; the slope over k.
+    """Return, for each axis and value, the median ratio to BitFit and our seconds per step; and the slope over k.
 
     The base is measured once for each axis: how far these ratios lie apart is the noise.
     """
-    device, axes = best_device(), {}
+    axes = {}
     for axis, values in AXES.items():
         points = []
         for value in values:
             shape, k, r = _point(axis, value)
             peers = {"ours": lora2_peer(k=k, r=r), "bitfit": PEERS["bitfit"]}
-            timed = interleaved(peers, shape, "fp32", rounds, device, lambda text: None)
+            timed = interleaved(peers, shape, "fp32", rounds, lambda text: None)
             ours, bitfit = timed["ours"].seconds, timed["bitfit"].seconds
             seconds = statistics.median(ours)
             points.append({axis: value, "to_bitfit": ratio(ours, bitfit)["median"], "seconds": seconds})
@@ -48,13 +47,16 @@ def growth(rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _point(axis: str, value: int) -> tuple[Shape, int, int]:
-    """Shape, k and r with one of them changed."""
+    """Return shape, k and r with one of them changed."""
     changes: dict[str, dict[str, Any]] = {"batch": {"b": value}, "length": {"s": value}, "layers": {"layers": value}}
     return replace(BASE, **changes.get(axis, {})), value if axis == "k" else K, value if axis == "r" else R
 
 
 def _slope(points: list[dict[str, float]]) -> dict[str, Any]:
-    """Least-squares growth of the ratio per unit of k, and the k up to which it is free; None if it does not grow."""
-    fit = statistics.linear_regression([p["k"] for p in points], [p["to_bitfit"] for p in points])
-    free = int(1 + FREE / fit.slope) if fit.slope > 0 else None
-    return {"slope_per_k": fit.slope, "free_up_to_k": free, "free_means": FREE}
+    """Return the least-squares growth of the ratio per unit of k, and the k up to which it is free.
+
+    That k is None where the ratio does not grow.
+    """
+    slope = statistics.linear_regression([p["k"] for p in points], [p["to_bitfit"] for p in points]).slope
+    free = int(1 + FREE / slope) if slope > 0 else None
+    return {"slope_per_k": slope, "free_up_to_k": free, "free_means": FREE}

@@ -6,22 +6,26 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from accelerate import Accelerator
+from torch import nn
 
-from lora2.core.bf16 import EmulatedProducts, needs_emulation
 from lora2.experiments.bench.peers import PEERS, SHAPES, VOCABULARY, Shape, backbone
+from lora2.glue.loader import MicroBatch, StepBatch
+from lora2.glue.tasks import TASKS
 from lora2.models.methods.base import Method
+from lora2.training.build import build_accelerator
+from lora2.training.clock import PhaseClock
+from lora2.training.state import trained_parameters
+from lora2.training.step import TrainStep, emulated_products
 
 METHOD_PHASES = ("penalty", "method")  # regulariser; importance and allocation
+RATE = 1e-4  # of learning: nothing diverges at it, and it costs the same as another
 
 
 @dataclass(frozen=True)
@@ -34,51 +38,28 @@ class Timed:
 
 @dataclass
 class Runner:
-    """One method, ready to step: everything a training step does, phase by phase.
+    """One method, ready to be timed: the trainer's own step, with clocks that wait for the device.
 
-    `seconds` collects, per step, the seconds of each phase.
+    Attributes:
+        seconds: of each step so far, by phase.
     """
 
-    model: nn.Module
-    method: Method
-    optimizer: torch.optim.Optimizer
-    dtype: str
-    device: torch.device
-    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy  # of logits (b, classes) and labels (b,)
+    train_step: TrainStep
     seconds: list[dict[str, float]] = field(default_factory=list)
 
-    def step(self, batch: dict[str, Tensor], index: int) -> float:
-        """Forward, loss, backward, regulariser, clip, importance, optimizer, mask, zero; returns its seconds."""
-        phases: dict[str, float] = defaultdict(float)
-        begun = last = self._now()
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = self.train_step.accelerator.device
+        return device
 
-        def done(phase: str) -> None:
-            nonlocal last
-            now = self._now()
-            phases[phase] += now - last
-            last = now
-
-        with self._precision():
-            logits = self.model(**{name: x for name, x in batch.items() if name != "labels"}).logits
-        loss = self.loss(logits.float(), batch["labels"])
-        done("forward")
-        loss.backward()
-        done("backward")
-        penalties = self.method.penalties()
-        if penalties:
-            torch.stack(list(penalties.values())).sum().backward()
-        done("penalty")
-        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        done("optimizer")
-        with self.method.step(index, grads_finite=True):
-            done("method")
-            self.optimizer.step()
-            done("optimizer")
-        done("method")
-        self.optimizer.zero_grad()
-        done("optimizer")
-        self.seconds.append(dict(phases))
+    def step(self, batch: StepBatch, index: int) -> float:
+        """Do one training step on a batch that is on the device, and return its seconds."""
+        phases: dict[str, float] = {}
+        begun = self._now()
+        with emulated_products(self.train_step.accelerator):
+            self.train_step(batch, index, PhaseClock(phases, self._now))
+        self.seconds.append(phases)
         return self._now() - begun
 
     def _now(self) -> float:
@@ -86,30 +67,32 @@ class Runner:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    @contextmanager
-    def _precision(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            if self.dtype != "fp32" and needs_emulation(self.device):
-                stack.enter_context(EmulatedProducts())
-            if self.dtype != "fp32":
-                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
-            yield
 
-
-def make_runner(apply: Callable[[nn.Module], Method], shape: Shape, dtype: str, device: torch.device) -> Runner:
-    """Build one method on a fresh backbone of the given shape."""
-    model = backbone(shape).to(device)  # before the method, whose state lives where the weights do
+def make_runner(apply: Callable[[nn.Module], Method], shape: Shape, accelerator: Accelerator) -> Runner:
+    """Build one method on a fresh backbone of the given shape, in the accelerator's precision."""
+    model = backbone(shape).to(accelerator.device)  # before the method, whose state lives where the weights do
     method = apply(model)
-    parameters = [p for group in method.groups for p in group.parameters.values()]
-    return Runner(model, method, torch.optim.AdamW(parameters, lr=1e-4, fused=True), dtype, device)
+    optimizer = torch.optim.AdamW(list(trained_parameters(method).values()), lr=RATE, fused=True)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    return Runner(
+        TrainStep(
+            accelerator=accelerator,
+            model=model,
+            optimizer=optimizer,
+            method=method,
+            task=TASKS["rte"],  # two classes
+            max_grad_norm=1.0,
+        )
+    )
 
 
-def make_batch(shape: Shape, device: torch.device) -> dict[str, Tensor]:
-    """Random tokens without padding."""
+def make_batch(shape: Shape, device: torch.device) -> StepBatch:
+    """Return random tokens without padding."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, VOCABULARY, (shape.b, shape.s), generator=generator)
     labels = torch.randint(0, 2, (shape.b,), generator=generator)
-    return {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device), "labels": labels.to(device)}
+    tensors = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    return StepBatch(np.arange(shape.b), [MicroBatch(tensors)]).to(device)
 
 
 def interleaved(
@@ -117,12 +100,17 @@ def interleaved(
     shape: Shape,
     dtype: str,
     rounds: int,
-    device: torch.device,
     tell: Callable[[str], None],
 ) -> dict[str, Timed]:
-    """One step of every peer in each round, in shuffled order; by peer."""
-    runners = {name: make_runner(apply, shape, dtype, device) for name, apply in peers.items()}
-    batch, order = make_batch(shape, device), np.random.default_rng(0)
+    """Time one step of every peer in each round, in shuffled order; by peer.
+
+    Args:
+        dtype: fp32 or bf16.
+        tell: is given a line of progress after each round.
+    """
+    accelerator = build_accelerator(dtype)
+    runners = {name: make_runner(apply, shape, accelerator) for name, apply in peers.items()}
+    batch, order = make_batch(shape, accelerator.device), np.random.default_rng(0)
     times: dict[str, list[float]] = {peer: [] for peer in peers}
     warm_up = 2
     gc.collect()
@@ -136,27 +124,28 @@ def interleaved(
 
 
 def ratio(ours: Sequence[float], peer: Sequence[float]) -> dict[str, float]:
-    """Median over rounds of ours / peer, with its quartiles, and the ratio of the fastest rounds."""
+    """Return the median over rounds of ours / peer, with its quartiles, and the ratio of the fastest rounds."""
     each = [a / b for a, b in zip(ours, peer, strict=True)]
     low, _, high = statistics.quantiles(each, n=4)
     return {"median": statistics.median(each), "q1": low, "q3": high, "fastest": min(ours) / min(peer)}
 
 
 def peak_above_backbone(peer: str, shape_name: str, dtype: str) -> float:
-    """Bytes that five training steps need above the loaded backbone; to be called in a process of its own.
+    """Return the bytes that five training steps need above the loaded backbone; to be called in a process of its own.
 
     On a GPU the allocator's count; on Linux the peak of the resident set, reset before the method is built.
     """
-    shape, device = SHAPES[shape_name], best_device()
+    shape, accelerator = SHAPES[shape_name], build_accelerator(dtype)
+    device = accelerator.device
     batch = make_batch(shape, device)
     model = backbone(shape).to(device)
     with torch.no_grad():
-        model(input_ids=batch["input_ids"][:1], attention_mask=batch["attention_mask"][:1])  # libraries load now
+        model(**{name: tensor[:1] for name, tensor in batch.parts[0].inputs.items()})  # libraries load now
     gc.collect()
     before = _memory_now(device)
     del model
     gc.collect()
-    runner = make_runner(PEERS[peer], shape, dtype, device)
+    runner = make_runner(PEERS[peer], shape, accelerator)
     _reset_peak(device)
     for index in range(5):
         runner.step(batch, index + 1)
@@ -164,14 +153,14 @@ def peak_above_backbone(peer: str, shape_name: str, dtype: str) -> float:
 
 
 def memory_in_own_process(peer: str, shape_name: str, dtype: str) -> float:
-    """peak_above_backbone of a fresh process, in bytes."""
+    """Return peak_above_backbone of a fresh process, in bytes."""
     code = f"from {__name__} import peak_above_backbone as p; print(p({peer!r}, {shape_name!r}, {dtype!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def best_device() -> torch.device:
-    """The GPU where there is one."""
+    """Return the GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -60,7 +60,7 @@ class Naive(Method):
         self.schedule, self.weight = schedule, weight
 
     def penalties(self) -> dict[str, Tensor]:
-        """Six terms a matrix, one after another."""
+        """Return the sum of six terms a matrix, computed one after another."""
         total = torch.zeros(())
         for layer in self.layers:
             p, q = layer.b @ layer.a, layer.aa.T @ layer.bb.T  # (r, d), (r, o)
@@ -72,7 +72,7 @@ class Naive(Method):
 
     @contextmanager
     def step(self, step: int, grads_finite: bool) -> Iterator[None]:
-        """The released order: the optimizer first, then importance, then the threshold."""
+        """Take the released order: the optimizer first, then importance, then the threshold."""
         yield
         scores = []
         for layer in self.layers:
@@ -93,5 +93,5 @@ class Naive(Method):
                 layer.e.masked_fill_((score <= threshold).view(-1, 1), 0)
 
     def count_parameters(self) -> ParameterCounts:
-        """The benchmark counts nothing."""
+        """Return zeros: the benchmark counts nothing."""
         return ParameterCounts(adapter=0, active_adapter=0, head=0, backbone=0)

@@ -7,53 +7,55 @@ on some steps of each, interleaved.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from lora2.config.compose import compose
 from lora2.config.schema import RunConfig, resolve
 from lora2.experiments.bench.configured import configured_runner
-from lora2.experiments.bench.measure import Runner, best_device
-from lora2.glue.batches import collate, epoch_batches, eval_batches, padded_width
+from lora2.experiments.bench.measure import Runner
+from lora2.glue.batches import epoch_batches, padded_width
+from lora2.glue.collate import collate
 from lora2.glue.data import load_raw
-from lora2.glue.tasks import TASKS
-from lora2.glue.tokens import TokenisedSplit, tokenise
-from lora2.models.tokenizer import load_tokenizer
+from lora2.glue.loader import MicroBatch, StepBatch
+from lora2.glue.tokens import TokenisedSplit
+from lora2.models.logits import compute_logits
+from lora2.training.build import build_accelerator
+from lora2.training.data import load_task_data
+from lora2.training.step import emulated_products
 
-EVAL_BATCH = 128
 STEPS = 12
 FORWARDS = 3  # that a training step of full length costs: one, and twice as much backward
 
 
 def compare_padding(task: str, data: str, data_dir: Path | None, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Positions over the whole recipe, seconds per step of both, and evaluation's share of our run.
+    """Return the positions over the whole recipe, the seconds per step of both, and evaluation's share of our run.
 
     Args:
         task: "mrpc" or any other; MiniLM with the authors' LoRA² recipe (k = 8).
         data: "local" or "demo".
+        data_dir: the official GLUE download, for "local".
+        tell: is given a line of progress after each step.
     """
     cfg = _settings(task, data, data_dir)
-    raw = load_raw(task, data, data_dir)
-    tokenizer = load_tokenizer(cfg.model, raw)
-    splits = tokenise(raw, tokenizer, cfg.recipe.max_length, Path("outputs/tokens"))
-    train, device = splits["train"], best_device()
+    loaded = load_task_data(cfg, load_raw(task, data, data_dir))
+    train, dev = loaded.splits["train"], loaded.splits[loaded.task.dev_splits[0]]
     plans = {"ours": _plan(train, cfg, grouped=True), "released": _plan(train, cfg, grouped=False)}
     limits = {"ours": None, "released": cfg.recipe.max_length}
     positions = {name: sum(_positions(train, batch, limits[name]) for batch in plan) for name, plan in plans.items()}
-    runner = configured_runner(cfg, len(train), device)
+    runner = configured_runner(cfg, loaded, build_accelerator(cfg.recipe.precision))
     seconds: dict[str, list[float]] = {name: [] for name in plans}
     picked = np.linspace(0, len(plans["ours"]) - 1, STEPS).astype(int)
     for count, index in enumerate(picked):
         for name, plan in plans.items():
-            batch = collate(train, plan[index], pad_id=int(tokenizer.pad_token_id or 0), max_length=limits[name])
-            seconds[name].append(runner.step({key: x.to(device) for key, x in batch.items()}, count + 1))
+            tensors = collate(train, plan[index], pad_id=loaded.pad_id, max_length=limits[name])
+            batch = StepBatch(plan[index], [MicroBatch(tensors)]).to(runner.device)
+            seconds[name].append(runner.step(batch, count + 1))
         tell(f"{task}: step {count + 1} of {STEPS}")
-    dev = splits[TASKS[task].dev_splits[0]]
-    evaluation = _evaluation_seconds(runner, dev, device)
+    evaluation = _evaluation_seconds(runner, dev, cfg.recipe.batch_size, loaded.pad_id)
     step = statistics.mean(seconds["ours"])
     every = cfg.recipe.eval_every or len(plans["ours"])
     return {
@@ -86,17 +88,11 @@ def _positions(train: TokenisedSplit, batch: np.ndarray, limit: int | None) -> i
     return len(batch) * padded_width(train.lengths[batch], max_length=limit)
 
 
-def _evaluation_seconds(runner: Runner, dev: TokenisedSplit, device: torch.device) -> float:
-    """One pass over the dev set as the trainer does it: merged, no gradient, larger batches."""
-    runner.model.eval()
+def _evaluation_seconds(runner: Runner, dev: TokenisedSplit, batch_size: int, pad_id: int) -> float:
+    """Time one pass over the dev set as the trainer does it: merged, no gradient, larger batches."""
+    model, method = runner.train_step.model, runner.train_step.method
+    model.eval()
     begun = time.perf_counter()
-    with torch.no_grad(), runner.method.merged():
-        for batch in _dev_batches(dev, device):
-            runner.model(**batch)
+    with emulated_products(runner.train_step.accelerator), method.merged():
+        compute_logits(model, dev, batch_size=batch_size, pad_id=pad_id)
     return time.perf_counter() - begun
-
-
-def _dev_batches(dev: TokenisedSplit, device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
-    for indices in eval_batches(dev.lengths, EVAL_BATCH):
-        batch = collate(dev, indices, pad_id=0)
-        yield {name: x.to(device) for name, x in batch.items() if name != "labels"}

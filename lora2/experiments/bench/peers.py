@@ -36,7 +36,7 @@ VOCABULARY = 4000  # embeddings are looked up, not multiplied: their number does
 
 @dataclass(frozen=True)
 class Shape:
-    """A backbone and a batch: b sequences of s tokens."""
+    """A backbone, and a batch of b sequences of s tokens."""
 
     model_type: str
     hidden: int
@@ -71,7 +71,7 @@ MORE: dict[str, dict[str, Any]] = {
 
 
 def backbone(shape: Shape) -> nn.Module:
-    """An encoder with a classification head, random weights, dropout as in the real ones, in training mode."""
+    """Return an encoder with a classification head, random weights, dropout as in the real ones, in training mode."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         shape.model_type,
@@ -89,7 +89,7 @@ def backbone(shape: Shape) -> nn.Module:
 def lora2_peer(
     path: Literal["auto", "plain", "fused"] = "auto", k: int = K, r: int = R, score: Score = "reduced"
 ) -> Callable[[nn.Module], Method]:
-    """Our LoRA² with k and r, half of its singular values in the final budget."""
+    """Return our LoRA² with k and r, half of its singular values in the final budget."""
     penalty = PenaltyConfig(weight=0.1, terms=TERMS, form="squared")
     method = LoRA2MethodConfig(name="lora2", targets="all", init="paper", lam_lr_scale=1.0, path=path, penalty=penalty)
     return lambda model: LoRA2(model, method, RankConfig(k=k, r=r, alpha=16.0), _budget(r / 2, score), STEPS)

@@ -20,10 +20,10 @@ import yaml
 
 from lora2.common.errors import UserError
 from lora2.config.schema import RunConfig
+from lora2.glue.batches import MEGA_BATCHES
 from lora2.glue.tasks import TASKS
 
 STORED = Path(__file__).with_name("lengths.yaml")
-MEGA_BATCHES = 50  # as lora2/glue/batches.py, which needs torch
 
 Counts = npt.NDArray[np.int64]
 

@@ -22,9 +22,9 @@ from lora2.config.schema import RunConfig
 from lora2.core.counts import Backbone, lora_parameters
 from lora2.core.matrices import SUBSETS
 from lora2.experiments.cost.lengths import lengths
+from lora2.glue.batches import EVAL_BATCH_FACTOR
 from lora2.glue.heldout import train_size
 
-EVAL_BATCH_FACTOR = 4  # as lora2/training/evaluate.py, which needs torch
 PLACES = {"houlsby": 2, "pfeiffer": 1}  # bottlenecks of a layer
 PROCESS_BYTES = 0.5e9  # Python, torch and its libraries
 

@@ -12,7 +12,7 @@ from lora2.core import keys
 
 
 def draw_rank_course(monitor: Sequence[Mapping[str, float]]) -> bytes | None:
-    """A PNG of (n, t) cells; None for a method without ranks."""
+    """Return a PNG of (n, t) cells; None for a method without ranks."""
     looks = [look for look in monitor if any(key.startswith(keys.RANK) for key in look)]
     if not looks:
         return None
@@ -34,5 +34,5 @@ def draw_rank_course(monitor: Sequence[Mapping[str, float]]) -> bytes | None:
 
 
 def _in_order(name: str) -> tuple[str | int, ...]:
-    """layer.2 before layer.10."""
+    """Return the key that sorts layer.2 before layer.10."""
     return tuple(int(part) if part.isdigit() else part for part in name.split("."))

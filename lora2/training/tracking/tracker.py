@@ -60,7 +60,10 @@ class Tracking:
             self._try("cannot upload", self._leave_upload)
 
     def _try(self, what: str, action: Callable[[], object]) -> bool:
-        """Whether it went well; a failure is told by its kind alone, as its text may hold an address or a key."""
+        """Do it, and return whether it went well.
+
+        A failure is told by its kind alone, as its text may hold an address or a key.
+        """
         try:
             with contextlib.redirect_stdout(sys.stderr):  # trackio talks; standard output is kept for results
                 action()
@@ -83,12 +86,12 @@ class Tracking:
         self._upload = start_upload(Path(self._wandb_run().dir).parent)
 
     def _draw(self, record: RunRecord) -> None:
-        """The ranks over time, as a picture of wandb's."""
+        """Log the ranks over time, as a picture of wandb's."""
         if png := draw_rank_course(record.history.get("monitor", [])):
             self._wandb_run().log({"rank_over_time": _wandb_image(png)}, step=record.steps)
 
     def _close(self, record: RunRecord) -> None:
-        """What accelerate does not do: wandb's summary, and how the run ended; trackio would end it again at exit."""
+        """Do what accelerate does not: wandb's summary, and how the run ended; trackio would end it again at exit."""
         if not self._accelerator.is_main_process:
             return
         if self._name == "wandb":
@@ -119,7 +122,7 @@ def _wandb_image(png: bytes) -> Any:
 
 
 def _wandb_options(cfg: RunConfig, run_id: str, setting_id: str) -> dict[str, Any]:
-    """Our own run id, so that a resumed run continues its curve."""
+    """Return wandb's options, with our own run id, so that a resumed run continues its curve."""
     import wandb
 
     return {
@@ -145,14 +148,17 @@ def _uploads() -> bool:
 
 
 def summary(record: RunRecord) -> dict[str, Number]:
-    """The record but for settings and curves, which the tracker has: "best/accuracy", "counts/adapter", "status"."""
+    """Return the record but for settings and curves, which the tracker has, flat.
+
+    Its keys are "best/accuracy", "counts/adapter", "status" and so on.
+    """
     whole = record.model_dump(mode="json", exclude={"config", "history"})
     metrics = whole.pop("metrics") or {}
     return _flat(whole | metrics, "/")
 
 
 def _flat(node: Mapping[str, Any], sign: str, prefix: str = "") -> dict[str, Number]:
-    """Joined keys and plain values: tensorboard takes no list and no None."""
+    """Return joined keys and plain values: tensorboard takes no list and no None."""
     flat: dict[str, Number] = {}
     for key, value in node.items():
         if isinstance(value, dict):

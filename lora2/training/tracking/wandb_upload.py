@@ -15,7 +15,7 @@ LOOK_SECONDS = 0.5
 
 
 def start_upload(folder: Path, after: float = AFTER_SECONDS) -> "subprocess.Popen[bytes]":
-    """Begin; what wandb has to say goes to FOLDER/logs/upload.log.
+    """Start the upload, and return its process; what wandb has to say goes to FOLDER/logs/upload.log.
 
     Args:
         after: seconds that it may go on when this process is gone.
@@ -37,7 +37,7 @@ def start_upload(folder: Path, after: float = AFTER_SECONDS) -> "subprocess.Pope
 
 
 def main(folder: str, after: str, run: str) -> int:
-    """Exit code of the sync; 1 if it was given up. `run` is the process that trains."""
+    """Return the exit code of the sync; 1 if it was given up. `run` is the process that trains."""
     while not any(Path(folder).glob("*.wandb")) and os.getppid() == int(run):
         time.sleep(LOOK_SECONDS)
     sync = subprocess.Popen([sys.executable, "-m", "wandb", "beta", "sync", "--live", "--yes", folder])

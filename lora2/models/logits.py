@@ -1,0 +1,59 @@
+"""The one evaluation forward: head outputs of a model for every example of a split.
+
+Training scores dev splits with it, a submission predicts test splits, the benchmark times it.
+
+Legend: `n` examples, `b` batch, `c` outputs of the head.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from lora2.glue.batches import Indices, eval_batches
+from lora2.glue.collate import collate
+from lora2.glue.tokens import TokenisedSplit
+
+Logits = npt.NDArray[np.float32]
+Part = tuple[Indices, Logits]  # which examples (b,), and their head outputs (b, c)
+
+
+def compute_logits(
+    model: nn.Module, split: TokenisedSplit, *, batch_size: int, pad_id: int, max_length: int | None = None
+) -> Logits:
+    """Return the head outputs of every example, in the split's order.
+
+    Args:
+        model: in evaluation mode; with its method merged where that is cheaper.
+        batch_size: examples per optimizer step of the model's training; evaluation takes several times as many.
+        pad_id: the tokenizer's padding id.
+        max_length: what every batch is padded to; None for the longest of each.
+
+    Returns:
+        float32 (n, c).
+    """
+    batches = eval_batches(split.lengths, batch_size)
+    return in_order(compute_parts(model, split, batches, pad_id=pad_id, max_length=max_length))
+
+
+@torch.no_grad()
+def compute_parts(
+    model: nn.Module, split: TokenisedSplit, batches: Iterable[Indices], *, pad_id: int, max_length: int | None
+) -> list[Part]:
+    """Return the head outputs of some batches of a split: what one of several processes does of `compute_logits`."""
+    device = next(model.parameters()).device
+    parts = []
+    for indices in batches:
+        batch = collate(split, indices, pad_id=pad_id, max_length=max_length)
+        inputs = {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
+        parts.append((indices, model(**inputs).logits.float().cpu().numpy()))
+    return parts
+
+
+def in_order(parts: Sequence[Part]) -> Logits:
+    """Return the head outputs of parts that hold every example once, in the order of the examples, (n, c)."""
+    order = np.concatenate([indices for indices, _ in parts])  # (n,)
+    logits = np.concatenate([part for _, part in parts])  # (n, c)
+    return logits[np.argsort(order)]
