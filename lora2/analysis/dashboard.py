@@ -37,7 +37,7 @@ COURSE = {"lr": "Learning rate", "budget": "Kept singular values, all matrices",
 SHADES = " ░▒▓█"  # of a rank's share of the largest one
 INTRODUCTION = (
     "Every number below is from a run's record or from the paper as printed; how they are made: docs/RESULTS.md, "
-    "docs/FIDELITY.md. Made by scripts/dashboard.py."
+    "docs/FIDELITY.md. Made by scripts/results.py dashboard."
 )
 
 

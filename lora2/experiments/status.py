@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from lora2.config.grid import Job
-from lora2.config.schema import run_id, timed_id
+from lora2.config.identity import run_id, timed_id
 from lora2.runs.lock import held_locks
 from lora2.runs.reader import RESULTS
 from lora2.runs.record import Timing, record_path
@@ -48,7 +48,7 @@ class _Seen(BaseModel):
 
 
 def survey(jobs: Sequence[Job]) -> list[JobStatus]:
-    """The state of every job.
+    """Find the state of every job.
 
     A run's name holds a hash of its data. It is not read here (QQP has 364 thousand rows): the data that earlier
     records of the task were made from stands for it.
@@ -58,7 +58,7 @@ def survey(jobs: Sequence[Job]) -> list[JobStatus]:
         if fingerprint := record.get("hashes", {}).get("data"):
             data[record["config"]["task"], record["config"]["data"]].add(fingerprint)
     held = {lock for folder in {job.cfg.output_dir for job in jobs} for lock in held_locks(Path(folder))}
-    return [_standing(job, data[job.cfg.task, job.cfg.data.source], held) for job in jobs]
+    return [_job_status(job, data[job.cfg.task, job.cfg.data.source], held) for job in jobs]
 
 
 def read_records(results_dir: str | Path) -> list[Record]:
@@ -71,7 +71,7 @@ def read_records(results_dir: str | Path) -> list[Record]:
     return found
 
 
-def _standing(job: Job, fingerprints: Iterable[str], held: set[str]) -> JobStatus:
+def _job_status(job: Job, fingerprints: Iterable[str], held: set[str]) -> JobStatus:
     names = {run_id(job.cfg, fingerprint) for fingerprint in fingerprints}
     paths = [record_path(job.cfg.results_dir, name) for each in names for name in (each, timed_id(each))]
     records = [record for path in paths if (record := _read(path)) is not None]

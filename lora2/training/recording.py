@@ -10,10 +10,10 @@ import torch
 
 from lora2.common.errors import UserError
 from lora2.common.files import StorageError
-from lora2.common.provenance import cpu_name
 from lora2.config.schema import RunConfig
 from lora2.glue.tasks import TASKS
 from lora2.models.methods import ParameterCounts
+from lora2.runs.provenance import cpu_name
 from lora2.runs.record import Counts, Metrics, RecordConfig, RunRecord, Timing, read_record, record_path, write_record
 from lora2.training.fit import Fit
 

@@ -17,7 +17,6 @@ from torch import nn
 
 from lora2.common.errors import UserError
 from lora2.common.files import write_whole
-from lora2.common.provenance import provenance
 from lora2.common.signals import heed_signals
 from lora2.common.terminal import say
 from lora2.config.schema import RunConfig
@@ -27,6 +26,7 @@ from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import tokenise
 from lora2.models.backbone import load_model, load_tokenizer, quiet_transformers, weights_hash
 from lora2.models.methods import build
+from lora2.runs.provenance import provenance
 from lora2.runs.record import RunRecord, read_record, record_path
 from lora2.training.checkpoint import Checkpoint, CheckpointFolder
 from lora2.training.failure import explain

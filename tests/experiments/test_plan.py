@@ -8,12 +8,13 @@ import sys
 import numpy as np
 import pytest
 from helpers import runs
+from helpers.runs import compose_without_hydra as compose
+from helpers.runs import expand
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from lora2.common.errors import UserError
-from lora2.config.compose import compose
-from lora2.config.grid import expand
-from lora2.config.schema import RunConfig, resolve
+from lora2.config.resolve import resolve
+from lora2.config.schema import RunConfig
 from lora2.experiments.cost.estimate import as_json, as_table, estimate, gpu, hours, this_device
 from lora2.experiments.cost.lengths import MEGA_BATCHES as OURS
 from lora2.experiments.cost.lengths import Lengths, lengths, measure, measured_path, padded, stored
@@ -239,8 +240,8 @@ def test_probes_are_the_shortest_and_the_longest_of_each_method():
 
 
 def test_the_table_sums_seeds_and_the_json_lists_runs():
-    standings = survey(expand("table4", ["task=rte"], seeds=2))
-    estimates = estimate(standings, gpu("L4", 0.3))
+    statuses = survey(expand("table4", ["task=rte"], seeds=2))
+    estimates = estimate(statuses, gpu("L4", 0.3))
     table = as_table("t", estimates)
     assert [row[:3] for row in table.rows] == [
         *((f"method.targets={targets}", "2", "0") for targets in ("qk", "qv", "qkv", "all")), ("total", "8", "0"),
@@ -248,7 +249,7 @@ def test_the_table_sums_seeds_and_the_json_lists_runs():
     data = json.loads(json.dumps(as_json(estimates)))
     assert data["total"]["hours"] == pytest.approx(sum(run["seconds"] for run in data["runs"]) / 3600)
     assert data["total"]["hours_left"] == data["total"]["hours"]
-    unknown = estimate(standings, this_device(standings))
+    unknown = estimate(statuses, this_device(statuses))
     assert as_json(unknown)["total"]["hours"] is None
     assert as_table("t", unknown).rows[-1][8] == "–"
 
@@ -266,8 +267,8 @@ def test_lengths_are_told_apart_by_identity():
 
 def test_the_command_starts_without_torch():
     code = (
-        "import sys; sys.argv = ['plan.py', 'table3', '--gpu', 'A100', '--json', 'task=rte'];"
-        "from scripts import plan; plan.main(sys.argv[1:]); assert 'torch' not in sys.modules"
+        "import sys; from scripts import experiment;"
+        "experiment.main(['plan', 'table3', '--gpu', 'A100', '--json', 'task=rte']); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=runs.ROOT, check=True)
     assert json.loads(done.stdout)["total"]["runs"] == 25

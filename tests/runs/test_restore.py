@@ -6,14 +6,14 @@ import torch
 from helpers.runs import TINY, compose, folders
 
 from lora2.common.errors import UserError
-from lora2.config.schema import resolve
+from lora2.config.resolve import resolve
 from lora2.glue.data import load_raw
 from lora2.glue.metrics import predict, score
 from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import tokenise
 from lora2.runs.restore import open_run, tokenizer, trained_model
+from lora2.runs.submission import logits
 from lora2.training.run import run
-from scripts.submission import logits
 
 STSB = (*TINY, "task=stsb", "recipe.lr=0.03")  # scores, not classes: every weight shows in the metric
 METHODS = {

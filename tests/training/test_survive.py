@@ -20,7 +20,8 @@ import torch
 from helpers.runs import TINY, compose
 
 from lora2.common.errors import UserError
-from lora2.config.schema import RunConfig, resolve
+from lora2.config.resolve import resolve
+from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.runs.record import RunRecord, read_record, without_clocks
 from lora2.training.checkpoint import TENSORS

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from lora2.config.compose import compose
-from lora2.config.schema import RunConfig, resolve
+from lora2.config.resolve import resolve
+from lora2.config.schema import RunConfig
 from lora2.experiments.bench.configured import configured_runner
 from lora2.experiments.bench.measure import Runner, best_device
 from lora2.glue.batches import collate, epoch_batches, eval_batches, padded_width
@@ -29,14 +30,17 @@ STEPS = 12
 FORWARDS = 3  # that a training step of full length costs: one, and twice as much backward
 
 
-def compare_padding(task: str, data: str, data_dir: Path | None, tell: Callable[[str], None]) -> dict[str, Any]:
+def compare_padding(
+    task: str, data: str, data_dir: Path | None, configs: Path, tell: Callable[[str], None]
+) -> dict[str, Any]:
     """Positions over the whole recipe, seconds per step of both, and evaluation's share of our run.
 
     Args:
         task: "mrpc" or any other; MiniLM with the authors' LoRA² recipe (k = 8).
         data: "local" or "demo".
+        configs: the folder of settings.
     """
-    cfg = _settings(task, data, data_dir)
+    cfg = _settings(task, data, data_dir, configs)
     raw = load_raw(task, data, data_dir)
     tokenizer = load_tokenizer(cfg.model, raw)
     splits = tokenise(raw, tokenizer, cfg.recipe.max_length, Path("outputs/tokens"))
@@ -73,9 +77,10 @@ def compare_padding(task: str, data: str, data_dir: Path | None, tell: Callable[
     }
 
 
-def _settings(task: str, data: str, data_dir: Path | None) -> RunConfig:
+def _settings(task: str, data: str, data_dir: Path | None, configs: Path) -> RunConfig:
     folder = [] if data_dir is None else [f"data.dir={data_dir}"]
-    return resolve(compose(["model=minilm", f"task={task}", "recipe=authors", "rank=k8", f"data={data}", *folder]))
+    overrides = ["model=minilm", f"task={task}", "recipe=authors", "rank=k8", f"data={data}", *folder]
+    return resolve(compose(overrides, configs))
 
 
 def _plan(train: TokenisedSplit, cfg: RunConfig, *, grouped: bool) -> list[np.ndarray]:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lora2.common.provenance import provenance
-from lora2.config.schema import RunConfig, run_id, setting_id, timed_id
+from lora2.config.identity import run_id, setting_id, timed_id
+from lora2.config.schedule import settle_budget
+from lora2.config.schema import RunConfig
 from lora2.experiments.bench.configured import configured_runner
 from lora2.experiments.bench.measure import Runner, best_device
 from lora2.glue.batches import BatchSampler
@@ -22,9 +23,9 @@ from lora2.glue.loader import StepDataset
 from lora2.glue.raw import RawTask
 from lora2.glue.tokens import TokenisedSplit, tokenise
 from lora2.models.backbone import load_tokenizer, quiet_transformers
+from lora2.runs.provenance import provenance
 from lora2.runs.record import RunRecord, Timing
 from lora2.training.recording import counts_of, device_name, record_config
-from lora2.training.run import settle_budget
 
 WARM_UP = 2  # rounds that are not counted: libraries choose their kernels
 

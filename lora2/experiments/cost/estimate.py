@@ -1,5 +1,6 @@
 """The cost of every job of an experiment on one device, and the hours that are left."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from lora2.experiments.status import JobStatus, read_records
 class Estimate:
     """A job with its cost; seconds is None where no speed is known."""
 
-    standing: JobStatus
+    status: JobStatus
     cost: Cost
     seconds: float | None
     speed: str
@@ -24,17 +25,17 @@ class Estimate:
     @property
     def left(self) -> float | None:
         """Seconds that are still to be spent."""
-        return 0.0 if self.standing.state == "done" else self.seconds
+        return 0.0 if self.status.state == "done" else self.seconds
 
 
-def estimate(standings: Sequence[JobStatus], speed_of: Callable[[RunConfig], Speed | None]) -> list[Estimate]:
+def estimate(statuses: Sequence[JobStatus], speed_of: Callable[[RunConfig], Speed | None]) -> list[Estimate]:
     """Cost and time of every job; data at hand is measured first."""
-    measure(standing.job.cfg for standing in standings)
+    measure(status.job.cfg for status in statuses)
     found = []
-    for standing in standings:
-        speed, what = speed_of(standing.job.cfg), cost(standing.job.cfg)
+    for status in statuses:
+        speed, what = speed_of(status.job.cfg), cost(status.job.cfg)
         seconds = None if speed is None else speed.seconds(what)
-        found.append(Estimate(standing, what, seconds, "" if speed is None else speed.source))
+        found.append(Estimate(status, what, seconds, "" if speed is None else speed.source))
     return found
 
 
@@ -43,10 +44,10 @@ def gpu(name: str, utilisation: float) -> Callable[[RunConfig], Speed | None]:
     return lambda cfg: gpu_speed(name, cfg.recipe.precision, utilisation)
 
 
-def this_device(standings: Sequence[JobStatus]) -> Callable[[RunConfig], Speed | None]:
+def this_device(statuses: Sequence[JobStatus]) -> Callable[[RunConfig], Speed | None]:
     """Speeds from what has run here: probes where there are any of the kind, else the runs of the experiment."""
     probes = read_records(PROBES)
-    runs = [standing.record for standing in standings if standing.record is not None]
+    runs = [status.record for status in statuses if status.record is not None]
     known: dict[tuple[str, str, str], Speed | None] = {}
 
     def speed_of(cfg: RunConfig) -> Speed | None:
@@ -68,7 +69,7 @@ def as_table(title: str, estimates: Sequence[Estimate]) -> Table:
     """One line for each cell (its seeds together), and the total."""
     cells: dict[str, list[Estimate]] = {}
     for item in estimates:
-        cells.setdefault(item.standing.job.cell, []).append(item)
+        cells.setdefault(item.status.job.cell, []).append(item)
     lines = [_line(cell, items) for cell, items in cells.items()]
     header = ("Cell", "Runs", "Done", "Steps", "Tokens", "Padded", "PFLOP", "Peak GB", "Hours", "Lengths")
     sources = sorted({item.speed for item in estimates if item.speed})
@@ -84,7 +85,7 @@ def as_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
         "runs": [_run_json(item) for item in estimates],
         "total": {
             "runs": len(estimates),
-            "done": sum(item.standing.state == "done" for item in estimates),
+            "done": sum(item.status.state == "done" for item in estimates),
             "tokens": sum(item.cost.tokens for item in estimates),
             "positions": sum(item.cost.train.padded_tokens for item in estimates),
             "flops": sum(_flops(item) for item in estimates),
@@ -94,15 +95,20 @@ def as_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
     }
 
 
+def as_json_text(estimates: Sequence[Estimate]) -> str:
+    """Write `as_json` as text."""
+    return json.dumps(as_json(estimates), indent=1, ensure_ascii=False)
+
+
 def _run_json(item: Estimate) -> dict[str, Any]:
-    job, what = item.standing.job, item.cost
+    job, what = item.status.job, item.cost
     return {
         "overrides": list(job.overrides),
         "task": job.cfg.task,
         "variant": job.cfg.variant,
         "seed": job.cfg.seed,
-        "state": item.standing.state,
-        "error": (item.standing.record or {}).get("error"),
+        "state": item.status.state,
+        "error": (item.status.record or {}).get("error"),
         "steps": what.steps,
         "tokens": what.tokens,
         "positions": what.train.padded_tokens,
@@ -121,7 +127,7 @@ def _line(label: str, items: Sequence[Estimate]) -> tuple[str, ...]:
     return (
         label,
         str(len(items)),
-        str(sum(item.standing.state == "done" for item in items)),
+        str(sum(item.status.state == "done" for item in items)),
         *(f"{value:,}" for value in sums),
         f"{sum(map(_flops, items)) / 1e15:,.3g}",
         f"{max(item.cost.memory for item in items) / 1e9:.1f}",

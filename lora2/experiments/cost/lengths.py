@@ -85,11 +85,8 @@ def measure(configs: Iterable[RunConfig]) -> None:
     wanted = [cfg.model_dump(mode="json") for path, cfg in missing.items() if not path.is_file()]
     if not wanted:
         return
-    command = [sys.executable, "-m", "lora2.experiments.cost.measure_lengths"]
-    root = Path(__file__).resolve().parents[3]
-    done = subprocess.run(
-        command, input=json.dumps([wanted, str(Path.cwd())]), cwd=root, text=True, capture_output=True, check=False
-    )
+    command = [sys.executable, "-P", "-m", "lora2.experiments.cost.measure_lengths"]  # -P: nothing of this folder's
+    done = subprocess.run(command, input=json.dumps(wanted), text=True, capture_output=True, check=False)
     if done.returncode:
         raise UserError(f"lengths cannot be measured: {done.stderr.strip()}")
 

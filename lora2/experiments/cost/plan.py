@@ -14,6 +14,7 @@ few k × r factors is nothing beside it. Embeddings, norms, head, regulariser, i
 calibration (speed.py) holds them in its overhead per step. Evaluation is a forward pass, LoRA² merged for it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,17 +57,17 @@ def cost(cfg: RunConfig) -> Cost:
     known, recipe = lengths(cfg), cfg.recipe
     examples, share = _selected(cfg, len(known.train))
     steps = recipe.total_steps(examples)
-    epochs = steps / -(-examples // recipe.batch_size)
+    epochs = steps / math.ceil(examples / recipe.batch_size)
     width = recipe.padded_to
     epoch = known.train_epoch(recipe.batch_size, recipe.group_by_length, width)
     padded_tokens, squares = (int(epochs * share * value) for value in epoch)
-    evaluations = -(-steps // recipe.eval_every) if recipe.eval_every else -int(-epochs // 1)
+    evaluations = math.ceil(steps / recipe.eval_every) if recipe.eval_every else math.ceil(epochs)
     batch = recipe.batch_size * EVAL_BATCH_FACTOR
     eval_positions, eval_squares = (
         int(evaluations * (dev + (1 - share) * train))
         for dev, train in zip(known.dev_epoch(batch, width), epoch, strict=True)
     )
-    eval_batches = evaluations * -(-(len(known.dev) + len(known.train) - examples) // batch)
+    eval_batches = evaluations * math.ceil((len(known.dev) + len(known.train) - examples) / batch)
     return Cost(
         steps=steps,
         tokens=int(epochs * share * known.train.sum()),
@@ -125,7 +126,7 @@ def peak_memory(cfg: RunConfig, width: int) -> float:
     rows: int = arch["vocab_size"] + arch["max_position_embeddings"] + relative_positions(cfg)
     weights = linear_weights(cfg) + rows * shape.hidden
     trained = weights if cfg.method.name == "full" else adapter_weights(cfg) + shape.hidden**2
-    examples = -(-cfg.recipe.batch_size // cfg.recipe.accumulation)
+    examples = math.ceil(cfg.recipe.batch_size / cfg.recipe.accumulation)
     bytes_16: int = width * shape.hidden * 34 + 5 * arch["num_attention_heads"] * width**2
     kept = 1 if cfg.method.name == "head" else shape.layers  # without a backward pass one layer lives at a time
     return PROCESS_BYTES + 4 * weights + 12 * trained + examples * bytes_16 * kept * _word(cfg) / 2
