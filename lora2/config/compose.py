@@ -52,7 +52,7 @@ def compose_with_origins(overrides: Iterable[str], configs: Path) -> tuple[dict[
             chosen.setdefault(other, its_option)  # what was said first stands
             chosen_by.setdefault(other, name)
         global_layers.append((name, body))
-    layers = [("train.yaml", train), *global_layers]
+    layers = [("train.yaml (default)", train), *global_layers]
     composed: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for group, default in groups.items():

@@ -118,7 +118,7 @@ def drop_unused(draft: Draft) -> Draft:
     if method != "lora2":  # so that rank=k1 and rank=k8 name the same run of a method without an outer width
         kept = kept.with_value("rank.k", None, f"not used by {method}")
     if kept.section("budget").get("name") == "none":
-        return kept.with_value("budget", None, "budget/none.yaml")
+        return kept.with_value("budget", None, kept.origins.get("budget.name", DEFAULT))
     return kept.without("budget.name")
 
 

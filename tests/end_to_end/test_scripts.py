@@ -82,12 +82,13 @@ def test_resolved_shows_every_setting_with_its_origin(monkeypatch, tmp_path, cap
         "recipe.lr": "command line",
         "recipe.epochs": "recipe authors, row rte",
         "recipe.name": "fidelity released",
-        "rank.k": "rank/k8.yaml (row/lora2_k8_unpruned.yaml)",
-        "budget": "budget/none.yaml",
+        "rank.k": "rank/k1.yaml (experiment/table3.yaml)",
+        "method.name": "method/lora2.yaml (row/lora2_k8_unpruned.yaml)",
+        "budget": "budget/none.yaml (row/lora2_k8_unpruned.yaml)",
         "tracker.name": "tracker/none.yaml (default)",
         "tracker.project": "default",
         "experiment": "experiment/table3.yaml",
-        "selection": "train.yaml",
+        "selection": "train.yaml (default)",
     }
     assert {name for name, origin in ends.items() if not lines[name].endswith(f"  {origin}")} == set()
     assert "0.5" in lines["recipe.lr"]
