@@ -46,29 +46,17 @@ def compose_with_origins(overrides: Iterable[str], configs: Path) -> tuple[dict[
     chosen_by = dict.fromkeys(chosen, COMMAND_LINE)
     global_layers = []
     for group in GLOBAL:
-        option = chosen.get(group)
-        body, name = read_option(group, option, configs), f"{group}/{option}.yaml"
-        for other, its_option in _overridden(body.pop("defaults", [])).items():
-            chosen.setdefault(other, its_option)  # what was said first stands
+        name, body = f"{group}/{chosen.get(group)}.yaml", read_option(group, chosen.get(group), configs)
+        for other, option in _overridden(body.pop("defaults", [])).items():
+            chosen.setdefault(other, option)  # what was said first stands
             chosen_by.setdefault(other, name)
         global_layers.append((name, body))
-    layers = [("train.yaml (default)", train), *global_layers]
-    composed: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for group, default in groups.items():
-        if group not in GLOBAL:
-            option = chosen.get(group, default)
-            composed[group] = read_option(group, option, configs)
-            origin = f"{group}/{option}.yaml ({chosen_by.get(group, 'default')})"
-            origins |= dict.fromkeys(flatten({group: composed[group]}), origin)
-    for origin, layer in layers:
-        merge(composed, layer)
-        origins |= dict.fromkeys(flatten(layer), origin)
-    composed.pop("hydra", None)
-    for path, text in values:
-        set_value(composed, path, parse_value(path, text))
-        origins[path] = COMMAND_LINE
-    return composed, origins
+    layers = []
+    for group in [name for name in groups if name not in GLOBAL]:
+        option = chosen.get(group, groups[group])
+        origin = f"{group}/{option}.yaml ({chosen_by.get(group, 'default')})"
+        layers.append((origin, {group: read_option(group, option, configs)}))
+    return _stacked([*layers, ("train.yaml (default)", train), *global_layers], values)
 
 
 def options(group: str, configs: Path) -> list[str]:
@@ -142,6 +130,22 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+def _stacked(
+    layers: Iterable[tuple[str, dict[str, Any]]], values: Iterable[tuple[str, str]]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Layers over each other, then the values of the command line; with the origin of each value by dotted path."""
+    composed: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, layer in layers:
+        merge(composed, layer)
+        origins |= dict.fromkeys(flatten(layer), origin)
+    composed.pop("hydra", None)
+    for path, text in values:
+        set_value(composed, path, parse_value(path, text))
+        origins[path] = COMMAND_LINE
+    return composed, origins
 
 
 @functools.cache

@@ -126,7 +126,7 @@ class BudgetConfig(Settings):
 
 
 def variant_name(method: MethodConfig, rank: RankConfig | None, budget: BudgetConfig | None) -> str:
-    """The method with its size, as the tables' rows name it: "lora2_k1_reg-uv+UV", "adalora_r2", "houlsby_b8"."""
+    """Name the method with its size, as the tables' rows do: "lora2_k1_reg-uv+UV", "adalora_r2", "houlsby_b8"."""
     if isinstance(method, BottleneckMethodConfig):
         return f"{method.name}_b{method.bottleneck}"
     if isinstance(method, SubsetMethodConfig) or rank is None:
@@ -151,7 +151,7 @@ def _size(method: MethodConfig, rank: RankConfig, budget: BudgetConfig | None) -
 
 
 def method_problems(values: Mapping[str, Any]) -> list[str]:
-    """Settings of method, rank and budget that are each right but cannot go together; one sentence for each.
+    """Say which settings of method, rank and budget are each right but cannot go together; a sentence for each.
 
     Args:
         values: every setting by its dotted path, whether right or wrong by itself.

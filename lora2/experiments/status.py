@@ -62,7 +62,7 @@ def survey(jobs: Sequence[Job]) -> list[JobStatus]:
 
 
 def read_records(results_dir: str | Path) -> list[Record]:
-    """Every readable record of a results folder as plain JSON; damaged files are left to the table's warnings."""
+    """Read every readable record of a results folder as plain JSON; damaged files are left to the table's warnings."""
     found = []
     for path in sorted(Path(results_dir).glob("runs/*.json")):
         record = _read(path)

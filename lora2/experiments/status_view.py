@@ -21,7 +21,7 @@ HOME, REST_OF_LINE, REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 def show_status(name: str, jobs: Sequence[Job], *, watch: bool, as_json: bool) -> int:
-    """Print how far an experiment is; the exit code.
+    """Print how far an experiment is, and return the exit code.
 
     Args:
         name: the experiment.

@@ -12,7 +12,7 @@ Start = Callable[[Iterable[str]], Ended]  # does the run of a command line
 
 
 def list_experiment(name: str, jobs: Sequence[Job], *, as_json: bool) -> int:
-    """Print what would be done; the exit code."""
+    """Print what would be done, and return the exit code."""
     statuses = survey(jobs)
     say(f"{name}: {state_counts(statuses)}")
     print(list_jobs(statuses, as_json=as_json))
@@ -20,7 +20,7 @@ def list_experiment(name: str, jobs: Sequence[Job], *, as_json: bool) -> int:
 
 
 def run_experiment(name: str, jobs: Sequence[Job], start: Start) -> int:
-    """Do what is missing of an experiment; the exit code, as `run_jobs` gives it."""
+    """Do what is missing of an experiment, and return the exit code of `run_jobs`."""
     statuses = survey(jobs)
     say(f"{name}: {state_counts(statuses)}")
     return run_jobs(statuses, start)

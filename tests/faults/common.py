@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # the scripts are started from a clone, not installed
+from lora2.runs.record import RunRecord, read_record, without_clocks
 
-from lora2.runs.record import RunRecord, read_record, without_clocks  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def options(description: str) -> argparse.ArgumentParser:

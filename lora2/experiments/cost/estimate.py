@@ -29,7 +29,7 @@ class Estimate:
 
 
 def estimate(statuses: Sequence[JobStatus], speed_of: Callable[[RunConfig], Speed | None]) -> list[Estimate]:
-    """Cost and time of every job; data at hand is measured first."""
+    """Estimate cost and time of every job; data at hand is measured first."""
     measure(status.job.cfg for status in statuses)
     found = []
     for status in statuses:
@@ -40,12 +40,12 @@ def estimate(statuses: Sequence[JobStatus], speed_of: Callable[[RunConfig], Spee
 
 
 def gpu(name: str, utilisation: float) -> Callable[[RunConfig], Speed | None]:
-    """Speeds of a GPU from its data sheet."""
+    """Take speeds from a GPU's data sheet."""
     return lambda cfg: gpu_speed(name, cfg.recipe.precision, utilisation)
 
 
 def this_device(statuses: Sequence[JobStatus]) -> Callable[[RunConfig], Speed | None]:
-    """Speeds from what has run here: probes where there are any of the kind, else the runs of the experiment."""
+    """Take speeds from what has run here: probes where there are any of the kind, else the experiment's own runs."""
     probes = read_records(PROBES)
     runs = [status.record for status in statuses if status.record is not None]
     known: dict[tuple[str, str, str], Speed | None] = {}
@@ -60,13 +60,13 @@ def this_device(statuses: Sequence[JobStatus]) -> Callable[[RunConfig], Speed | 
 
 
 def hours(seconds: Sequence[float | None]) -> float | None:
-    """Their sum in hours; None if one is unknown."""
+    """Add up seconds, in hours; None if one is unknown."""
     known = [value for value in seconds if value is not None]
     return sum(known) / 3600 if len(known) == len(seconds) else None
 
 
 def as_table(title: str, estimates: Sequence[Estimate]) -> Table:
-    """One line for each cell (its seeds together), and the total."""
+    """Give each cell a line (its seeds together), and the total."""
     cells: dict[str, list[Estimate]] = {}
     for item in estimates:
         cells.setdefault(item.status.job.cell, []).append(item)
@@ -80,7 +80,7 @@ def as_table(title: str, estimates: Sequence[Estimate]) -> Table:
 
 
 def as_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
-    """Every run and the totals, for scripts."""
+    """Collect every run and the totals, for programs to read."""
     return {
         "runs": [_run_json(item) for item in estimates],
         "total": {

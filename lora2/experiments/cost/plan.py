@@ -53,7 +53,7 @@ class Cost:
 
 
 def cost(cfg: RunConfig) -> Cost:
-    """The cost of a run; its seed does not matter."""
+    """Work out the cost of a run; its seed does not matter."""
     known, recipe = lengths(cfg), cfg.recipe
     examples, share = _selected(cfg, len(known.train))
     steps = recipe.total_steps(examples)
@@ -83,7 +83,7 @@ def cost(cfg: RunConfig) -> Cost:
 
 
 def train_flops(cfg: RunConfig, batches: int, padded_tokens: int, squares: int) -> float:
-    """Operations of forward and backward over so many batches, positions and Σ s²."""
+    """Count the operations of forward and backward over so many batches, positions and Σ s²."""
     linear, adapter = linear_weights(cfg), adapter_weights(cfg)
     attention, per_batch = _attention(cfg, padded_tokens, squares), _relative_projections(cfg)
     forward = padded_tokens * (2.0 * linear + 2.0 * adapter) + attention + batches * per_batch
@@ -94,20 +94,20 @@ def train_flops(cfg: RunConfig, batches: int, padded_tokens: int, squares: int) 
 
 
 def eval_flops(cfg: RunConfig, batches: int, padded_tokens: int, squares: int) -> float:
-    """Operations of a forward pass; LoRA² is merged."""
+    """Count the operations of a forward pass; LoRA² is merged."""
     adapter = 0 if cfg.method.name == "lora2" else adapter_weights(cfg)
     attention = _attention(cfg, padded_tokens, squares) + batches * _relative_projections(cfg)
     return padded_tokens * 2.0 * (linear_weights(cfg) + adapter) + attention
 
 
 def linear_weights(cfg: RunConfig) -> int:
-    """N: weights of all linear layers of the encoder, L (4 d² + 2 d f)."""
+    """Count N, the weights of all linear layers of the encoder: L (4 d² + 2 d f)."""
     shape = backbone(cfg)
     return shape.layers * (4 * shape.hidden**2 + 2 * shape.hidden * shape.intermediate)
 
 
 def adapter_weights(cfg: RunConfig) -> int:
-    """A: weights of the adapter that every position is multiplied with."""
+    """Count A, the weights of the adapter that every position is multiplied with."""
     shape, method = backbone(cfg), cfg.method
     if isinstance(method, BottleneckMethodConfig):
         return shape.layers * PLACES[method.name] * 2 * shape.hidden * method.bottleneck
@@ -117,7 +117,8 @@ def adapter_weights(cfg: RunConfig) -> int:
 
 
 def peak_memory(cfg: RunConfig, width: int) -> float:
-    """Bytes: float32 weights; gradient and two moments of what is trained; the widest batch's activations; the process.
+    """Estimate the peak in bytes: weights in float32, gradient and two moments of what is trained, the widest batch's
+    activations, the process.
 
     Activations after Korthikanti et al. 2022 (arXiv 2205.05198, eq. 1): s b d (34 + 5 a s / d) bytes a layer in 16 bit,
     twice that in float32. It is a little above what frozen layers and fused attention keep.
@@ -133,13 +134,13 @@ def peak_memory(cfg: RunConfig, width: int) -> float:
 
 
 def backbone(cfg: RunConfig) -> Backbone:
-    """The encoder's shapes."""
+    """Read the encoder's shapes."""
     arch: dict[str, Any] = cfg.model.architecture
     return Backbone(cfg.model.name, arch["num_hidden_layers"], arch["hidden_size"], arch["intermediate_size"])
 
 
 def relative_positions(cfg: RunConfig) -> int:
-    """Rows of DeBERTa's table of relative positions; 0 elsewhere."""
+    """Count the rows of DeBERTa's table of relative positions; 0 elsewhere."""
     arch = cfg.model.architecture
     return 2 * int(arch["position_buckets"]) if arch.get("relative_attention") else 0
 

@@ -41,7 +41,7 @@ class Speed:
     source: str
 
     def seconds(self, what: Cost) -> float:
-        """Wall time of a run."""
+        """Estimate the wall time of a run, in seconds."""
         training = what.steps * self.overhead + what.train.flops / self.train_rate
         return self.start + training + what.evaluation.flops / self.eval_rate
 
@@ -60,7 +60,7 @@ class Sample:
 
 
 def gpu_speed(name: str, precision: str, utilisation: float) -> Speed:
-    """A named GPU at a share of its published dense peak.
+    """Take the speed of a named GPU at a share of its published dense peak.
 
     Raises:
         UserError: unknown name, or a precision that it does not have.
@@ -78,12 +78,12 @@ def gpu_speed(name: str, precision: str, utilisation: float) -> Speed:
 
 
 def gpu_names() -> list[str]:
-    """GPUs that have a data sheet here."""
+    """List the GPUs that have a data sheet here."""
     return list(_sheets())
 
 
 def calibrate(records: Iterable[Record], cfg: RunConfig) -> Speed | None:
-    """The speed of runs like `cfg` (model, method, precision), from records of the device that ran last.
+    """Find the speed of runs like `cfg` (model, method, precision), from records of the device that ran last.
 
     With runs of different lengths it is the line through the shortest and the longest, else one through the origin.
     """
@@ -101,7 +101,7 @@ def calibrate(records: Iterable[Record], cfg: RunConfig) -> Speed | None:
 
 
 def probe_overrides(overrides: Sequence[str]) -> list[str]:
-    """A job's command line turned into a probe: 20 steps, one evaluation, records apart from the real ones."""
+    """Turn a job's command line into a probe: 20 steps, one evaluation, records apart from the real ones."""
     probe = {
         "recipe.max_steps": PROBE_STEPS, "recipe.eval_every": PROBE_STEPS, "budget.scale": "auto",
         "results_dir": PROBES, "force": "true",
@@ -110,7 +110,7 @@ def probe_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 def probes(jobs: Sequence[Job]) -> list[Job]:
-    """Of each model, method and precision the jobs with the shortest and the longest steps."""
+    """Choose of each model, method and precision the jobs with the shortest and the longest steps."""
     kinds: dict[tuple[str, str, str], list[Job]] = {}
     for job in jobs:
         kinds.setdefault(_kind(job.cfg), []).append(job)
