@@ -1,6 +1,7 @@
 """The five entry points: no logic of their own, no path edits, and names that the rooms know."""
 
 import ast
+import json
 import sys
 from pathlib import Path
 
@@ -59,6 +60,42 @@ def test_the_benchmark_measures_and_publishes_each_part(monkeypatch, tmp_path, c
     assert bench.main(["padding", "--output", str(tmp_path)]) == 0
     assert done == [("padding", tmp_path), ("padding", "RESULTS.md")]
     assert bench.main(["--rounds", "3"]) == 2
+
+
+@pytest.mark.parametrize("part", parts.PARTS)
+def test_each_part_of_the_benchmark_ends_in_its_file_and_in_the_page(part, monkeypatch, tmp_path):
+    from lora2.experiments.bench import collect, growth, padding
+
+    figures = {"rounds": {part: {}}}
+    monkeypatch.setattr(collect, "collect", lambda *_: figures)
+    monkeypatch.setattr(collect, "collect_memory", lambda *_: figures)
+    monkeypatch.setattr(padding, "compare_padding", lambda task, data, *_: {"task": task, "data": data})
+    monkeypatch.setattr(growth, "growth", lambda rounds, tell: {"rounds": rounds})
+    monkeypatch.setattr("lora2.analysis.benchmark.padding_table", json.dumps)
+    monkeypatch.setattr("lora2.analysis.benchmark.growth_table", json.dumps)
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "RESULTS.md"
+    page.write_text("before\n<!-- bench:begin -->\n<!-- bench:end -->\nafter\n")
+    assert bench.main([part, "--rounds", "40"]) == 0
+    told = {
+        "steps": "### Targets",
+        "memory": "### Targets",
+        "padding": '[{"task": "mrpc", "data": "demo"}, {"task": "cola", "data": "demo"}]',
+        "growth": '{"rounds": 10}',
+    }
+    assert told[part] in page.read_text()
+    file = "latest" if part in ("steps", "memory") else part
+    written = json.loads((tmp_path / "results" / "bench" / f"{file}.json").read_text())
+    assert written if file == part else part in written["rounds"]
+
+
+def test_the_report_is_written_where_it_is_asked_for(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("lora2.analysis.html.page.plotting_library", lambda: "")
+    page = tmp_path / "page.html"
+    assert results.main(["report", "--output", str(page)]) == 0
+    assert "</html>" in page.read_text()
+    assert f"wrote {page} (" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------- where a setting comes from

@@ -28,8 +28,10 @@ from lora2.experiments.cost.plan import (
     train_flops,
 )
 from lora2.experiments.cost.speed import PROBE_STEPS, Speed, calibrate, gpu_names, gpu_speed, probe_overrides, probes
+from lora2.experiments.run_process import Ended
 from lora2.experiments.status import survey
 from lora2.glue.batches import MEGA_BATCHES, epoch_batches, padding_share
+from scripts import experiment
 
 SMALL = {
     "num_hidden_layers": 2, "hidden_size": 4, "intermediate_size": 8, "num_attention_heads": 2,
@@ -263,6 +265,19 @@ def test_lengths_are_told_apart_by_identity():
     one, two = (Lengths(np.array([n]), np.array([n]), "measured") for n in (1, 9))
     assert one.train_epoch(1, True, None) == (1, 1)
     assert two.train_epoch(1, True, None) == (9, 81)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_plan_probes_first_if_asked_and_tells_of_a_probe_that_failed(code, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(experiment, "start", lambda overrides: started.append(list(overrides)) or Ended(code))
+    jobs = expand("table4", ["task=rte,cola"], seeds=1)
+    assert experiment.main(["plan", "table4", "task=rte,cola", "--seeds", "1", "--probe"]) == code
+    assert started == [probe_overrides(job.overrides) for job in probes(jobs)]
+    out, err = capsys.readouterr()
+    assert out.startswith("### Plan of table4\n")
+    assert f"probe 1/{len(started)}: " in err
+    assert err.endswith("0 done, 0 running, 0 failed, 8 to do; hours left: unknown\n")
 
 
 def test_the_command_starts_without_torch():

@@ -149,6 +149,23 @@ def test_dry_run_lists_and_runs_nothing(monkeypatch, capsys):
     assert err == "table3: 0 done, 0 running, 0 failed, 10 to do\n"
 
 
+def test_run_does_what_is_missing_with_the_settings_of_the_command_line(monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(experiment, "start", lambda overrides: started.append(" ".join(overrides)) or Ended(0))
+    leave_record(expand("table4", ["model=tiny", "data=demo", "task=rte"], seeds=1)[0])
+    assert experiment.main(["run", "table4", "--seeds", "1", "--model", "tiny", "task=rte", "--data", "demo"]) == 0
+    assert [text.split("task=rte ")[1] for text in started] == [
+        f"method.targets={targets} seed=0" for targets in ("qv", "qkv", "all")
+    ]
+    assert all(text.startswith("experiment=table4 model=tiny data=demo") for text in started)
+    assert "table4: 1 done, 0 running, 0 failed, 3 to do\n" in capsys.readouterr().err
+
+
+def test_json_of_a_sweep_goes_with_a_dry_run(capsys):
+    assert experiment.main(["run", "table3", "--json"]) == 2
+    assert "--json: goes with --dry-run" in capsys.readouterr().err
+
+
 def test_status_shows_one_sign_for_each_seed(capsys):
     jobs = expand("table4", ["task=rte"], seeds=3)
     leave_record(jobs[0])
