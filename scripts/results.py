@@ -30,9 +30,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         description=description, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = cli.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_tables, _add_figures, _add_claims, _add_diagnostics, _add_report, _add_dashboard):
-        command = add(commands)
+    for name, (help_text, add_options, run) in COMMANDS.items():
+        command = commands.add_parser(name, help=help_text)
+        command.set_defaults(run=run)
         command.add_argument("--results", type=Path, default=ROOT / "results", help="folder with runs/ and paper/")
+        add_options(command)
     return cli.parse_args(argv)
 
 
@@ -77,12 +79,7 @@ def dashboard(args: argparse.Namespace) -> int:
     return publish.publish_dashboard(args.results, args.output, args.project, args.entity, push=args.push)
 
 
-Commands = argparse._SubParsersAction  # argparse has no public name for it
-
-
-def _add_tables(commands: "Commands[argparse.ArgumentParser]") -> argparse.ArgumentParser:
-    cli = commands.add_parser("tables", help="tables of runs beside the papers' numbers")
-    cli.set_defaults(run=tables)
+def _tables_options(cli: argparse.ArgumentParser) -> None:
     cli.add_argument("--table", choices=NAMES, default="runs", help="runs (everything that ran) or a printed table")
     cli.add_argument("--model", help="only this model, for example minilm")
     _add_format(cli)
@@ -91,57 +88,51 @@ def _add_tables(commands: "Commands[argparse.ArgumentParser]") -> argparse.Argum
     target.add_argument("--write", action="store_true", help="write to RESULTS/tables/<table>.<suffix>")
     target.add_argument("--readme", type=Path, help="replace the block between this file's results:begin/end markers")
     cli.add_argument("--check", action="store_true", help="with --readme: write nothing, exit 1 when it is stale")
-    return cli
 
 
-def _add_figures(commands: "Commands[argparse.ArgumentParser]") -> argparse.ArgumentParser:
-    cli = commands.add_parser("figures", help="final ranks beside the paper's Figure 3")
-    cli.set_defaults(run=figures)
+def _figures_options(cli: argparse.ArgumentParser) -> None:
     cli.add_argument("figure", choices=("figure3",))
     cli.add_argument("--model", help="model of our side (default: the paper's if it has runs, else the one with most)")
     cli.add_argument("--variant", default="lora2_k8", help="method of our side, for example lora2_k8 or lora2_k1")
     cli.add_argument("--recipe", help="only runs of this recipe")
     cli.add_argument("--output", type=Path, help="default: RESULTS/figures/figure3.png")
-    return cli
 
 
-def _add_claims(commands: "Commands[argparse.ArgumentParser]") -> argparse.ArgumentParser:
-    cli = commands.add_parser("claims", help="which of the paper's claims hold by arithmetic")
-    cli.set_defaults(run=claims)
+def _claims_options(cli: argparse.ArgumentParser) -> None:
     cli.add_argument("--output", type=Path, help="markdown file whose claims block is replaced: docs/RESULTS.md")
     _add_format(cli)
     cli.add_argument("--check", action="store_true", help="with --output: write nothing, exit 1 when it is stale")
-    return cli
 
 
-def _add_diagnostics(commands: "Commands[argparse.ArgumentParser]") -> argparse.ArgumentParser:
-    cli = commands.add_parser("diagnostics", help="regularisers, likeness of the scales, agreement of the scores")
-    cli.set_defaults(run=diagnostics)
+def _diagnostics_options(cli: argparse.ArgumentParser) -> None:
     cli.add_argument("--output", type=Path, help="markdown file whose sceptic block is replaced: docs/RESULTS.md")
     _add_format(cli)
-    return cli
 
 
-def _add_report(commands: "Commands[argparse.ArgumentParser]") -> argparse.ArgumentParser:
-    cli = commands.add_parser("report", help="one HTML page of runs, the paper's numbers and the benchmark")
-    cli.set_defaults(run=report)
+def _report_options(cli: argparse.ArgumentParser) -> None:
     cli.add_argument("--output", type=Path, help="default: RESULTS/report.html")
-    return cli
 
 
-def _add_dashboard(commands: "Commands[argparse.ArgumentParser]") -> argparse.ArgumentParser:
-    cli = commands.add_parser("dashboard", help="a W&B workspace and report of all runs, as JSON or on the server")
-    cli.set_defaults(run=dashboard)
+def _dashboard_options(cli: argparse.ArgumentParser) -> None:
     cli.add_argument("--output", type=Path, default=Path("outputs/dashboard"), help="folder for the two JSON files")
     cli.add_argument("--project", default="lora2-glue", help="the W&B project that the runs were logged to")
     cli.add_argument("--entity", default="", help="the W&B user or team of the project; needed by --push")
     cli.add_argument("--push", action="store_true", help="save both on the server; needs a key")
-    return cli
 
 
 def _add_format(cli: argparse.ArgumentParser) -> None:
     cli.add_argument("--format", choices=tuple(SUFFIXES), default="markdown", help="of what is printed")
     cli.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+
+
+COMMANDS = {
+    "tables": ("tables of runs beside the papers' numbers", _tables_options, tables),
+    "figures": ("final ranks beside the paper's Figure 3", _figures_options, figures),
+    "claims": ("which of the paper's claims hold by arithmetic", _claims_options, claims),
+    "diagnostics": ("regularisers, likeness of the scales, agreement of the scores", _diagnostics_options, diagnostics),
+    "report": ("one HTML page of runs, the paper's numbers and the benchmark", _report_options, report),
+    "dashboard": ("a W&B workspace and report of all runs, as JSON or on the server", _dashboard_options, dashboard),
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,6 +12,6 @@ class UserError(ValueError):
 
 
 class BusyError(UserError):
-    """Another process is doing the run that was asked for; a sweep leaves it to that process."""
+    """Another process is doing what was asked for; it is left to that one."""
 
     exit_code = 3
