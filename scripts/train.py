@@ -1,5 +1,6 @@
 """Train one run, or a sweep with -m. Settings: configs/train.yaml; `--help` lists groups, `--cfg job` the result.
 
+`... --resolved` shows every setting with its value and where that comes from, and runs nothing.
 `-m ... --dry-run [--json]` lists the jobs of a sweep, their states and their cost, and runs nothing.
 Exit codes: 0 done, 1 a run failed, 2 a mistake in the settings or the data, 3 another process is doing this run,
 130 interrupted (143, 138, 140: asked to stop by SIGTERM, SIGUSR1, SIGUSR2).
@@ -10,30 +11,24 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and `main` prints one message without a traceback
 
-import hydra  # noqa: E402
-from hydra.core.config_store import ConfigStore  # noqa: E402
-from hydra.core.hydra_config import HydraConfig  # noqa: E402
-from hydra.core.plugins import Plugins  # noqa: E402
-from hydra.errors import HydraException  # noqa: E402
-from hydra.types import RunMode  # noqa: E402
-from omegaconf import DictConfig, OmegaConf  # noqa: E402
-from omegaconf.errors import OmegaConfBaseException  # noqa: E402
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from lora2.common.errors import UserError  # noqa: E402
-from lora2.common.terminal import (  # noqa: E402
-    INTERRUPTED,
-    MISTAKE,
-    give_reason,
-    guarded,
-    reader_gone,
-    say,
-)
-from lora2.experiments.multirun import Watch, do_job, new_folder  # noqa: E402
+from lora2.common.errors import UserError
+from lora2.common.terminal import INTERRUPTED, MISTAKE, guarded, reader_gone, say
+from lora2.experiments.launchers import Watch, do_job, new_folder
+from lora2.runs.reason import give_reason
 
+TRAIN = Path(__file__).resolve()
+CONFIGS = TRAIN.parents[1] / "configs"
 EXIT_CODES: list[int] = []
 OmegaConf.clear_resolver("oc.env")  # so that no file of settings can put an environment variable into a record
 SWEEP = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
@@ -45,9 +40,9 @@ def job(composed: DictConfig) -> None:
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN:
         alone = settings.runtime.choices["hydra/launcher"] == "basic"
-        do_job(settings.job.num, list(settings.overrides.task), alone=alone)
+        do_job(TRAIN, settings.job.num, list(settings.overrides.task), alone=alone)
         return
-    from lora2.config.schema import resolve
+    from lora2.config.resolve import resolve
     from lora2.training.run import run
 
     try:
@@ -59,14 +54,13 @@ def job(composed: DictConfig) -> None:
 
 
 def main() -> int:
-    """The exit code."""
-    if "--dry-run" in sys.argv:
-        return guarded(dry_run, argparse.Namespace(arguments=sys.argv[1:]))
+    """Do what the command line asks for; the exit code."""
+    for flag, show in (("--dry-run", dry_run), ("--resolved", show_resolved)):
+        if flag in sys.argv:
+            return guarded(show, argparse.Namespace(arguments=sys.argv[1:]))
     prefer_own_launchers()
     if not SWEEP & set(sys.argv):
         return _hydra()
-    path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep + path if path else ''}"  # for a launcher's own processes
     with Watch(new_folder()) as watch:
         try:
             code = _hydra()
@@ -79,7 +73,7 @@ def prefer_own_launchers() -> None:
     """Drop the plugins' configurations that configs/hydra/launcher replaces: Hydra would merge them, with a warning."""
     Plugins.instance()  # which makes them known
     known = ConfigStore.instance().repo["hydra"]["launcher"]
-    for path in (ROOT / "configs" / "hydra" / "launcher").glob("*.yaml"):
+    for path in (CONFIGS / "hydra" / "launcher").glob("*.yaml"):
         known.pop(path.name, None)
 
 
@@ -97,7 +91,7 @@ def _hydra() -> int:
 
 
 def in_our_words(error: Exception) -> str:
-    """Hydra's message without its search path, and without advice that cannot help: no key can be appended here."""
+    """Cut from Hydra's message its search path, and advice that cannot help: no key can be appended here."""
     lines = str(error).split("Config search path:")[0].splitlines()
     kept = [line.strip() for line in lines if line.strip() and not line.startswith("To append to your config")]
     return "\n  ".join([*kept, "see all keys with --cfg job"])
@@ -117,18 +111,35 @@ def _refused(message: str, code: int) -> int:
 
 
 def dry_run(args: argparse.Namespace) -> int:
-    """What a command line would run."""
+    """List what a command line would run."""
     from lora2.config.grid import expand
     from lora2.experiments.status import survey
-    from lora2.experiments.sweep import counts, listing
+    from lora2.experiments.sweep import list_jobs, state_counts
 
-    flags = SWEEP | {"--dry-run", "--json"}
-    given = [text for text in args.arguments if text not in flags and not text.startswith("hydra")]
+    given = _settings(args.arguments, SWEEP | {"--dry-run", "--json"})
     names = [text.removeprefix("experiment=") for text in given if text.startswith("experiment=")]
-    standings = survey(expand(names[-1] if names else None, [x for x in given if not x.startswith("experiment=")]))
-    print(listing(standings, as_data="--json" in args.arguments))
-    say(counts(standings))
+    rest = [text for text in given if not text.startswith("experiment=")]
+    statuses = survey(expand(names[-1] if names else None, rest, configs=CONFIGS))
+    print(list_jobs(statuses, as_json="--json" in args.arguments))
+    say(state_counts(statuses))
     return 0
+
+
+def show_resolved(args: argparse.Namespace) -> int:
+    """Show every setting of a run with its value and its origin."""
+    from lora2.config.compose import compose_with_origins
+    from lora2.config.resolve import listing, resolve_with_origins
+
+    if SWEEP & set(args.arguments):
+        raise UserError("--resolved: shows the settings of one run; leave out -m, or list the jobs with --dry-run")
+    given = _settings(args.arguments, {"--resolved"})
+    print(listing(*resolve_with_origins(*compose_with_origins(given, CONFIGS))))
+    return 0
+
+
+def _settings(arguments: list[str], flags: set[str]) -> list[str]:
+    """What is left of a command line without flags and without Hydra's own settings."""
+    return [text for text in arguments if text not in flags and not text.startswith("hydra")]
 
 
 if __name__ == "__main__":

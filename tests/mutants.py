@@ -490,23 +490,23 @@ MUTANTS = (
     # -------------------------------------------------------------------------------------- config
     _mutant(
         "the seed is part of a setting's name",
-        "config/schema.py",
+        "config/identity.py",
         '(*IDENTITY_FREE, "seed")',
         "IDENTITY_FREE",
         "config/test_config.py",
     ),
     _mutant(
         "the data is not part of a run's name",
-        "config/schema.py",
+        "config/identity.py",
         '{"fingerprint": data_fingerprint}',
         "{}",
         "config/test_config.py",
     ),
     _mutant(
         "a recipe overrides the user",
-        "config/schema.py",
-        "if key in node and node[key] is None:",
-        "if key in node:",
+        "config/resolve.py",
+        "if _value(draft.tree, path) is None and not (",
+        "if not (",
         "config/test_config.py",
     ),
 )

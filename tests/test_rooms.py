@@ -30,10 +30,15 @@ PARTS = (  # what must be known, or drawn, in well under a second
     "lora2.runs.lock",
     "lora2.training.run",
     "lora2.experiments.status",
-    "lora2.experiments.launch",
-    "lora2.experiments.multirun",
+    "lora2.runs.submission",
+    "lora2.runs.export.publish",
+    "lora2.experiments.run_process",
+    "lora2.experiments.launchers",
     "lora2.experiments.sweep",
-    "lora2.experiments.cost.estimate",
+    "lora2.experiments.status_view",
+    "lora2.experiments.timing",
+    "lora2.experiments.cost.show",
+    "lora2.experiments.bench.parts",
 )
 WHOLE = ("common", "config", "analysis")  # rooms of which this holds for every file
 NEEDS_WANDB = {"lora2.analysis.dashboard"}

@@ -42,7 +42,7 @@ COURSE = {
 SHADES = " ░▒▓█"  # of a rank's share of the largest one
 INTRODUCTION = (
     "Every number below is from a run's record or from the paper as printed; how they are made: docs/RESULTS.md, "
-    "docs/FIDELITY.md. Made by scripts/dashboard.py."
+    "docs/FIDELITY.md. Made by scripts/results.py dashboard."
 )
 
 

@@ -4,29 +4,21 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from pathlib import Path
 
 from lora2.common.environment import first_process
 from lora2.common.errors import BusyError, UserError
 
-REASON = "LORA2_REASON"  # names the file in which a process tells the one that started it why it failed
 MISTAKE, BUSY, INTERRUPTED, BROKEN_PIPE = UserError.exit_code, BusyError.exit_code, 130, 141
 
 
 def say(text: str) -> None:
-    """A line for the user, from the first process of a run only; standard output is kept for results."""
+    """Print a line for the user, from the first of several processes only; standard output is kept for results."""
     if first_process():
         print(text, file=sys.stderr, flush=True)
 
 
-def give_reason(text: str) -> None:
-    """Tell the process that started this one, if it asked for it, why this one fails."""
-    if path := os.environ.get(REASON):
-        Path(path).write_text(text, encoding="utf-8")
-
-
 def guarded(run: Callable[[Namespace], int], args: Namespace) -> int:
-    """The exit code of `run(args)`."""
+    """Call `run(args)` and return the exit code: its own, or that of the error that it raised."""
     try:
         code = run(args)
         sys.stdout.flush()  # here, where a reader that has gone is expected
@@ -42,6 +34,6 @@ def guarded(run: Callable[[Namespace], int], args: Namespace) -> int:
 
 
 def reader_gone() -> int:
-    """The exit code where the reader of standard output has closed it, as `| head` does; what is left goes nowhere."""
+    """Send what is left nowhere and return the exit code: the reader has closed standard output, as `| head` does."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return BROKEN_PIPE

@@ -1,9 +1,11 @@
-"""Settings that are each of the right type but cannot be used, alone or together; found without torch."""
+"""What is wrong with settings, a sentence for each problem: of the wrong type, or unusable alone or together."""
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from lora2.config.methods import method_problems
 from lora2.glue.tasks import TASKS
@@ -17,11 +19,31 @@ SIZES = {  # what must be in an architecture, and the least of it
     "max_position_embeddings": 4,
 }
 COMMIT = re.compile(r"[0-9a-f]{40}")
-RESERVED_POSITIONS = {"roberta": 2, "mpnet": 2}  # their positions are counted from pad_token_id + 1
+FILLED = ("recipe", "rank", "method", "budget", "seed")  # what a recipe's row may fill
+NO_ROW = ", and the recipe has none for this task"
+RESERVED_POSITIONS = {"roberta": 2, "mpnet": 2}  # they count their positions from pad_token_id + 1
+
+
+def task_problems(task: object) -> list[str]:
+    """Say what is wrong with the task's name, if anything."""
+    if isinstance(task, str) and task in TASKS:
+        return []
+    return [f"task: got {task!r}; allowed are {', '.join(TASKS)}: for example task=rte"]
+
+
+def schema_problems(error: ValidationError, *, task_known: bool) -> list[str]:
+    """Put each of pydantic's errors into our words.
+
+    Args:
+        error: what the typed tree said.
+        task_known: whether there is such a task; without one, what no recipe could fill is not the user's fault.
+    """
+    found = [_explain(item) for item in error.errors() if item["loc"] != ("task",)]
+    return [text for text in found if task_known or NO_ROW not in text]
 
 
 def combination_problems(values: Mapping[str, Any]) -> list[str]:
-    """One sentence for each problem.
+    """Say what cannot be used, alone or together, though each value is of the right type.
 
     Args:
         values: every setting by its dotted path, whether right or wrong by itself.
@@ -29,6 +51,25 @@ def combination_problems(values: Mapping[str, Any]) -> list[str]:
     found = method_problems(values) + _source_problems(values) + _size_problems(values) + _recipe_problems(values)
     folders = {name: values.get(name) for name in ("results_dir", "output_dir")}
     return found + [x for name, folder in folders.items() if isinstance(folder, str) for x in _unwritable(name, folder)]
+
+
+def _explain(item: Mapping[str, Any]) -> str:
+    """One pydantic error in our words: field, what it got, what is allowed, how to set it."""
+    loc = [str(part) for part in item["loc"]]
+    if loc[0] == "method":
+        del loc[1:2]  # the union's tag, the method's name: not a key of the section
+    path = ".".join(loc)
+    if item["type"] == "extra_forbidden":
+        return f"{path}: unknown key; allowed are the keys that --cfg job shows for this section"
+    if item["type"] == "missing" or item["input"] is None:
+        recipe = NO_ROW if loc[0] in FILLED else ""
+        return f"{path}: no value{recipe}; set {path}=..."
+    if item["type"] == "string_pattern_mismatch":
+        return f"{path}: got {item['input']!r}; allowed is a name of letters, digits and . _ -: {path}=NAME"
+    message = item["msg"][0].lower() + item["msg"][1:]
+    allowed = message.replace("input should be", "allowed is").replace("input", "value")
+    key = ".".join(part for part in loc if not part.isdigit())  # of a list, the whole is set
+    return f"{path}: got {item['input']!r}; {allowed}: {key}=..."
 
 
 def _source_problems(values: Mapping[str, Any]) -> list[str]:

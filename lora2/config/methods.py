@@ -1,6 +1,6 @@
 """Settings of the fine-tuning methods: one closed section for each, their sizes, and how a method's variant is named.
 
-Imports neither torch nor Hydra. What is common to all sections (`Section`, the number types) is here too.
+What is common to all sections (`Settings`, the number types) is here too.
 """
 
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ RANKED = frozenset({"lora2", "lora", "adalora", "sora"})  # methods with a rank
 BUDGETED = frozenset({"lora2", "adalora"})  # methods with a rank budget
 
 
-class Section(BaseModel):
-    """Frozen, and closed: an unknown key is an error."""
+class Settings(BaseModel):
+    """Settings that belong together: frozen, and closed, so that an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class PenaltyConfig(Section):
+class PenaltyConfig(Settings):
     """γ and the regularisers of eq. 5."""
 
     weight: NonNegative
@@ -37,7 +37,7 @@ class PenaltyConfig(Section):
     form: Literal["squared", "norm"]
 
 
-class LoRA2MethodConfig(Section):
+class LoRA2MethodConfig(Settings):
     """LoRA²."""
 
     name: Literal["lora2"]
@@ -48,20 +48,20 @@ class LoRA2MethodConfig(Section):
     penalty: PenaltyConfig
 
 
-class LoRAMethodConfig(Section):
+class LoRAMethodConfig(Settings):
     """LoRA, from PEFT."""
 
     name: Literal["lora"]
     targets: Targets
 
 
-class GammaConfig(Section):
+class GammaConfig(Settings):
     """γ alone: AdaLoRA has one regulariser."""
 
     weight: NonNegative
 
 
-class AdaLoRAMethodConfig(Section):
+class AdaLoRAMethodConfig(Settings):
     """AdaLoRA, from PEFT; rank.r is its initial rank, budget.target_rank its mean final one."""
 
     name: Literal["adalora"]
@@ -69,7 +69,7 @@ class AdaLoRAMethodConfig(Section):
     penalty: GammaConfig
 
 
-class SoRAMethodConfig(Section):
+class SoRAMethodConfig(Settings):
     """SoRA; λ weighs mean |gate| in the loss, λ2 (ξ in its paper) is the threshold of the proximal step."""
 
     name: Literal["sora"]
@@ -79,14 +79,14 @@ class SoRAMethodConfig(Section):
     sparse_lambda_2: NonNegative
 
 
-class BottleneckMethodConfig(Section):
+class BottleneckMethodConfig(Settings):
     """Bottleneck adapters, after both sub-layers (Houlsby) or after the feed-forward one only (Pfeiffer)."""
 
     name: Literal["houlsby", "pfeiffer"]
     bottleneck: Positive
 
 
-class SubsetMethodConfig(Section):
+class SubsetMethodConfig(Settings):
     """Methods that train a part of the model itself."""
 
     name: Literal["full", "bitfit", "head"]
@@ -103,7 +103,7 @@ MethodConfig = Annotated[
 ]
 
 
-class RankConfig(Section):
+class RankConfig(Settings):
     """Sizes of the adapter: outer width k (LoRA² only), inner rank r, ΔW scaled by alpha / r."""
 
     k: Positive | None = None
@@ -111,7 +111,7 @@ class RankConfig(Section):
     alpha: Rate
 
 
-class BudgetConfig(Section):
+class BudgetConfig(Settings):
     """Rank pruning: mean rank of a matrix at the end, and the schedule (budget.BudgetSchedule)."""
 
     target_rank: Rate
@@ -126,7 +126,7 @@ class BudgetConfig(Section):
 
 
 def variant_name(method: MethodConfig, rank: RankConfig | None, budget: BudgetConfig | None) -> str:
-    """The method with its size, as the tables' rows name it: "lora2_k1_reg-uv+UV", "adalora_r2", "houlsby_b8"."""
+    """Name the method with its size, as the tables' rows do: "lora2_k1_reg-uv+UV", "adalora_r2", "houlsby_b8"."""
     if isinstance(method, BottleneckMethodConfig):
         return f"{method.name}_b{method.bottleneck}"
     if isinstance(method, SubsetMethodConfig) or rank is None:
@@ -151,7 +151,7 @@ def _size(method: MethodConfig, rank: RankConfig, budget: BudgetConfig | None) -
 
 
 def method_problems(values: Mapping[str, Any]) -> list[str]:
-    """Settings of method, rank and budget that are each right but cannot go together; one sentence for each.
+    """Say which settings of method, rank and budget are each right but cannot go together; a sentence for each.
 
     Args:
         values: every setting by its dotted path, whether right or wrong by itself.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lora2.config.grid import Job
-from lora2.config.schema import run_id, timed_id
+from lora2.config.identity import run_id, timed_id
 from lora2.runs.format import RESULTS
 from lora2.runs.lock import held_locks
 from lora2.runs.reader import Run, UnreadableRecordError, load_runs, read_run
@@ -43,10 +43,10 @@ def survey(jobs: Sequence[Job]) -> list[JobStatus]:
             if fingerprint := run.hashes.get("data"):
                 data[run.task, run.data].add(fingerprint)
     held = {lock for folder in {job.cfg.output_dir for job in jobs} for lock in held_locks(Path(folder))}
-    return [_status(job, data[job.cfg.task, job.cfg.data.source], held) for job in jobs]
+    return [_job_status(job, data[job.cfg.task, job.cfg.data.source], held) for job in jobs]
 
 
-def _status(job: Job, fingerprints: Iterable[str], held: set[str]) -> JobStatus:
+def _job_status(job: Job, fingerprints: Iterable[str], held: set[str]) -> JobStatus:
     names = {run_id(job.cfg, fingerprint) for fingerprint in fingerprints}
     paths = [record_path(job.cfg.results_dir, name) for each in names for name in (each, timed_id(each))]
     runs = [run for path in paths if (run := _read(path)) is not None]

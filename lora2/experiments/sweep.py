@@ -1,57 +1,52 @@
-"""What the sweep's scripts share: choosing jobs on the command line, listing them, doing them one after the other."""
+"""An experiment's jobs, listed or done one after the other."""
 
-import argparse
-import json
 from collections.abc import Callable, Iterable, Sequence
 
 from lora2.common.terminal import BUSY, INTERRUPTED, say
-from lora2.config.grid import Job, expand, experiments
-from lora2.experiments.cost.estimate import as_json, estimate, this_device
-from lora2.experiments.launch import Ended
-from lora2.experiments.status import STATES, JobStatus
+from lora2.config.grid import Job
+from lora2.experiments.cost.estimate import as_json_text, estimate, this_device
+from lora2.experiments.run_process import Ended
+from lora2.experiments.status import STATES, JobStatus, State, survey
+
+Start = Callable[[Iterable[str]], Ended]  # does the run of a command line
 
 
-def add_selection(cli: argparse.ArgumentParser) -> None:
-    """Which jobs: an experiment and what is changed in all of them."""
-    cli.add_argument("experiment", metavar="EXPERIMENT", help=f"one of: {', '.join(experiments())}")
-    cli.add_argument("--seeds", type=int, metavar="N", help="seeds 0 ... N-1 instead of the experiment's own")
-    cli.add_argument("--model", help="backbone instead of the experiment's own: minilm, deberta_v3_base ...")
-    cli.add_argument("--data", choices=("hub", "local", "demo"), help="data instead of the experiment's own")
-    cli.add_argument("--data-dir", metavar="DIR", help="folder of the official GLUE download, for --data local")
-    cli.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further settings: task=rte,mrpc recipe=short")
+def list_experiment(name: str, jobs: Sequence[Job], *, as_json: bool) -> int:
+    """Print what would be done, and return the exit code."""
+    statuses = survey(jobs)
+    say(f"{name}: {state_counts(statuses)}")
+    print(list_jobs(statuses, as_json=as_json))
+    return 0
 
 
-def select(args: argparse.Namespace) -> list[Job]:
-    """The jobs that the command line asks for."""
-    chosen = {"model": args.model, "data": args.data, "data.dir": args.data_dir}
-    overrides = [f"{key}={value}" for key, value in chosen.items() if value]
-    return expand(args.experiment, [*overrides, *args.overrides], args.seeds)
+def run_experiment(name: str, jobs: Sequence[Job], start: Start) -> int:
+    """Do what is missing of an experiment, and return the exit code of `run_jobs`."""
+    statuses = survey(jobs)
+    say(f"{name}: {state_counts(statuses)}")
+    return run_jobs(statuses, start)
 
 
-def listing(standings: Sequence[JobStatus], *, as_data: bool) -> str:
-    """One line for each job: state, hours where known, steps, and its command line; or everything as JSON."""
-    estimates = estimate(standings, this_device(standings))
-    if as_data:
-        return json.dumps(as_json(estimates), indent=1, ensure_ascii=False)
+def list_jobs(statuses: Sequence[JobStatus], *, as_json: bool) -> str:
+    """Give each job a line: state, hours where known, steps, and its command line; or everything as JSON."""
+    estimates = estimate(statuses, this_device(statuses))
+    if as_json:
+        return as_json_text(estimates)
     lines = []
     for item in estimates:
         time = "      –" if item.seconds is None else f"{item.seconds / 3600:6.2f}h"
-        overrides = " ".join(item.standing.job.overrides)
-        lines.append(f"{item.standing.state:8} {time} {item.cost.steps:7,} steps  {overrides}")
+        overrides = " ".join(item.status.job.overrides)
+        lines.append(f"{item.status.state:8} {time} {item.cost.steps:7,} steps  {overrides}")
     return "\n".join(lines)
 
 
-def do(standings: Sequence[JobStatus], start: Callable[[Iterable[str]], Ended]) -> int:
-    """Every job that is to do or has failed before; a failing one does not stop the others.
-
-    Args:
-        start: does the run of a command line.
+def run_jobs(statuses: Sequence[JobStatus], start: Start) -> int:
+    """Do every job that is to do or has failed before; a failing one does not stop the others.
 
     Returns:
         0 unless a job failed (1) or was interrupted (130).
     """
-    waiting = [standing.job for standing in standings if standing.state in ("to do", "failed")]
-    before, elsewhere, failures = count(standings, "done"), count(standings, "running"), []
+    waiting = [status.job for status in statuses if status.state in ("to do", "failed")]
+    before, elsewhere, failures = count(statuses, "done"), count(statuses, "running"), []
     for index, job in enumerate(waiting, 1):
         say(f"[{index}/{len(waiting)}] {job.label}")
         ended = start(job.overrides)
@@ -65,18 +60,19 @@ def do(standings: Sequence[JobStatus], start: Callable[[Iterable[str]], Ended]) 
             say(f"FAILED: {job.label}: {ended.reason}")
             command = f"python scripts/train.py {' '.join(job.overrides)}"
             failures.append(f"{job.label}: {ended.reason}\n    {command}")
-    now = len(standings) - before - elsewhere - len(failures)
+    now = len(statuses) - before - elsewhere - len(failures)
     parts = [f"{now} done now", f"{before} done before", f"{len(failures)} failed"]
-    parts += [f"{elsewhere} left to another process"] * bool(elsewhere)
-    say("\n  ".join([f"{len(standings)} runs: {', '.join(parts)}", *failures]))
+    if elsewhere:
+        parts.append(f"{elsewhere} left to another process")
+    say("\n  ".join([f"{len(statuses)} runs: {', '.join(parts)}", *failures]))
     return 1 if failures else 0
 
 
-def count(standings: Sequence[JobStatus], state: str) -> int:
-    """Jobs in a state."""
-    return sum(standing.state == state for standing in standings)
+def count(statuses: Sequence[JobStatus], state: State) -> int:
+    """Count the jobs in a state."""
+    return sum(status.state == state for status in statuses)
 
 
-def counts(standings: Sequence[JobStatus]) -> str:
-    """All states in one line."""
-    return ", ".join(f"{count(standings, state)} {state}" for state in STATES)
+def state_counts(statuses: Sequence[JobStatus]) -> str:
+    """Count the jobs in every state, in one line."""
+    return ", ".join(f"{count(statuses, state)} {state}" for state in STATES)

@@ -23,7 +23,7 @@ def finished_run(run: str, results: Path) -> tuple[RunRecord, RunConfig]:
     record = read_record(_record_file(run, results))
     if record.status == "timed":
         raise UserError(
-            f"{record.run_id}: only the steps of this run were timed, nothing was trained; allowed are finished runs: "
+            f"{record.run_id}: only the steps of this run were timed, nothing was trained; give a finished run: "
             f"train it, python scripts/train.py ..."
         )
     if record.status != "ok":

@@ -49,11 +49,12 @@ def open_run(run: str, which: Which, results: Path, outputs: Path | None = None)
     """
     record, cfg = finished_run(run, results)
     folder = Path(cfg.output_dir) if outputs is None else outputs
-    return SavedRun(record, cfg, which, _read_weights(folder / record.run_id / f"{which}.safetensors"))
+    weights = _read_weights(folder / record.run_id / f"{which}.safetensors")
+    return SavedRun(record=record, cfg=cfg, which=which, weights=weights)
 
 
 def backbone(saved: SavedRun) -> PreTrainedModel:
-    """The model as it was before the method was applied, its head untrained; in evaluation mode, labels named.
+    """Build the model as it was before the method was applied, its head untrained; in evaluation mode, labels named.
 
     Raises:
         UserError: its weights cannot be had.
@@ -72,7 +73,7 @@ def backbone(saved: SavedRun) -> PreTrainedModel:
 
 @torch.no_grad()
 def trained_model(saved: SavedRun) -> tuple[PreTrainedModel, Method]:
-    """The model with its method and trained weights, in evaluation mode.
+    """Build the model with its method and trained weights, in evaluation mode.
 
     Raises:
         UserError: the backbone is not that of the run, or the weights file does not hold what this run trained.
@@ -90,7 +91,7 @@ def trained_model(saved: SavedRun) -> tuple[PreTrainedModel, Method]:
 
 
 def tokenizer(saved: SavedRun) -> PreTrainedTokenizerBase:
-    """The run's tokenizer; that of random weights is made again from the task's data."""
+    """Load the run's tokenizer; that of random weights is made again from the task's data."""
     cfg, data = saved.cfg, saved.cfg.data
     if not cfg.model.random_init:
         return load_tokenizer(cfg.model, None)

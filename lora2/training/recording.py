@@ -9,11 +9,11 @@ import torch
 
 from lora2.common.errors import UserError
 from lora2.common.files import StorageError
-from lora2.common.provenance import cpu_name
 from lora2.config.schema import RunConfig
 from lora2.glue.raw import RawTask
 from lora2.glue.tasks import TASKS
 from lora2.models.methods.base import ParameterCounts
+from lora2.runs.provenance import cpu_name
 from lora2.runs.record import Counts, Metrics, RecordConfig, RunRecord, Timing, read_record, record_path, write_record
 from lora2.training.state import TrainState
 

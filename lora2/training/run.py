@@ -3,20 +3,19 @@
 import time
 from pathlib import Path
 
-from lora2.common.environment import check_environment
 from lora2.common.errors import BusyError
 from lora2.common.files import StorageError
-from lora2.common.terminal import give_reason, say
-from lora2.config.schema import BudgetConfig, RunConfig, run_id, setting_id
-from lora2.core.budget import BudgetSchedule, phases_fit, shrink_phases
+from lora2.common.terminal import say
+from lora2.config.identity import run_id, setting_id
+from lora2.config.schedule import settle_budget
+from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
 from lora2.models.weights import weight_source
 from lora2.runs.lock import sole_owner
+from lora2.runs.reason import give_reason
 from lora2.runs.record import RunRecord, read_record, record_path
-from lora2.training.tracking.installed import check_installed
-
-SCRIPT = "scripts/train.py"  # that is started, as messages name it
+from lora2.training.environment import check_environment
 
 
 def run(cfg: RunConfig) -> int:
@@ -30,8 +29,7 @@ def run(cfg: RunConfig) -> int:
         BusyError: another process is doing the run.
     """
     started = time.perf_counter()
-    check_environment(SCRIPT)
-    check_installed(cfg.tracker.name)
+    check_environment(cfg.tracker.name)
     raw = load_raw(cfg.task, cfg.data.source, None if cfg.data.dir is None else Path(cfg.data.dir))
     name, path = run_id(cfg, raw.fingerprint), record_path(cfg.results_dir, run_id(cfg, raw.fingerprint))
     if _is_done(cfg, path):
@@ -88,22 +86,3 @@ def _summary(record: RunRecord) -> list[str]:
 
 def _shown(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-
-
-def settle_budget(cfg: RunConfig, train_examples: int) -> tuple[RunConfig, list[str]]:
-    """Return the settings with a budget schedule that fits the run's real number of steps, and what was changed.
-
-    Raises:
-        UserError: it does not fit and budget.scale is strict.
-    """
-    if cfg.budget is None or cfg.rank is None:
-        return cfg, []
-    total, budget = cfg.recipe.total_steps(train_examples), cfg.budget
-    if phases_fit(total, budget.t_i, budget.t_f) or budget.scale == "strict":
-        BudgetSchedule(total, cfg.rank.r, max(1, round(budget.target_rank)), budget.t_i, budget.t_f)
-        return cfg, []
-    t_i, t_f = shrink_phases(total, budget.t_i, budget.t_f)
-    BudgetSchedule(total, 2, 1, t_i, t_f)  # too few steps for any schedule: says so
-    scaled = BudgetConfig(**{**budget.model_dump(), "t_i": t_i, "t_f": t_f})
-    note = f"budget.scale=auto: {total} steps, so t_i {budget.t_i} -> {t_i} and t_f {budget.t_f} -> {t_f}"
-    return cfg.model_copy(update={"budget": scaled}), [note]

@@ -14,13 +14,13 @@ from safetensors.torch import save
 
 from lora2.common.errors import UserError
 from lora2.common.files import write_whole
-from lora2.common.provenance import provenance
 from lora2.common.signals import heed_signals
 from lora2.common.terminal import say
 from lora2.config.schema import RunConfig
 from lora2.glue.raw import RawTask
 from lora2.models.backbone import quiet_transformers
 from lora2.models.checksum import weights_hash
+from lora2.runs.provenance import provenance
 from lora2.runs.record import RunRecord, read_record, record_path
 from lora2.training.build import build_accelerator, build_trainer
 from lora2.training.checkpoint import Checkpoint, CheckpointFolder

@@ -24,7 +24,8 @@ class DivergedError(RuntimeError):
 class TrainStep:
     """One optimizer step on one global batch: forward, loss, backward, regularisers, clip, optimizer, mask.
 
-    The order within is the paper's Algorithm 1 (docs/METHOD.md): backward, clip, importance, optimizer step, mask, zero_grad.
+    The order within is the paper's Algorithm 1 (docs/METHOD.md): backward, clip, importance, optimizer step, mask,
+    zero_grad.
 
     Args:
         model, optimizer: as `accelerator.prepare` returns them.

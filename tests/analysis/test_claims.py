@@ -145,7 +145,7 @@ def test_tally_counts_every_claim(audited: dict[str, Audited]) -> None:
 
 
 def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "claims.py"), *map(str, arguments)]
+    command = [sys.executable, str(ROOT / "scripts" / "results.py"), "claims", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

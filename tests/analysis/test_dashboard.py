@@ -12,7 +12,7 @@ from helpers import fake_records, training
 from helpers.toys import Mlp
 
 from lora2.runs.reader import parse_run
-from scripts import dashboard as cli
+from scripts import results as cli
 
 GOLDEN = Path(__file__).parent / "golden" / "dashboard.json"
 KEYS = ("xAxis", "yAxis", "metricRegex", "groupBy", "groupAgg")
@@ -119,23 +119,23 @@ def no_key(monkeypatch, tmp_path):
 
 
 def test_the_command_writes_both_and_needs_no_key(dashboard, no_key, tmp_path, capsys):
-    assert cli.main(["--output", str(tmp_path / "made")]) == 0
+    assert cli.main(["dashboard", "--output", str(tmp_path / "made")]) == 0
     paths = capsys.readouterr().out.splitlines()
     assert [Path(path).name for path in paths] == ["workspace.json", "report.json"]
     assert all(json.loads(Path(path).read_text())["spec"] for path in paths)
 
 
 def test_push_without_a_key_is_refused_before_anything_is_written(no_key, tmp_path, capsys):
-    assert cli.main(["--push", "--entity", "me", "--output", str(tmp_path / "made")]) == 2
+    assert cli.main(["dashboard", "--push", "--entity", "me", "--output", str(tmp_path / "made")]) == 2
     assert "no W&B key" in capsys.readouterr().err
     assert not (tmp_path / "made").exists()
 
 
 def test_push_saves_both_or_says_what_the_server_said(dashboard, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    assert cli.main(["--push"]) == 2
+    assert cli.main(["dashboard", "--push"]) == 2
     assert "--entity" in capsys.readouterr().err
-    given = ["--push", "--entity", "me", "--output", str(tmp_path)]
+    given = ["dashboard", "--push", "--entity", "me", "--output", str(tmp_path)]
 
     def save(self):
         saved.append(type(self).__name__)

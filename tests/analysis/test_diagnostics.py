@@ -4,10 +4,10 @@ import pytest
 from helpers.runs import TINY, compose, folders
 
 from lora2.analysis.diagnostics import course, diagnostics_table
-from lora2.config.schema import resolve
+from lora2.config.resolve import resolve
 from lora2.runs.reader import load_runs
 from lora2.training.run import run as train
-from scripts import sceptic
+from scripts import results as cli
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,10 @@ def test_a_row_for_each_lora2_run_with_its_extremes(home):
 def test_the_block_of_a_page_is_replaced(home, tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- sceptic:begin -->\nreplace me\n<!-- sceptic:end -->\nafter\n")
-    assert sceptic.main(["--results", str(home / "results"), "--output", str(page)]) == 0
+    assert cli.main(["diagnostics", "--results", str(home / "results"), "--output", str(page)]) == 0
     text = page.read_text()
     assert "replace me" not in text
     assert text.startswith("before")
     assert "lora2_k8_score-full" in text
-    assert sceptic.main(["--results", str(tmp_path / "none")]) == 2
+    assert cli.main(["diagnostics", "--results", str(tmp_path / "none")]) == 2
     assert "--results: no folder" in capsys.readouterr().err

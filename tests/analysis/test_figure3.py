@@ -108,7 +108,7 @@ def test_unknown_suffix_is_a_user_error(tmp_path: Path) -> None:
 
 
 def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "figures.py"), *map(str, arguments)]
+    command = [sys.executable, str(ROOT / "scripts" / "results.py"), "figures", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -177,7 +177,7 @@ def test_the_report_starts_without_torch() -> None:
 
 
 def test_a_mistake_ends_in_one_message_and_exit_2() -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "report.py"), "--results", "/nowhere"]
+    command = [sys.executable, str(ROOT / "scripts" / "results.py"), "report", "--results", "/nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "error: " in done.stderr.splitlines()[-1]

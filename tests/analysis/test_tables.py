@@ -34,8 +34,8 @@ def results(tmp_path: Path) -> Path:
     return results_folder(tmp_path)
 
 
-def cli(*arguments: object, script: str = "tables.py") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "results.py"), "tables", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -56,12 +56,13 @@ def _code(script: str, *arguments: str) -> int:
 
 def _train(overrides: tuple[str, ...]) -> int:
     """scripts/train.py without Hydra, which takes half a second for each command."""
+    from helpers.runs import compose_without_hydra
+
     from lora2.common.terminal import guarded
-    from lora2.config.compose import compose
-    from lora2.config.schema import resolve
+    from lora2.config.resolve import resolve
     from lora2.training.run import run
 
-    return guarded(lambda _: run(resolve(compose(overrides))), None)  # type: ignore[arg-type]
+    return guarded(lambda _: run(resolve(compose_without_hydra(overrides))), None)  # type: ignore[arg-type]
 
 
 def _script(name: str, arguments: tuple[str, ...]) -> int:

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from filelock import FileLock
+from helpers.runs import compose_without_hydra
 
 from bad_inputs.case import BadInput
 from bad_inputs.settings import TINY
-from lora2.config.compose import compose
-from lora2.config.schema import resolve, run_id
+from lora2.config.identity import run_id
+from lora2.config.resolve import resolve
 from lora2.glue.data import load_raw
 
 HELD: list[FileLock] = []  # for the life of the process
@@ -15,7 +16,7 @@ HELD: list[FileLock] = []  # for the life of the process
 
 def _run_elsewhere(folder: Path) -> None:
     """Another process holds the run's lock; to the system's lock, another open file is another process."""
-    name = run_id(resolve(compose(TINY.split())), load_raw("rte", "demo", None).fingerprint)
+    name = run_id(resolve(compose_without_hydra(TINY.split())), load_raw("rte", "demo", None).fingerprint)
     (folder / "outputs" / name).mkdir(parents=True)
     HELD.append(FileLock(folder / "outputs" / name / ".lock"))
     HELD[-1].acquire()

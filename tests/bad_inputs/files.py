@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from helpers.runs import compose_without_hydra
 from safetensors.numpy import save_file
 
 from bad_inputs.case import BadInput, Kind
 from bad_inputs.settings import TINY
-from lora2.config.compose import compose
-from lora2.config.schema import resolve, run_id, setting_id
+from lora2.config.identity import run_id, setting_id
+from lora2.config.resolve import resolve
 from lora2.glue.data import load_raw
 from lora2.runs.record import RecordConfig, RunRecord, write_record
 
@@ -65,7 +66,7 @@ def _record(**changes: object) -> Prepare:
     """A record as a finished run leaves it, in results/runs/ under RUN_ID, with other fields."""
 
     def prepare(folder: Path) -> None:
-        cfg = resolve(compose(TINY.split()))
+        cfg = resolve(compose_without_hydra(TINY.split()))
         names = {"model": "tiny", "task": "rte", "method": "lora2", "seed": 0, "variant": cfg.variant}
         config = RecordConfig(
             **names,  # type: ignore[arg-type]
@@ -88,7 +89,7 @@ def _record_in_the_way(content: bytes | None) -> Prepare:
     """A file, or for None a folder, where the record of a run of TINY belongs."""
 
     def prepare(folder: Path) -> None:
-        name = run_id(resolve(compose(TINY.split())), load_raw("rte", "demo", None).fingerprint)
+        name = run_id(resolve(compose_without_hydra(TINY.split())), load_raw("rte", "demo", None).fingerprint)
         path = folder / "results" / "runs" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         path.mkdir() if content is None else path.write_bytes(content)
@@ -97,7 +98,7 @@ def _record_in_the_way(content: bytes | None) -> Prepare:
 
 
 def _run_folder_is_a_file(folder: Path) -> None:
-    name = run_id(resolve(compose(TINY.split())), load_raw("rte", "demo", None).fingerprint)
+    name = run_id(resolve(compose_without_hydra(TINY.split())), load_raw("rte", "demo", None).fingerprint)
     (folder / "outputs" / name).touch()
 
 
@@ -109,7 +110,7 @@ def _case(kind: Kind) -> Callable[..., BadInput]:
 
 
 _data, _model, _kept, _checkpoint = map(_case, ("data", "model folder", "record", "checkpoint"))
-EXPORT = f"export {RUN_ID} --results results"
+EXPORT = f"export lora {RUN_ID} --results results"
 
 FILES = (
     _data(
@@ -191,11 +192,11 @@ FILES = (
     _kept("unknown run", EXPORT.replace("0123", "01234"), _record(), f"{RUN_ID}4: no such run", "Nearest", RUN_ID),
     _kept("no runs yet", EXPORT, None, f"{RUN_ID}: no such run", "There are no runs yet", "scripts/train.py"),
     _kept(
-        "submission of demo data", EXPORT.replace("export", "submission"), _record(), RUN_ID, "allowed", "--data-dir"
+        "submission of demo data", EXPORT.replace("lora", "submission", 1), _record(), RUN_ID, "allowed", "--data-dir"
     ),
     _kept(
         "the paper's numbers damaged",
-        "tables --table table1 --results results",
+        "results tables --table table1 --results results",
         _bytes(results__paper__table1_yaml=b"title: ["),
         "results/paper/table1.yaml: cannot read",
         "a yaml mapping",
@@ -203,7 +204,7 @@ FILES = (
     ),
     _kept(
         "README without markers",
-        "tables --readme README.md --results .",
+        "results tables --readme README.md --results .",
         _bytes(README_md=b"x"),
         "README.md",
         "markers",

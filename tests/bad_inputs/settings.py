@@ -166,33 +166,55 @@ SETTINGS = (
     _command("Hydra: a variable", "hydra model.name=${oc.env:HOME}", "oc.env", "see all keys with", "--cfg job"),
     _command("Hydra: a section less", "hydra ~recipe task=rte", "recipe: no value", "set recipe=", "recipe"),
     # the other commands
-    _command("sweep: experiment", "sweep table9", "experiment: got 'table9'", "allowed are ablation", "experiment="),
-    _command("sweep: setting", "sweep table3 task=nope", "task: got 'nope'", "allowed are cola", "task=rte"),
-    _command("sweep: no seed", "sweep table3 --seeds 0", "--seeds: got 0", "from 1", "--seeds 5"),
-    _command("sweep: seed a word", "sweep table3 seed=a", "seed: got 'a'", "allowed are whole numbers", "seed=0,1"),
-    _command("status: no data", "status table3 --data local", "data.dir: no value", "data=local needs", "data.dir="),
-    _command("plan: GPU", "plan table3 --gpu T1000", "--gpu: got 'T1000'", "allowed are", "A100"),
-    _command("plan: share", "plan table3 --utilisation 2", "--utilisation: got 2", "a share above 0", "up to 1"),
+    _command(
+        "run: experiment", "experiment run table9", "experiment: got 'table9'", "allowed are ablation", "experiment="
+    ),
+    _command("run: setting", "experiment run table3 task=nope", "task: got 'nope'", "allowed are cola", "task=rte"),
+    _command("run: no seed", "experiment run table3 --seeds 0", "--seeds: got 0", "from 1", "--seeds 5"),
+    _command(
+        "run: seed a word", "experiment run table3 seed=a", "seed: got 'a'", "allowed are whole numbers", "seed=0,1"
+    ),
+    _command(
+        "status: no data",
+        "experiment status table3 --data local",
+        "data.dir: no value",
+        "data=local needs",
+        "data.dir=",
+    ),
+    _command("plan: GPU", "experiment plan table3 --gpu T1000", "--gpu: got 'T1000'", "allowed are", "A100"),
+    _command(
+        "plan: share", "experiment plan table3 --utilisation 2", "--utilisation: got 2", "a share above 0", "up to 1"
+    ),
     _command(
         "tables: results",
-        "tables --results no",
+        "results tables --results no",
         "--results: no folder no",
         "the folder that holds runs/",
         "--results DIR",
     ),
-    _command("tables: check", "tables --check", "--check: needs", "--readme FILE", "the file whose block"),
-    _command("tables: name", "tables --table table9", "--table", "invalid choice: 'table9'", "'table1'"),
-    _command("claims: results", "claims --results no", "--results: no folder", "paper", "--results DIR"),
+    _command("tables: check", "results tables --check", "--check: needs", "--readme FILE", "the file whose block"),
+    _command("tables: name", "results tables --table table9", "--table", "invalid choice: 'table9'", "'table1'"),
+    _command("claims: results", "results claims --results no", "--results: no folder", "paper", "--results DIR"),
     _command(
-        "figures: results", "figures figure3 --results no", "--results: no folder no", "the folder", "--results DIR"
+        "figures: results",
+        "results figures figure3 --results no",
+        "--results: no folder no",
+        "the folder",
+        "--results DIR",
     ),
-    _command("figures: form", "figures figure3 --output x.bmp", "--output: got 'x.bmp'", "one of .png", ".svg"),
+    _command("figures: form", "results figures figure3 --output x.bmp", "--output: got 'x.bmp'", "one of .png", ".svg"),
     _command("bench: shape", "bench steps --shapes huge", "--shapes: got 'huge'", "allowed are minilm", "32x64"),
     _command("bench: rounds", "bench steps --rounds 1", "--rounds: got 1", "at least 4", "--rounds 30"),
-    _command("claims: check", "claims --check", "--check: needs", "--output FILE", "the file whose block"),
-    _command("claims: form", "claims --format html", "--format", "invalid choice: 'html'", "'latex'"),
-    _command("tables: README", "tables --readme no/README.md", "no/README.md: cannot be read", "a text file", "give"),
-    _command("tables: output", "tables --output /proc/no/x.md", "/proc/no/x.md: cannot be written", "a file", "give"),
-    _command("figures: name", "figures figure4", "figure", "invalid choice: 'figure4'", "'figure3'"),
-    _command("figures: output", "figures figure3 --output /proc/no/x.png", "/proc/no/x.png: cannot", "a file", "give"),
+    _command("claims: check", "results claims --check", "--check: needs", "--output FILE", "the file whose block"),
+    _command("claims: form", "results claims --format html", "--format", "invalid choice: 'html'", "'latex'"),
+    _command(
+        "tables: README", "results tables --readme no/README.md", "no/README.md: cannot be read", "a text file", "give"
+    ),
+    _command(
+        "tables: output", "results tables --output /proc/no/x.md", "/proc/no/x.md: cannot be written", "a file", "give"
+    ),
+    _command("figures: name", "results figures figure4", "figure", "invalid choice: 'figure4'", "'figure3'"),
+    _command(
+        "figures: output", "results figures figure3 --output /proc/no/x.png", "/proc/no/x.png: cannot", "a file", "give"
+    ),
 )

@@ -8,7 +8,7 @@ from bad_inputs.case import BadInput
 from bad_inputs.files import FOLDER
 from bad_inputs.settings import TINY
 
-EXPORT = "export bert-mixed-rte --results results --outputs outputs"
+EXPORT = "export lora bert-mixed-rte --results results --outputs outputs"
 Weights = dict[str, Any]
 
 

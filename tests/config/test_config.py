@@ -10,7 +10,9 @@ import yaml
 from helpers.runs import CONFIGS, ROOT, compose
 
 from lora2.common.errors import UserError
-from lora2.config.schema import IDENTITY_FREE, RunConfig, resolve, run_id, setting_id
+from lora2.config.identity import IDENTITY_FREE, run_id, setting_id
+from lora2.config.resolve import resolve
+from lora2.config.schema import RunConfig
 from lora2.glue.tasks import TASKS
 
 FILES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
@@ -313,7 +315,7 @@ def test_the_version_of_a_task_is_part_of_the_name(base, monkeypatch):
 
     cfg = resolve(base)
     before = run_id(cfg, "data")
-    monkeypatch.setattr("lora2.config.schema.TASKS", {**TASKS, "mrpc": replace(TASKS["mrpc"], version=2)})
+    monkeypatch.setattr("lora2.config.identity.TASKS", {**TASKS, "mrpc": replace(TASKS["mrpc"], version=2)})
     assert run_id(cfg, "data") != before
 
 

@@ -7,14 +7,15 @@ import sys
 import pytest
 import yaml
 from helpers import runs
+from helpers.runs import CONFIGS, expand, grid
+from helpers.runs import compose_without_hydra as compose
 
 from lora2.analysis.paper import load_table
 from lora2.common.errors import UserError
-from lora2.config.compose import compose, options, read_option
-from lora2.config.grid import expand, experiments, grid, split
-from lora2.config.schema import resolve, run_id
-from lora2.core.matrices import SUBSETS
-from lora2.experiments.cost.plan import MATRICES_OF
+from lora2.config.compose import options, read_option
+from lora2.config.grid import experiments, split
+from lora2.config.identity import run_id
+from lora2.config.resolve import resolve
 from lora2.training.run import run
 
 JOBS = {
@@ -31,8 +32,8 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 def test_every_experiment_is_known_with_its_number_of_jobs():
-    assert {name: len(expand(name)) for name in experiments()} == JOBS
-    assert len(options("row")) == 18
+    assert {name: len(expand(name)) for name in experiments(CONFIGS)} == JOBS
+    assert len(options("row", CONFIGS)) == 18
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -40,7 +41,7 @@ def test_each_file_begins_with_its_command(name):
     lines = (runs.CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# @package _global_"
     assert re.fullmatch(rf"# make ({name}|sweep EXPERIMENT={name}( DATA=local DATA_DIR=\.\./glue)?)", lines[1])
-    assert read_option("experiment", name)["experiment"] == name
+    assert read_option("experiment", name, CONFIGS)["experiment"] == name
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -51,7 +52,7 @@ def test_jobs_compose_as_hydra_composes_them(name):
         assert resolve(compose(job.overrides)) == job.cfg
 
 
-@pytest.mark.parametrize("row", options("row"))
+@pytest.mark.parametrize("row", options("row", CONFIGS))
 def test_rows_are_named_by_their_variant(row):
     variant = resolve(compose([f"row={row}", "recipe=authors"])).variant
     exceptions = {
@@ -121,13 +122,9 @@ def test_mistakes_name_the_field(arguments, message):
 
 
 def test_an_experiment_needs_a_grid(monkeypatch):
-    monkeypatch.setattr("lora2.config.grid.read_option", lambda group, option: {})
+    monkeypatch.setattr("lora2.config.grid.read_option", lambda group, option, configs: {})
     with pytest.raises(UserError, match="no hydra"):
         grid("table1")
-
-
-def test_matrices_of_targets_are_those_of_the_injection():
-    assert MATRICES_OF == SUBSETS
 
 
 def test_hydra_reads_the_same_grid():
@@ -137,6 +134,12 @@ def test_hydra_reads_the_same_grid():
 
 
 def test_a_listing_imports_neither_torch_nor_hydra():
-    code = "import sys, lora2.config.grid as e; e.expand('table1'); print({'torch', 'hydra'} & set(sys.modules))"
+    code = f"""
+import sys
+from pathlib import Path
+from lora2.config.grid import expand
+expand("table1", configs=Path({str(CONFIGS)!r}))
+print({{"torch", "hydra"}} & set(sys.modules))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=runs.ROOT, check=True)
     assert done.stdout == "set()\n"

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from lora2.common.errors import UserError
 from lora2.config.methods import MethodConfig
-from lora2.config.schema import RunConfig, resolve
+from lora2.config.resolve import resolve
+from lora2.config.schema import RunConfig
 from lora2.glue.tasks import TASKS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

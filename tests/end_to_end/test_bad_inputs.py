@@ -1,6 +1,7 @@
 """Every mistake of the table tests/bad_inputs/ ends in one clear message and exit code 2; some in a process alone."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -82,7 +83,7 @@ def test_a_mistake_from_the_shell_leaves_nothing_behind(name: str, tmp_path: Pat
     poison = tmp_path / "poison" / "torch"
     poison.mkdir(parents=True)
     (poison / "__init__.py").write_text("raise RuntimeError('torch was imported')\n")
-    done = runs.command(*case.command.split()[1:], cwd=tmp_path, PYTHONPATH=str(poison.parent))
+    done = runs.command(*case.command.split()[1:], cwd=tmp_path, PYTHONPATH=f"{poison.parent}{os.pathsep}{runs.ROOT}")
     assert faults(case, Answer(done.returncode, done.stdout, done.stderr, torch=False, records=[])) == []
     assert {path.name for path in tmp_path.iterdir()} <= before | {"poison"}
     assert not list(tmp_path.glob("results/**/*"))

@@ -39,9 +39,7 @@ def results(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("words", TRIED, ids=[f"{page}: {shlex.join(words)}" for words, page in TRIED.items()])
 def test_command(words, results, monkeypatch):
     monkeypatch.chdir(results)
-    for name, try_script in docs_commands.KINDS.items():
-        if try_script is docs_commands.run:
-            monkeypatch.setattr(f"scripts.{name}.ROOT", results, raising=False)
+    monkeypatch.setattr("scripts.results.ROOT", results)
     try_command(words)
 
 
@@ -53,8 +51,9 @@ def test_command(words, results, monkeypatch):
         "make sweep EXPERIMENT=table9",
         "python scripts/train.py task=rtee",
         "python scripts/train.py -m task=rte hydra/launcher=joblib hydra.launcher.jobs=4",
-        "python scripts/export.py RUN_ID --form merged --to x",
-        "python scripts/bencch.py",
+        "python scripts/export.py lora RUN_ID --form merged --to x",
+        "python scripts/results.py table",
+        "python scripts/bencch.py steps",
         "python -m pip install -e '.[launcher]'",
         "conda install lora2",
     ],

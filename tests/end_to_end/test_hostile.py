@@ -23,7 +23,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from lora2.common.errors import UserError
-from lora2.config.schema import ModelConfig, resolve, run_id
+from lora2.config.identity import run_id
+from lora2.config.resolve import resolve
+from lora2.config.schema import ModelConfig
 from lora2.glue import hub, tensor_cache
 from lora2.models.backbone import load_model
 from lora2.models.tokenizer import load_tokenizer

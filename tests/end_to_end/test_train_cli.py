@@ -11,10 +11,11 @@ from helpers.runs import TINY, command, compose, folders
 from safetensors.torch import load_file
 
 from lora2.common.errors import UserError
-from lora2.config.schema import resolve
+from lora2.config.resolve import resolve
+from lora2.config.schedule import settle_budget
 from lora2.core.layers import LoRA2Linear
 from lora2.runs.record import RunRecord, read_record
-from lora2.training.run import run, settle_budget
+from lora2.training.run import run
 
 # ------------------------------------------------------------------------------------------------------- one run
 

@@ -5,11 +5,11 @@ import math
 
 import pytest
 import torch
+from helpers import runs
 from torch import nn
 
 from lora2.analysis import benchmark
-from lora2.config.compose import compose
-from lora2.config.schema import resolve
+from lora2.config.resolve import resolve
 from lora2.experiments.bench import collect, growth, measure, padding
 from lora2.experiments.bench.peers import PEERS, SHAPES, Shape, backbone, lora2_peer
 from scripts import bench
@@ -128,9 +128,9 @@ def test_padding_counts_the_positions_of_the_whole_recipe(monkeypatch, tmp_path)
         "recipe.max_length=64",
         "recipe.epochs=200",
     ]
-    monkeypatch.setattr(padding, "_settings", lambda *_: resolve(compose(short)))
+    monkeypatch.setattr(padding, "_settings", lambda *_: resolve(runs.compose_without_hydra(short)))
     monkeypatch.setattr(padding, "STEPS", 2)
-    row = padding.compare_padding("mrpc", "demo", None, quiet)
+    row = padding.compare_padding("mrpc", "demo", None, runs.CONFIGS, quiet)
     positions = row["positions_per_epoch"]
     assert positions["released"] % 64 == 0
     assert row["tokens_per_epoch"] < positions["ours"] < positions["released"]
@@ -139,10 +139,9 @@ def test_padding_counts_the_positions_of_the_whole_recipe(monkeypatch, tmp_path)
     assert "| mrpc (demo) | 64 |" in benchmark.padding_table([row])
 
 
-def test_mistakes_of_the_command_line(capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["bench.py", "step", "--shapes", "huge", "--rounds", "1"])
-    assert bench.main() == 2
+def test_mistakes_of_the_command_line(capsys):
+    assert bench.main(["step", "--shapes", "huge", "--rounds", "1"]) == 2
     message = capsys.readouterr().err
     assert "parts: got 'step'; allowed are steps, memory, padding, growth" in message
     assert "--shapes: got 'huge'" in message
-    assert "--rounds: got 1; allowed is at least 4" in message
+    assert "--rounds: got 1; give at least 4: --rounds 30" in message

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from helpers import runs
 from helpers.fake_records import TIMING, record
+from helpers.runs import compose_without_hydra as compose
+from helpers.runs import expand
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from lora2.common.errors import UserError
-from lora2.config.compose import compose
-from lora2.config.grid import expand
-from lora2.config.schema import RunConfig, resolve
+from lora2.config.resolve import resolve
+from lora2.config.schema import RunConfig
 from lora2.experiments.cost.estimate import as_json, as_table, estimate, gpu, hours, this_device
 from lora2.experiments.cost.lengths import Lengths, lengths, measure, measured_path, padded, stored
 from lora2.experiments.cost.plan import (
@@ -28,9 +29,11 @@ from lora2.experiments.cost.plan import (
     train_flops,
 )
 from lora2.experiments.cost.speed import PROBE_STEPS, Speed, calibrate, gpu_names, gpu_speed, probe_overrides, probes
+from lora2.experiments.run_process import Ended
 from lora2.experiments.status import survey
 from lora2.glue.batches import epoch_batches, padding_share
 from lora2.runs.reader import Run, parse_run
+from scripts import experiment
 
 SMALL = {
     "num_hidden_layers": 2, "hidden_size": 4, "intermediate_size": 8, "num_attention_heads": 2,
@@ -240,8 +243,8 @@ def test_probes_are_the_shortest_and_the_longest_of_each_method():
 
 
 def test_the_table_sums_seeds_and_the_json_lists_runs():
-    standings = survey(expand("table4", ["task=rte"], seeds=2))
-    estimates = estimate(standings, gpu("L4", 0.3))
+    statuses = survey(expand("table4", ["task=rte"], seeds=2))
+    estimates = estimate(statuses, gpu("L4", 0.3))
     table = as_table("t", estimates)
     assert [row[:3] for row in table.rows] == [
         *((f"method.targets={targets}", "2", "0") for targets in ("qk", "qv", "qkv", "all")), ("total", "8", "0"),
@@ -249,7 +252,7 @@ def test_the_table_sums_seeds_and_the_json_lists_runs():
     data = json.loads(json.dumps(as_json(estimates)))
     assert data["total"]["hours"] == pytest.approx(sum(run["seconds"] for run in data["runs"]) / 3600)
     assert data["total"]["hours_left"] == data["total"]["hours"]
-    unknown = estimate(standings, this_device(standings))
+    unknown = estimate(statuses, this_device(statuses))
     assert as_json(unknown)["total"]["hours"] is None
     assert as_table("t", unknown).rows[-1][8] == "–"
 
@@ -265,10 +268,23 @@ def test_lengths_are_told_apart_by_identity():
     assert two.train_epoch(1, True, None) == (9, 81)
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_plan_probes_first_if_asked_and_tells_of_a_probe_that_failed(code, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(experiment, "start", lambda overrides: started.append(list(overrides)) or Ended(code))
+    jobs = expand("table4", ["task=rte,cola"], seeds=1)
+    assert experiment.main(["plan", "table4", "task=rte,cola", "--seeds", "1", "--probe"]) == code
+    assert started == [probe_overrides(job.overrides) for job in probes(jobs)]
+    out, err = capsys.readouterr()
+    assert out.startswith("### Plan of table4\n")
+    assert f"probe 1/{len(started)}: " in err
+    assert err.endswith("0 done, 0 running, 0 failed, 8 to do; hours left: unknown\n")
+
+
 def test_the_command_starts_without_torch():
     code = (
-        "import sys; sys.argv = ['plan.py', 'table3', '--gpu', 'A100', '--json', 'task=rte'];"
-        "from scripts import plan; plan.main(sys.argv[1:]); assert 'torch' not in sys.modules"
+        "import sys; from scripts import experiment;"
+        "experiment.main(['plan', 'table3', '--gpu', 'A100', '--json', 'task=rte']); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=runs.ROOT, check=True)
     assert json.loads(done.stdout)["total"]["runs"] == 25

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 from helpers import runs
+from helpers.runs import expand, grid
 
 from lora2.analysis.tables.build import parts
 from lora2.common.errors import UserError
-from lora2.config.grid import expand, grid
 from lora2.experiments.bench.measure import Runner
 from lora2.experiments.status import survey
 from lora2.runs.finished import finished_run
 from lora2.runs.reader import load_runs
 from lora2.runs.record import read_record
-from scripts.time_methods import main
+from scripts import experiment
 
 TINY = ["--model", "tiny", "--data", "demo", "task=stsb", "recipe.max_steps=6", "recipe.max_length=32"]
 
@@ -22,7 +22,7 @@ TINY = ["--model", "tiny", "--data", "demo", "task=stsb", "recipe.max_steps=6", 
 def folder(tmp_path, monkeypatch):
     """Timed once: the results folder."""
     monkeypatch.chdir(tmp_path)
-    assert main(["table2", *TINY]) == 0
+    assert experiment.main(["time", "table2", *TINY]) == 0
     return tmp_path / "results"
 
 
@@ -46,17 +46,17 @@ def test_what_is_timed_is_done_until_asked_again(folder: Path, capsys):
     jobs = expand("table2", ["model=tiny", "data=demo", *TINY[4:]])
     assert {standing.state for standing in survey(jobs)} == {"done"}
     before = {path: path.read_bytes() for path in folder.glob("runs/*.json")}
-    assert main(["table2", *TINY]) == 0
+    assert experiment.main(["time", "table2", *TINY]) == 0
     assert "timed already" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.glob("runs/*.json")} == before
     next(iter(before)).unlink()
-    assert main(["table2", *TINY]) == 0
+    assert experiment.main(["time", "table2", *TINY]) == 0
     assert set(folder.glob("runs/*.json")) == set(before)
 
 
 def test_every_seed_has_its_comparison(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["table2", *TINY, "--seeds", "2", "row=bitfit,lora2_k1"]) == 0
+    assert experiment.main(["time", "table2", *TINY, "--seeds", "2", "row=bitfit,lora2_k1"]) == 0
     found = [read_record(path) for path in (tmp_path / "results" / "runs").iterdir()]
     assert sorted((record.config.seed, record.config.variant) for record in found) == [
         (seed, variant) for seed in (0, 1) for variant in ("bitfit", "lora2_k1")
@@ -77,7 +77,7 @@ def test_a_task_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(Runner, "step", full)
     arguments = [x for x in TINY if not x.startswith("task")]
-    assert main(["table2", *arguments, "task=stsb,rte", "row=bitfit,lora2_k1"]) == 1
+    assert experiment.main(["time", "table2", *arguments, "task=stsb,rte", "row=bitfit,lora2_k1"]) == 1
     assert "stsb: oom: MemoryError: no room" in capsys.readouterr().err
     assert len(list((tmp_path / "results" / "runs").iterdir())) == 2
 
@@ -95,5 +95,10 @@ def test_a_task_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsy
 def test_what_cannot_be_timed_is_refused(setting, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = [x for x in TINY[2:] if not x.startswith(setting.partition("=")[0] + "=")]
-    assert main(["table2", *arguments, setting, *([] if setting.startswith("model") else ["--model", "tiny"])]) == 2
+    assert (
+        experiment.main(
+            ["time", "table2", *arguments, setting, *([] if setting.startswith("model") else ["--model", "tiny"])]
+        )
+        == 2
+    )
     assert message in capsys.readouterr().err

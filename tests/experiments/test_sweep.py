@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from helpers import fake_records
+from helpers.runs import expand
 
-from lora2.config.grid import expand
-from lora2.config.schema import run_id
-from lora2.experiments.launch import Ended
+from lora2.config.identity import run_id
+from lora2.experiments import status_view
+from lora2.experiments.run_process import Ended
 from lora2.experiments.status import survey
-from lora2.experiments.sweep import counts, do
+from lora2.experiments.sweep import run_jobs, state_counts
 from lora2.runs.lock import held_locks
 from lora2.runs.record import record_path
-from scripts import status, sweep
+from scripts import experiment
 
 DATA = "f" * 64
 
@@ -51,7 +52,7 @@ def test_a_failing_job_does_not_stop_the_others(jobs, capfd):
         started.append(overrides)
         return Ended(1, "it diverged") if "method.targets=qv" in overrides else Ended(0)
 
-    assert do(survey(jobs), start) == 1
+    assert run_jobs(survey(jobs), start) == 1
     assert started == [job.overrides for job in jobs]
     said = capfd.readouterr().err
     assert "[2/4] method.targets=qv seed=0\nFAILED: method.targets=qv seed=0: it diverged\n[3/4]" in said
@@ -62,17 +63,17 @@ def test_a_failing_job_does_not_stop_the_others(jobs, capfd):
 
 
 def test_all_done_is_zero(jobs):
-    assert do(survey(jobs), lambda overrides: Ended(0)) == 0
+    assert run_jobs(survey(jobs), lambda overrides: Ended(0)) == 0
 
 
 def test_what_is_done_is_not_started(jobs, capfd):
     leave_record(jobs[0])
     leave_record(jobs[1], "failed")
-    standings = survey(jobs)
-    assert [item.state for item in standings] == ["done", "failed", "to do", "to do"]
-    assert counts(standings) == "1 done, 0 running, 1 failed, 2 to do"
+    statuses = survey(jobs)
+    assert [item.state for item in statuses] == ["done", "failed", "to do", "to do"]
+    assert state_counts(statuses) == "1 done, 0 running, 1 failed, 2 to do"
     started = []
-    assert do(standings, lambda overrides: started.append(overrides) or Ended(0)) == 0
+    assert run_jobs(statuses, lambda overrides: started.append(overrides) or Ended(0)) == 0
     assert started == [job.overrides for job in jobs[1:]]
     assert "4 runs: 3 done now, 1 done before, 0 failed" in capfd.readouterr().err
 
@@ -88,7 +89,7 @@ def test_a_record_of_other_data_is_another_run(jobs):
 @pytest.mark.parametrize("code", [-2, -15, 130, 138, 143])
 def test_an_interrupt_stops_the_sweep(jobs, code, capfd):
     started = []
-    assert do(survey(jobs), lambda overrides: started.append(overrides) or Ended(code)) == 130
+    assert run_jobs(survey(jobs), lambda overrides: started.append(overrides) or Ended(code)) == 130
     assert len(started) == 1
     assert "goes on from here" in capfd.readouterr().err
 
@@ -97,7 +98,7 @@ def test_an_interrupt_stops_the_sweep(jobs, code, capfd):
 def test_a_job_that_died_does_not_stop_the_sweep(jobs, code, capfd):
     """-9 is the system's out-of-memory killer."""
     started = []
-    assert do(survey(jobs), lambda overrides: started.append(overrides) or Ended(code)) == 1
+    assert run_jobs(survey(jobs), lambda overrides: started.append(overrides) or Ended(code)) == 1
     assert len(started) == len(jobs)
     assert f"{len(jobs)} failed" in capfd.readouterr().err
 
@@ -108,15 +109,15 @@ def test_a_job_in_another_process_is_left_alone(jobs, capfd):
     folder.mkdir(parents=True)
     with FileLock(folder / ".lock"):
         assert held_locks(Path(jobs[1].cfg.output_dir)) == {folder.name}
-        standings = survey(jobs)
-        assert [item.state for item in standings] == ["done", "running", "to do", "to do"]
-        assert do(standings, lambda overrides: Ended(0)) == 0
+        statuses = survey(jobs)
+        assert [item.state for item in statuses] == ["done", "running", "to do", "to do"]
+        assert run_jobs(statuses, lambda overrides: Ended(0)) == 0
     assert "4 runs: 2 done now, 1 done before, 0 failed, 1 left to another process\n" in capfd.readouterr().err
     assert survey(jobs)[1].state == "to do"
 
 
 def test_a_job_that_another_process_has_begun_meanwhile_is_left_to_it(jobs, capfd):
-    assert do(survey(jobs), lambda overrides: Ended(3 if "method.targets=qk" in overrides else 0, "busy")) == 0
+    assert run_jobs(survey(jobs), lambda overrides: Ended(3 if "method.targets=qk" in overrides else 0, "busy")) == 0
     said = capfd.readouterr().err
     assert "left to another process: method.targets=qk seed=0\n" in said
     assert "4 runs: 3 done now, 0 done before, 0 failed, 1 left to another process\n" in said
@@ -143,8 +144,8 @@ def test_damaged_records_are_left_out(jobs):
 
 
 def test_dry_run_lists_and_runs_nothing(monkeypatch, capsys):
-    monkeypatch.setattr(sweep, "do", lambda *arguments: pytest.fail("something was started"))
-    assert sweep.main(["table3", "--seeds", "2", "--model", "roberta_large", "task=rte", "--dry-run"]) == 0
+    monkeypatch.setattr(experiment, "start", lambda *arguments: pytest.fail("something was started"))
+    assert experiment.main(["run", "table3", "--seeds", "2", "--model", "roberta_large", "task=rte", "--dry-run"]) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert len(lines) == 10
@@ -153,11 +154,28 @@ def test_dry_run_lists_and_runs_nothing(monkeypatch, capsys):
     assert err == "table3: 0 done, 0 running, 0 failed, 10 to do\n"
 
 
+def test_run_does_what_is_missing_with_the_settings_of_the_command_line(monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(experiment, "start", lambda overrides: started.append(" ".join(overrides)) or Ended(0))
+    leave_record(expand("table4", ["model=tiny", "data=demo", "task=rte"], seeds=1)[0])
+    assert experiment.main(["run", "table4", "--seeds", "1", "--model", "tiny", "task=rte", "--data", "demo"]) == 0
+    assert [text.split("task=rte ")[1] for text in started] == [
+        f"method.targets={targets} seed=0" for targets in ("qv", "qkv", "all")
+    ]
+    assert all(text.startswith("experiment=table4 model=tiny data=demo") for text in started)
+    assert "table4: 1 done, 0 running, 0 failed, 3 to do\n" in capsys.readouterr().err
+
+
+def test_json_of_a_sweep_goes_with_a_dry_run(capsys):
+    assert experiment.main(["run", "table3", "--json"]) == 2
+    assert "--json: goes with --dry-run" in capsys.readouterr().err
+
+
 def test_status_shows_one_sign_for_each_seed(capsys):
     jobs = expand("table4", ["task=rte"], seeds=3)
     leave_record(jobs[0])
     leave_record(jobs[1], "oom")
-    assert status.main(["table4", "task=rte", "--seeds", "3", "--watch"]) == 0
+    assert experiment.main(["status", "table4", "task=rte", "--seeds", "3", "--watch"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "                    rte"
     assert lines[1] == "method.targets=qk   +x.  hours left unknown"
@@ -167,7 +185,7 @@ def test_status_shows_one_sign_for_each_seed(capsys):
 
 
 def test_dry_run_as_json(capsys):
-    assert sweep.main(["table3", "--seeds", "1", "task=rte", "--dry-run", "--json"]) == 0
+    assert experiment.main(["run", "table3", "--seeds", "1", "task=rte", "--dry-run", "--json"]) == 0
     runs = json.loads(capsys.readouterr().out)["runs"]
     assert [run["state"] for run in runs] == ["to do"] * 5
     assert {run["steps"] for run in runs} == {3900}
@@ -175,7 +193,7 @@ def test_dry_run_as_json(capsys):
 
 def test_status_has_a_column_for_each_task(capsys):
     leave_record(expand("figure3", seeds=1)[1])
-    assert status.main(["figure3", "--seeds", "1"]) == 0
+    assert experiment.main(["status", "figure3", "--seeds", "1"]) == 0
     assert capsys.readouterr().out.splitlines()[:2] == [
         "          mnli  qqp  mrpc  sst2",
         "lora2_k8  .     +    .     .     hours left unknown",
@@ -191,22 +209,22 @@ def test_status_renews_itself_in_place_on_a_terminal_and_fits_it(monkeypatch, ca
             raise KeyboardInterrupt
         leave_record(expand("table4", ["task=rte"], seeds=1)[0])
 
-    monkeypatch.setattr(status.time, "sleep", wait)
+    monkeypatch.setattr(status_view.time, "sleep", wait)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("LINES", "4")
-    assert status.main(["table4", "task=rte", "--seeds", "1", "--watch"]) == 0
+    assert experiment.main(["status", "table4", "task=rte", "--seeds", "1", "--watch"]) == 0
     first, second = views
-    assert first.startswith(status.HOME)
+    assert first.startswith(status_view.HOME)
     assert "method.targets=qv" not in first  # the last three lines fit, and the one below them
     assert first.count("\n") == 3
-    assert "table4: 0 done, 0 running, 0 failed, 4 t" + status.REST_OF_LINE in first
-    assert "table4: 1 done, 0 running, 0 failed, 3 t" + status.REST_OF_LINE in second
+    assert "table4: 0 done, 0 running, 0 failed, 4 t" + status_view.REST_OF_LINE in first
+    assert "table4: 1 done, 0 running, 0 failed, 3 t" + status_view.REST_OF_LINE in second
 
 
 def test_status_as_json(capsys):
     leave_record(expand("table4", ["task=rte"], seeds=1)[0], "failed")
-    assert status.main(["table4", "task=rte", "--seeds", "1", "--json"]) == 0
+    assert experiment.main(["status", "table4", "task=rte", "--seeds", "1", "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)["runs"][:2]
     assert (first["state"], first["error"], first["overrides"][-1]) == ("failed", "it broke", "seed=0")
     assert (second["state"], second["error"]) == ("to do", None)

@@ -1,4 +1,4 @@
-"""Put the share of lora2/'s lines that the last `make test` ran, in percent, into results/faults.json."""
+"""Put the percentage of lines of lora2/ and scripts/ that the last `make test` ran into results/faults.json."""
 
 import subprocess
 import sys

@@ -5,18 +5,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lora2.common.rendering import Table, render, write_block
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from lora2.common.rendering import Table, render, write_block  # noqa: E402
-
 MEANING = {
     "bad_inputs": "bad inputs answered by one clear message, exit code 2, no traceback",
     "kill9": "kill -9 at random moments; the resumed run's record is the undisturbed one's, bit for bit without clocks",
     "ddp_end": "ends of a run on two processes without a hang or an abort",
     "full_disk": "writes onto a full disk: one clear message, exit code 1, no half record",
     "mutants": "faults planted in the core that turn a test red",
-    "coverage": "percent of the lines of lora2/ that the fast tests run",
+    "coverage": "percent of the lines of lora2/ and scripts/ that the fast tests run",
 }
 
 

@@ -83,7 +83,6 @@ def serve() -> dict[str, Any]:
 
 def import_everything() -> None:
     """What a run would import, its own modules included."""
-    sys.path.insert(0, str(ROOT))
     for name in ("hydra", "peft", "lora2.training.run", "lora2.training.session"):
         importlib.import_module(name)
 

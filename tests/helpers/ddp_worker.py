@@ -20,7 +20,8 @@ from helpers.runs import compose
 from torch import Tensor
 
 import lora2.models.logits
-from lora2.config.schema import RunConfig, resolve
+from lora2.config.resolve import resolve
+from lora2.config.schema import RunConfig
 from lora2.training.evaluate import Evaluator
 from lora2.training.run import run
 from lora2.training.state import trained_parameters

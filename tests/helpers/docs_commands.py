@@ -18,9 +18,7 @@ import pytest
 import yaml
 from helpers import runs
 
-from lora2.config.grid import expand
-from lora2.config.schema import resolve
-from lora2.experiments.sweep import select
+from lora2.config.resolve import resolve
 
 ROOT = runs.ROOT
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -52,31 +50,25 @@ def _is_shell(language: str) -> bool:
 # ------------------------------------------------------------------------------------------- how a script is tried
 
 
-def run(module: str, arguments: Words) -> None:
+def run(script: str, arguments: Words) -> None:
     """It is quick: done, in the folder of the test."""
-    assert importlib.import_module(f"scripts.{module}").main(list(arguments)) == 0
+    assert importlib.import_module(f"scripts.{script}").main(list(arguments)) == 0
 
 
-def parse(module: str, arguments: Words) -> argparse.Namespace:
+def parse(script: str, arguments: Words) -> argparse.Namespace:
     """It takes long or needs a run, a key or a network: its options are the documented ones."""
-    parser: argparse.ArgumentParser = importlib.import_module(f"scripts.{module}").parser()
-    return parser.parse_intermixed_args(list(arguments))
+    args: argparse.Namespace = importlib.import_module(f"scripts.{script}").parse(list(arguments))
+    return args
 
 
-def list_jobs(module: str, arguments: Words) -> None:
-    """A sweep: its jobs compose."""
-    assert select(parse(module, arguments))
+def list_jobs(script: str, arguments: Words) -> None:
+    """It runs many jobs: they compose."""
+    assert importlib.import_module(f"scripts.{script}").jobs(parse(script, arguments))
 
 
-def nothing_to_choose(module: str, arguments: Words) -> None:
-    """It takes no options."""
-    assert not arguments
-    assert callable(importlib.import_module(f"scripts.{module}").main)
-
-
-def compose(module: str, arguments: Words) -> None:
+def compose(script: str, arguments: Words) -> None:
     """A run or a multirun: its settings compose and hold together; what only shows them is run."""
-    if {"--help", "--cfg"} & set(arguments):
+    if {"--help", "--cfg", "--resolved"} & set(arguments):
         assert runs.command(*arguments, cwd=Path.cwd()).returncode == 0
     elif "-sc" in arguments:
         assert re.fullmatch(r"(un)?install=(bash|fish|zsh)", arguments[-1])
@@ -87,7 +79,7 @@ def compose(module: str, arguments: Words) -> None:
             _check_launcher(launcher)
             given = {key: value for key, _, value in (word.partition("=") for word in overrides)}
             rest = [word for word in overrides if word not in launcher and not word.startswith("experiment=")]
-            assert expand(given.get("experiment"), rest)
+            assert runs.expand(given.get("experiment"), rest)
         else:
             resolve(runs.compose(*overrides))
 
@@ -100,22 +92,22 @@ def _check_launcher(overrides: Words) -> None:
         assert {word.partition("=")[0].removeprefix("hydra.launcher.") for word in overrides[1:]} <= settings.keys()
 
 
-KINDS: dict[str, Callable[[str, Words], object]] = {
-    "train": compose,
-    "sweep": list_jobs,
-    "time_methods": list_jobs,
-    "plan": run,
-    "status": run,
-    "tables": run,
-    "figures": run,
-    "claims": run,
-    "sceptic": run,
-    "report": parse,  # seconds, and tests/analysis/test_report.py
-    "dashboard": parse,  # seconds, and tests/analysis/test_dashboard.py
-    "export": parse,
-    "submission": parse,
-    "bench": parse,
-    "demo": nothing_to_choose,
+KINDS: dict[tuple[str, str | None], Callable[[str, Words], object]] = {  # by script and command
+    ("train", None): compose,
+    ("experiment", "run"): list_jobs,
+    ("experiment", "time"): list_jobs,
+    ("experiment", "plan"): run,
+    ("experiment", "status"): run,
+    ("results", "tables"): run,
+    ("results", "figures"): run,
+    ("results", "claims"): run,
+    ("results", "diagnostics"): run,
+    ("results", "report"): parse,  # seconds, and tests/analysis/test_report.py
+    ("results", "dashboard"): parse,  # seconds, and tests/analysis/test_dashboard.py
+    ("export", "lora"): parse,
+    ("export", "merged"): parse,
+    ("export", "submission"): parse,
+    ("bench", None): parse,
 }
 TOOLS = ("awk", "rm", "touch", "code=$?", "exit")  # in the Makefile; not ours to try
 
@@ -141,7 +133,8 @@ def try_command(words: Words) -> None:
             assert importlib.util.find_spec(module)
         case [python, script, *rest] if "python" in python and script.startswith("scripts/"):
             name = Path(script).stem
-            KINDS[name](name, rest)
+            command = None if (name, None) in KINDS else rest[0]
+            KINDS[name, command](name, rest)
         case [python, "tests/mutants.py", *rest] if "python" in python:
             assert set(rest) <= {"--only", "issue2"}
         case [python, script] if "python" in python and script.startswith("tests/faults/"):

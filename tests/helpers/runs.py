@@ -5,11 +5,15 @@ import functools
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
+
+from lora2.config import compose as own
+from lora2.config import grid as experiments
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -33,6 +37,21 @@ def compose_hydra(*overrides: str) -> DictConfig:
     """The same with Hydra's own settings."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return hydra.compose("train", list(overrides), return_hydra_config=True)
+
+
+def compose_without_hydra(overrides: Iterable[str]) -> dict[str, Any]:
+    """The same by the package itself, in milliseconds."""
+    return own.compose(overrides, CONFIGS)
+
+
+def expand(name: str | None, overrides: Sequence[str] = (), seeds: int | None = None) -> list[experiments.Job]:
+    """The jobs of one of our experiments."""
+    return experiments.expand(name, overrides, seeds, configs=CONFIGS)
+
+
+def grid(name: str) -> dict[str, list[str]]:
+    """The axes of one of our experiments."""
+    return experiments.grid(name, CONFIGS)
 
 
 def folders(path: Path) -> tuple[str, str]:

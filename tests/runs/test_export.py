@@ -19,7 +19,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lora2.config.schema import resolve
+from lora2.config.resolve import resolve
 from lora2.core.inject import Adapter
 from lora2.core.layers import LoRA2Linear
 from lora2.core.targets import HEADS, head_parameters
@@ -187,7 +187,7 @@ def test_difference_sees_one_changed_layer():
 
 
 def test_command_writes_the_folder_says_so_and_replaces_an_earlier_export(home: Home, capsys):
-    arguments = [home.run_id, "--results", str(home.results)]
+    arguments = ["lora", home.run_id, "--results", str(home.results)]
     assert cli.main(arguments) == 0
     said = capsys.readouterr()
     folder = home.outputs / home.run_id / "export" / "lora-best"
@@ -252,7 +252,7 @@ def test_push_uploads_privately_or_says_why_not(home: Home, capsys, monkeypatch)
     monkeypatch.setattr(HfApi, "create_repo", lambda self, *a, **k: calls.append((a, k)))
     monkeypatch.setattr(HfApi, "upload_folder", lambda self, **k: calls.append(k))
     monkeypatch.setenv("HF_TOKEN", "hf_made_up")
-    arguments = [home.run_id, "--results", str(home.results), "--push", "me/mine"]
+    arguments = ["lora", home.run_id, "--results", str(home.results), "--push", "me/mine"]
     assert cli.main(arguments) == 0
     folder = home.outputs / home.run_id / "export" / "lora-best"
     assert calls == [(("me/mine",), {"private": True, "exist_ok": True}), {"repo_id": "me/mine", "folder_path": folder}]
@@ -273,5 +273,5 @@ def test_a_run_of_the_real_trainer_can_be_exported(tmp_path: Path, capsys):
     assert run(cfg) == 0
     (record,) = (tmp_path / "results" / "runs").glob("*.json")
     for which in ("best", "last"):
-        assert cli.main([str(record), "--which", which]) == 0
+        assert cli.main(["lora", str(record), "--which", which]) == 0
         assert f"lora-{which}" in capsys.readouterr().out

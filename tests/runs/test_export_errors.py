@@ -16,7 +16,7 @@ def home(tmp_path: Path) -> Home:
 def test_foreign_folder_is_left_alone(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
-    assert cli.main([home.run_id, "--results", str(home.results), "--output", str(tmp_path / "mine")]) == 2
+    assert cli.main(["lora", home.run_id, "--results", str(home.results), "--output", str(tmp_path / "mine")]) == 2
     assert "mine exists and is no earlier export; allowed is a new or empty folder" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
@@ -30,6 +30,6 @@ def test_push_is_refused_before_any_work(
 ):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(home.results / "none"))
-    assert cli.main([home.run_id, "--results", str(home.results), "--push", name]) == 2
+    assert cli.main(["lora", home.run_id, "--results", str(home.results), "--push", name]) == 2
     assert message in capsys.readouterr().err
     assert not (home.outputs / home.run_id / "export").exists()

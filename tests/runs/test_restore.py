@@ -6,14 +6,14 @@ import torch
 from helpers.runs import TINY, compose, folders
 
 from lora2.common.errors import UserError
-from lora2.config.schema import resolve
+from lora2.config.resolve import resolve
 from lora2.glue.data import load_raw
 from lora2.glue.metrics import predict, score
 from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import tokenise
+from lora2.models.logits import compute_logits
 from lora2.runs.restore import open_run, tokenizer, trained_model
 from lora2.training.run import run
-from scripts.submission import logits
 
 STSB = (*TINY, "task=stsb", "recipe.lr=0.03")  # scores, not classes: every weight shows in the metric
 METHODS = {
@@ -37,7 +37,7 @@ def test_the_saved_model_scores_what_the_record_says(overrides, tmp_path):
     dev = tokenise(load_raw("stsb", "demo", None), words, 128, tmp_path / "tokens")[task.dev_splits[0]]
     model, method = trained_model(saved)
     with method.merged():
-        outputs = logits(model, dev, int(words.pad_token_id))
+        outputs = compute_logits(model, dev, batch_size=8, pad_id=int(words.pad_token_id))
     scored = score(task, predict(task, outputs), dev.labels)
     assert scored == saved.record.metrics.last
     assert len(np.unique(outputs)) > 50  # a model that says one thing to all would score 0 whatever its weights

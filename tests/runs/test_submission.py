@@ -9,7 +9,7 @@ from helpers.exporting import make_run
 from lora2.glue import data
 from lora2.glue.raw import RawSplit
 from lora2.glue.tasks import TASKS
-from scripts import submission
+from scripts import export
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def with_tests(rows: int):
 
 def command(home, tmp_path, *more: str) -> int:
     folders = ["--results", str(home.results), "--outputs", str(home.outputs), "--output", str(tmp_path / "files")]
-    return submission.main([home.run_id, *folders, *more])
+    return export.main(["submission", home.run_id, *folders, *more])
 
 
 def test_rows_are_in_the_order_of_the_file(home, tmp_path, monkeypatch, capsys):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from helpers.runs import TINY, compose, folders
 
-from lora2.config.schema import RunConfig, resolve
+from lora2.config.resolve import resolve
+from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import HELDOUT, train_size
 from lora2.glue.raw import RawTask

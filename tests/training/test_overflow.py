@@ -19,7 +19,7 @@ from helpers.training import TOTAL, lora2, trainer
 from torch import Tensor
 
 from lora2.common.errors import UserError
-from lora2.config.schema import resolve
+from lora2.config.resolve import resolve
 from lora2.training.checkpoint import CheckpointFolder
 from lora2.training.loop import CancelledError, RunControl, Trainer
 from lora2.training.run import run

@@ -21,7 +21,8 @@ from helpers.clocks import without_clocks
 from helpers.runs import TINY, compose
 
 from lora2.common.errors import UserError
-from lora2.config.schema import RunConfig, resolve
+from lora2.config.resolve import resolve
+from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.runs.record import RunRecord, read_record
 from lora2.training.checkpoint import TENSORS

@@ -22,7 +22,7 @@ from helpers.fake_wandb import serve
 from helpers.runs import ROOT, TINY, compose
 
 from lora2.common.wandb_key import has_wandb_key
-from lora2.config.schema import resolve
+from lora2.config.resolve import resolve
 from lora2.glue.data import load_raw
 from lora2.runs.record import RunRecord, read_record
 from lora2.training.run import run

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from lora2.common.provenance import cpu_name, provenance
 from lora2.core.bf16 import needs_emulation
 from lora2.experiments.bench.floor import adapter_floor
 from lora2.experiments.bench.measure import METHOD_PHASES, Timed, best_device, interleaved, memory_in_own_process, ratio
 from lora2.experiments.bench.peers import PEERS, SHAPES
+from lora2.runs.provenance import cpu_name, provenance
 
 Tell = Callable[[str], None]
 Nested = dict[str, dict[str, dict[str, Any]]]  # [shape][dtype][peer]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from lora2.config.compose import compose
-from lora2.config.schema import RunConfig, resolve
+from lora2.config.resolve import resolve
+from lora2.config.schema import RunConfig
 from lora2.experiments.bench.configured import configured_runner
 from lora2.experiments.bench.measure import Runner
 from lora2.glue.batches import epoch_batches, padded_width
@@ -31,16 +32,19 @@ STEPS = 12
 FORWARDS = 3  # that a training step of full length costs: one, and twice as much backward
 
 
-def compare_padding(task: str, data: str, data_dir: Path | None, tell: Callable[[str], None]) -> dict[str, Any]:
+def compare_padding(
+    task: str, data: str, data_dir: Path | None, configs: Path, tell: Callable[[str], None]
+) -> dict[str, Any]:
     """Return the positions over the whole recipe, the seconds per step of both, and evaluation's share of our run.
 
     Args:
         task: "mrpc" or any other; MiniLM with the authors' LoRA² recipe (k = 8).
         data: "local" or "demo".
         data_dir: the official GLUE download, for "local".
+        configs: the folder of settings.
         tell: is given a line of progress after each step.
     """
-    cfg = _settings(task, data, data_dir)
+    cfg = _settings(task, data, data_dir, configs)
     loaded = load_task_data(cfg, load_raw(task, data, data_dir))
     train, dev = loaded.splits["train"], loaded.splits[loaded.task.dev_splits[0]]
     plans = {"ours": _plan(train, cfg, grouped=True), "released": _plan(train, cfg, grouped=False)}
@@ -75,9 +79,10 @@ def compare_padding(task: str, data: str, data_dir: Path | None, tell: Callable[
     }
 
 
-def _settings(task: str, data: str, data_dir: Path | None) -> RunConfig:
+def _settings(task: str, data: str, data_dir: Path | None, configs: Path) -> RunConfig:
     folder = [] if data_dir is None else [f"data.dir={data_dir}"]
-    return resolve(compose(["model=minilm", f"task={task}", "recipe=authors", "rank=k8", f"data={data}", *folder]))
+    overrides = ["model=minilm", f"task={task}", "recipe=authors", "rank=k8", f"data={data}", *folder]
+    return resolve(compose(overrides, configs))
 
 
 def _plan(train: TokenisedSplit, cfg: RunConfig, *, grouped: bool) -> list[np.ndarray]:

@@ -11,18 +11,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lora2.common.provenance import provenance
-from lora2.config.schema import RunConfig, run_id, setting_id, timed_id
+from lora2.config.identity import run_id, setting_id, timed_id
+from lora2.config.schedule import settle_budget
+from lora2.config.schema import RunConfig
 from lora2.experiments.bench.configured import configured_runner
 from lora2.experiments.bench.measure import Runner
 from lora2.glue.loader import StepBatch
 from lora2.glue.raw import RawTask
 from lora2.models.backbone import quiet_transformers
+from lora2.runs.provenance import provenance
 from lora2.runs.record import RunRecord, Timing
 from lora2.training.build import build_accelerator
 from lora2.training.data import TaskData, load_task_data, train_batches
 from lora2.training.recording import counts_of, device_name, known_fields
-from lora2.training.run import settle_budget
 
 WARM_UP = 2  # rounds that are not counted: libraries choose their kernels
 

@@ -1,5 +1,6 @@
 """The cost of every job of an experiment on one device, and the hours that are left."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from lora2.runs.reader import load_runs
 class Estimate:
     """A job with its cost; seconds is None where no speed is known."""
 
-    standing: JobStatus
+    status: JobStatus
     cost: Cost
     seconds: float | None
     speed: str
@@ -26,29 +27,29 @@ class Estimate:
     @property
     def left(self) -> float | None:
         """Seconds that are still to be spent."""
-        return 0.0 if self.standing.state == "done" else self.seconds
+        return 0.0 if self.status.state == "done" else self.seconds
 
 
-def estimate(standings: Sequence[JobStatus], speed_of: Callable[[RunConfig], Speed | None]) -> list[Estimate]:
-    """Cost and time of every job; data at hand is measured first."""
-    measure(standing.job.cfg for standing in standings)
+def estimate(statuses: Sequence[JobStatus], speed_of: Callable[[RunConfig], Speed | None]) -> list[Estimate]:
+    """Estimate cost and time of every job; data at hand is measured first."""
+    measure(status.job.cfg for status in statuses)
     found = []
-    for standing in standings:
-        speed, what = speed_of(standing.job.cfg), cost(standing.job.cfg)
+    for status in statuses:
+        speed, what = speed_of(status.job.cfg), cost(status.job.cfg)
         seconds = None if speed is None else speed.seconds(what)
-        found.append(Estimate(standing, what, seconds, "" if speed is None else speed.source))
+        found.append(Estimate(status, what, seconds, "" if speed is None else speed.source))
     return found
 
 
 def gpu(name: str, utilisation: float) -> Callable[[RunConfig], Speed | None]:
-    """Speeds of a GPU from its data sheet."""
+    """Take speeds from a GPU's data sheet."""
     return lambda cfg: gpu_speed(name, cfg.recipe.precision, utilisation)
 
 
-def this_device(standings: Sequence[JobStatus]) -> Callable[[RunConfig], Speed | None]:
-    """Speeds from what has run here: probes where there are any of the kind, else the runs of the experiment."""
+def this_device(statuses: Sequence[JobStatus]) -> Callable[[RunConfig], Speed | None]:
+    """Take speeds from what has run here: probes where there are any of the kind, else the experiment's own runs."""
     probes, _ = load_runs(Path(PROBES) / "runs")
-    runs = [standing.run for standing in standings if standing.run is not None]
+    runs = [status.run for status in statuses if status.run is not None]
     known: dict[tuple[str, str, str], Speed | None] = {}
 
     def speed_of(cfg: RunConfig) -> Speed | None:
@@ -61,16 +62,16 @@ def this_device(standings: Sequence[JobStatus]) -> Callable[[RunConfig], Speed |
 
 
 def hours(seconds: Sequence[float | None]) -> float | None:
-    """Their sum in hours; None if one is unknown."""
+    """Add up seconds, in hours; None if one is unknown."""
     known = [value for value in seconds if value is not None]
     return sum(known) / 3600 if len(known) == len(seconds) else None
 
 
 def as_table(title: str, estimates: Sequence[Estimate]) -> Table:
-    """One line for each cell (its seeds together), and the total."""
+    """Give each cell a line (its seeds together), and the total."""
     cells: dict[str, list[Estimate]] = {}
     for item in estimates:
-        cells.setdefault(item.standing.job.cell, []).append(item)
+        cells.setdefault(item.status.job.cell, []).append(item)
     lines = [_line(cell, items) for cell, items in cells.items()]
     header = ("Cell", "Runs", "Done", "Steps", "Tokens", "Padded", "PFLOP", "Peak GB", "Hours", "Lengths")
     sources = sorted({item.speed for item in estimates if item.speed})
@@ -81,12 +82,12 @@ def as_table(title: str, estimates: Sequence[Estimate]) -> Table:
 
 
 def as_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
-    """Every run and the totals, for scripts."""
+    """Collect every run and the totals, for programs to read."""
     return {
         "runs": [_run_json(item) for item in estimates],
         "total": {
             "runs": len(estimates),
-            "done": sum(item.standing.state == "done" for item in estimates),
+            "done": sum(item.status.state == "done" for item in estimates),
             "tokens": sum(item.cost.tokens for item in estimates),
             "positions": sum(item.cost.train.padded_tokens for item in estimates),
             "flops": sum(_flops(item) for item in estimates),
@@ -96,15 +97,20 @@ def as_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
     }
 
 
+def as_json_text(estimates: Sequence[Estimate]) -> str:
+    """Write `as_json` as text."""
+    return json.dumps(as_json(estimates), indent=1, ensure_ascii=False)
+
+
 def _run_json(item: Estimate) -> dict[str, Any]:
-    job, what = item.standing.job, item.cost
+    job, what = item.status.job, item.cost
     return {
         "overrides": list(job.overrides),
         "task": job.cfg.task,
         "variant": job.cfg.variant,
         "seed": job.cfg.seed,
-        "state": item.standing.state,
-        "error": item.standing.error,
+        "state": item.status.state,
+        "error": item.status.error,
         "steps": what.steps,
         "tokens": what.tokens,
         "positions": what.train.padded_tokens,
@@ -123,7 +129,7 @@ def _line(label: str, items: Sequence[Estimate]) -> tuple[str, ...]:
     return (
         label,
         str(len(items)),
-        str(sum(item.standing.state == "done" for item in items)),
+        str(sum(item.status.state == "done" for item in items)),
         *(f"{value:,}" for value in sums),
         f"{sum(map(_flops, items)) / 1e15:,.3g}",
         f"{max(item.cost.memory for item in items) / 1e9:.1f}",

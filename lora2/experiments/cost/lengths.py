@@ -48,14 +48,14 @@ class Lengths:
 
 
 def lengths(cfg: RunConfig) -> Lengths:
-    """What is known about a run's data; source is "measured here", or "measured" or "estimate" from the stored file."""
+    """Find what is known of a run's data; source: "measured here", or "measured" or "estimate" of the stored file."""
     path = measured_path(cfg)
     return _measured(path) if path.is_file() else stored(cfg.task, cfg.recipe.max_length)
 
 
 @functools.cache
 def stored(task: str, max_length: int) -> Lengths:
-    """Lengths at evenly spaced points of the stored distribution, as many as the official splits have rows."""
+    """Take lengths at evenly spaced points of the stored distribution, as many as the official splits have rows."""
     data = _stored_file()
     spec, entry = TASKS[task], data["tasks"][task]
 
@@ -68,7 +68,7 @@ def stored(task: str, max_length: int) -> Lengths:
 
 
 def measured_path(cfg: RunConfig) -> Path:
-    """Where the measurement for this data, tokenizer and length limit is or would be."""
+    """Name the file that holds, or would hold, the measurement for this data, tokenizer and length limit."""
     tokenizer = cfg.model.model_dump(mode="json", exclude={"architecture"})
     key = json.dumps([cfg.task, cfg.data.model_dump(), tokenizer, cfg.recipe.max_length], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
@@ -85,17 +85,14 @@ def measure(configs: Iterable[RunConfig]) -> None:
     wanted = [cfg.model_dump(mode="json") for path, cfg in missing.items() if not path.is_file()]
     if not wanted:
         return
-    command = [sys.executable, "-m", "lora2.experiments.cost.measure_lengths"]
-    root = Path(__file__).resolve().parents[3]
-    done = subprocess.run(
-        command, input=json.dumps([wanted, str(Path.cwd())]), cwd=root, text=True, capture_output=True, check=False
-    )
+    command = [sys.executable, "-P", "-m", "lora2.experiments.cost.measure_lengths"]  # -P: nothing of this folder's
+    done = subprocess.run(command, input=json.dumps(wanted), text=True, capture_output=True, check=False)
     if done.returncode:
         raise UserError(f"lengths cannot be measured: {done.stderr.strip()}")
 
 
 def padded(tokens: Counts, batch_size: int, *, grouped: bool, width: int | None) -> tuple[int, int]:
-    """Of one epoch: positions, padding included, and the sum over examples of the squared padded length.
+    """Count one epoch's positions, padding included, and the sum over examples of the squared padded length.
 
     Args:
         tokens: lengths (n,).

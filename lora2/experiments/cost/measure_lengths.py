@@ -30,11 +30,9 @@ def measure_one(cfg: RunConfig) -> None:
 
 
 def main() -> int:
-    """Standard input holds the settings and the folder that their relative paths start from."""
-    wanted, folder = json.load(sys.stdin)
-    os.chdir(folder)
+    """Measure the data of the settings that standard input holds."""
     try:
-        for settings in wanted:
+        for settings in json.load(sys.stdin):
             measure_one(RunConfig.model_validate(settings))
     except UserError as error:
         print(error, file=sys.stderr)

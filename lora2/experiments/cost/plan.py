@@ -14,6 +14,7 @@ few k × r factors is nothing beside it. Embeddings, norms, head, regulariser, i
 calibration (speed.py) holds them in its overhead per step. Evaluation is a forward pass, LoRA² merged for it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,21 +53,21 @@ class Cost:
 
 
 def cost(cfg: RunConfig) -> Cost:
-    """The cost of a run; its seed does not matter."""
+    """Work out the cost of a run; its seed does not matter."""
     known, recipe = lengths(cfg), cfg.recipe
     examples, share = _selected(cfg, len(known.train))
     steps = recipe.total_steps(examples)
-    epochs = steps / -(-examples // recipe.batch_size)
+    epochs = steps / math.ceil(examples / recipe.batch_size)
     width = recipe.padded_to
     epoch = known.train_epoch(recipe.batch_size, recipe.group_by_length, width)
     padded_tokens, squares = (int(epochs * share * value) for value in epoch)
-    evaluations = -(-steps // recipe.eval_every) if recipe.eval_every else -int(-epochs // 1)
+    evaluations = math.ceil(steps / recipe.eval_every) if recipe.eval_every else math.ceil(epochs)
     batch = recipe.batch_size * EVAL_BATCH_FACTOR
     eval_positions, eval_squares = (
         int(evaluations * (dev + (1 - share) * train))
         for dev, train in zip(known.dev_epoch(batch, width), epoch, strict=True)
     )
-    eval_batches = evaluations * -(-(len(known.dev) + len(known.train) - examples) // batch)
+    eval_batches = evaluations * math.ceil((len(known.dev) + len(known.train) - examples) / batch)
     return Cost(
         steps=steps,
         tokens=int(epochs * share * known.train.sum()),
@@ -82,7 +83,7 @@ def cost(cfg: RunConfig) -> Cost:
 
 
 def train_flops(cfg: RunConfig, batches: int, padded_tokens: int, squares: int) -> float:
-    """Operations of forward and backward over so many batches, positions and Σ s²."""
+    """Count the operations of forward and backward over so many batches, positions and Σ s²."""
     linear, adapter = linear_weights(cfg), adapter_weights(cfg)
     attention, per_batch = _attention(cfg, padded_tokens, squares), _relative_projections(cfg)
     forward = padded_tokens * (2.0 * linear + 2.0 * adapter) + attention + batches * per_batch
@@ -93,20 +94,20 @@ def train_flops(cfg: RunConfig, batches: int, padded_tokens: int, squares: int) 
 
 
 def eval_flops(cfg: RunConfig, batches: int, padded_tokens: int, squares: int) -> float:
-    """Operations of a forward pass; LoRA² is merged."""
+    """Count the operations of a forward pass; LoRA² is merged."""
     adapter = 0 if cfg.method.name == "lora2" else adapter_weights(cfg)
     attention = _attention(cfg, padded_tokens, squares) + batches * _relative_projections(cfg)
     return padded_tokens * 2.0 * (linear_weights(cfg) + adapter) + attention
 
 
 def linear_weights(cfg: RunConfig) -> int:
-    """N: weights of all linear layers of the encoder, L (4 d² + 2 d f)."""
+    """Count N, the weights of all linear layers of the encoder: L (4 d² + 2 d f)."""
     shape = backbone(cfg)
     return shape.layers * (4 * shape.hidden**2 + 2 * shape.hidden * shape.intermediate)
 
 
 def adapter_weights(cfg: RunConfig) -> int:
-    """A: weights of the adapter that every position is multiplied with."""
+    """Count A, the weights of the adapter that every position is multiplied with."""
     shape, method = backbone(cfg), cfg.method
     if isinstance(method, BottleneckMethodConfig):
         return shape.layers * PLACES[method.name] * 2 * shape.hidden * method.bottleneck
@@ -116,7 +117,8 @@ def adapter_weights(cfg: RunConfig) -> int:
 
 
 def peak_memory(cfg: RunConfig, width: int) -> float:
-    """Bytes: float32 weights; gradient and two moments of what is trained; the widest batch's activations; the process.
+    """Estimate the peak in bytes: weights in float32, gradient and two moments of what is trained, the widest batch's
+    activations, the process.
 
     Activations after Korthikanti et al. 2022 (arXiv 2205.05198, eq. 1): s b d (34 + 5 a s / d) bytes a layer in 16 bit,
     twice that in float32. It is a little above what frozen layers and fused attention keep.
@@ -125,20 +127,20 @@ def peak_memory(cfg: RunConfig, width: int) -> float:
     rows: int = arch["vocab_size"] + arch["max_position_embeddings"] + relative_positions(cfg)
     weights = linear_weights(cfg) + rows * shape.hidden
     trained = weights if cfg.method.name == "full" else adapter_weights(cfg) + shape.hidden**2
-    examples = -(-cfg.recipe.batch_size // cfg.recipe.accumulation)
+    examples = math.ceil(cfg.recipe.batch_size / cfg.recipe.accumulation)
     bytes_16: int = width * shape.hidden * 34 + 5 * arch["num_attention_heads"] * width**2
     kept = 1 if cfg.method.name == "head" else shape.layers  # without a backward pass one layer lives at a time
     return PROCESS_BYTES + 4 * weights + 12 * trained + examples * bytes_16 * kept * _word(cfg) / 2
 
 
 def backbone(cfg: RunConfig) -> Backbone:
-    """The encoder's shapes."""
+    """Read the encoder's shapes."""
     arch: dict[str, Any] = cfg.model.architecture
     return Backbone(cfg.model.name, arch["num_hidden_layers"], arch["hidden_size"], arch["intermediate_size"])
 
 
 def relative_positions(cfg: RunConfig) -> int:
-    """Rows of DeBERTa's table of relative positions; 0 elsewhere."""
+    """Count the rows of DeBERTa's table of relative positions; 0 elsewhere."""
     arch = cfg.model.architecture
     return 2 * int(arch["position_buckets"]) if arch.get("relative_attention") else 0
 

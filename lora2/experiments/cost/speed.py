@@ -41,7 +41,7 @@ class Speed:
     source: str
 
     def seconds(self, what: Cost) -> float:
-        """Return the wall time of a run, in seconds."""
+        """Estimate the wall time of a run, in seconds."""
         training = what.steps * self.overhead + what.train.flops / self.train_rate
         return self.start + training + what.evaluation.flops / self.eval_rate
 
@@ -78,13 +78,8 @@ def gpu_speed(name: str, precision: str, utilisation: float) -> Speed:
         raise UserError(f"--gpu: {name} has no bf16; plan with recipe.precision=fp16 or fp32")
     peak = sheet["fp32" if precision == "fp32" else "half"]
     rate = utilisation * peak * 1e12
-    return Speed(
-        overhead=0.0,
-        train_rate=rate,
-        eval_rate=rate,
-        start=START_SECONDS,
-        source=f"{utilisation:.0%} of {peak:g} TFLOP/s, {sheet['source']}",
-    )
+    source = f"{utilisation:.0%} of {peak:g} TFLOP/s, {sheet['source']}"
+    return Speed(overhead=0.0, train_rate=rate, eval_rate=rate, start=START_SECONDS, source=source)
 
 
 def gpu_names() -> list[str]:
@@ -112,9 +107,8 @@ def calibrate(runs: Iterable[Run], cfg: RunConfig) -> Speed | None:
     evaluated = sum(s.eval_flops for s in own) / max(sum(s.eval_seconds for s in own), 1e-9)
     overhead, rate = _line(own[0], own[-1])
     start = min(sample.start for sample in own)
-    return Speed(
-        overhead=overhead, train_rate=rate, eval_rate=evaluated, start=start, source=f"{len(own)} runs on {device}"
-    )
+    source = f"{len(own)} runs on {device}"
+    return Speed(overhead=overhead, train_rate=rate, eval_rate=evaluated, start=start, source=source)
 
 
 def probe_overrides(overrides: Sequence[str]) -> list[str]:

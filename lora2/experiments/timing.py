@@ -1,22 +1,18 @@
-"""Seconds per step of an experiment's methods, side by side: `python scripts/time_methods.py table2 [task=rte,mrpc]`.
+"""Seconds per step of an experiment's methods, side by side.
 
-For each task one process builds every method and gives each batch to all of them in turn; the records go to
-results/runs with status "timed". A task whose methods all have one is skipped; force=true measures again.
-Exit codes: 0 done, 1 a task failed, 2 a mistake in the command line.
+For each task and seed one process builds every method and gives each batch to all of them in turn; the records get the
+status "timed". A group whose methods all have one is skipped unless force=true.
 """
 
-import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works without being installed
-
 from lora2.common.errors import UserError
-from lora2.common.terminal import guarded, say
-from lora2.config.schema import RunConfig, run_id, timed_id
-from lora2.experiments.sweep import add_selection, select
+from lora2.common.terminal import say
+from lora2.config.grid import Job
+from lora2.config.identity import run_id, timed_id
+from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.models.weights import weight_source
 from lora2.runs.record import record_path, write_record
@@ -25,24 +21,24 @@ ROUNDS = (4, 1000)  # tensors of every round are kept: all methods get the same
 SHARED = {"batch_size", "max_length", "padding", "group_by_length", "precision", "max_steps", "accumulation"}
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    cli = argparse.ArgumentParser(description="Time the steps of an experiment's methods side by side.")
-    add_selection(cli)
-    return cli
+def time_jobs(jobs: Sequence[Job]) -> int:
+    """Time what is missing, task by task; one that fails does not stop the others.
 
+    Returns:
+        0 done, 1 a task failed.
 
-def run(args: argparse.Namespace) -> int:
-    """Time what is missing, task by task; one that fails does not stop the others."""
+    Raises:
+        UserError: the jobs cannot be timed side by side; nothing was.
+    """
     groups: dict[tuple[str, int], list[RunConfig]] = defaultdict(list)
-    for job in select(args):
+    for job in jobs:
         groups[job.cfg.task, job.cfg.seed].append(job.cfg)
     for cfgs in groups.values():
-        check(cfgs)
-    return max(time_group(cfgs) for cfgs in groups.values())
+        _check(cfgs)
+    return max(_time_group(cfgs) for cfgs in groups.values())
 
 
-def check(cfgs: Sequence[RunConfig]) -> None:
+def _check(cfgs: Sequence[RunConfig]) -> None:
     """Refuse what cannot be timed side by side."""
     first = cfgs[0]
     steps, accumulation, precision = first.recipe.max_steps, first.recipe.accumulation, first.recipe.precision
@@ -55,22 +51,27 @@ def check(cfgs: Sequence[RunConfig]) -> None:
     if precision == "fp16":
         raise UserError("recipe.precision: got fp16; timing allows fp32 and bf16: recipe.precision=bf16")
     for cfg in cfgs:
-        for name, mine, others in (
-            ("model", cfg.model, first.model),
-            ("data", cfg.data, first.data),
-            ("recipe", cfg.recipe.model_dump(include=SHARED), first.recipe.model_dump(include=SHARED)),
-        ):
-            if mine != others:
-                raise UserError(
-                    f"{name}: {cfg.variant} and {first.variant} on {cfg.task} differ in it; allowed is one, as all "
-                    f"methods get the same batches: choose one"
-                )
+        _check_alike(cfg, first)
     if not first.model.random_init:
         weight_source(first.model)  # fetched, or refused
 
 
-def time_group(cfgs: Sequence[RunConfig]) -> int:
-    """One task's methods, unless all have their record; 1 if it failed."""
+def _check_alike(cfg: RunConfig, first: RunConfig) -> None:
+    """Refuse two methods that cannot get the same batches."""
+    for name, mine, others in (
+        ("model", cfg.model, first.model),
+        ("data", cfg.data, first.data),
+        ("recipe", cfg.recipe.model_dump(include=SHARED), first.recipe.model_dump(include=SHARED)),
+    ):
+        if mine != others:
+            raise UserError(
+                f"{name}: {cfg.variant} and {first.variant} on {cfg.task} differ in it; allowed is one, as all "
+                f"methods get the same batches: choose one"
+            )
+
+
+def _time_group(cfgs: Sequence[RunConfig]) -> int:
+    """Time one task's methods, unless all have their record; 1 if it failed."""
     first = cfgs[0]
     raw = load_raw(first.task, first.data.source, None if first.data.dir is None else Path(first.data.dir))
     paths = [record_path(cfg.results_dir, timed_id(run_id(cfg, raw.fingerprint))) for cfg in cfgs]
@@ -97,12 +98,3 @@ def time_group(cfgs: Sequence[RunConfig]) -> int:
         say(f"{first.task}: {failure.status}: {failure.reason}")
         return 1
     return 0
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Entry point."""
-    return guarded(run, parser().parse_intermixed_args(argv))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

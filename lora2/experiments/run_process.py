@@ -1,4 +1,4 @@
-"""A run in a process of its own: how a sweep starts it, waits for it when interrupted, and learns why it failed."""
+"""A run in a process of its own: how it is started, waited for when interrupted, and how it tells why it failed."""
 
 import os
 import signal
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora2.common.signals import STOPPING
-from lora2.common.terminal import REASON
+from lora2.runs.reason import REASON
 
-TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
 STOPPED = {code for number in STOPPING for code in (-number, 128 + number)}  # as Python and as shells report it
 
 
@@ -30,12 +29,13 @@ class Ended:
         return self.code in STOPPED
 
 
-def start_run(overrides: Iterable[str], log: Path | None = None) -> Ended:
+def start_run(train: Path, overrides: Iterable[str], log: Path | None = None) -> Ended:
     """Do one run to its end.
 
     An interruption is passed on and waited for, so that the run can write its checkpoint; a second one is not.
 
     Args:
+        train: the script that does one run, scripts/train.py.
         overrides: the run's command line.
         log: takes what the run says, instead of our standard error.
     """
@@ -44,7 +44,7 @@ def start_run(overrides: Iterable[str], log: Path | None = None) -> Ended:
         errors = None if log is None else stack.enter_context(log.open("w", encoding="utf-8"))
         environment = {**os.environ, REASON: str(reason)}
         process = stack.enter_context(
-            subprocess.Popen([sys.executable, str(TRAIN), *overrides], stderr=errors, env=environment)
+            subprocess.Popen([sys.executable, str(train), *overrides], stderr=errors, env=environment)
         )
         try:
             code = process.wait()

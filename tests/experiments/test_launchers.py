@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from helpers import runs
 
-from lora2.config.schema import resolve
-from lora2.experiments.launch import Ended
-from lora2.experiments.multirun import Note, Watch
+from lora2.config.resolve import resolve
+from lora2.experiments.launchers import Note, Watch
+from lora2.experiments.run_process import Ended
 from lora2.runs.record import read_record
 from scripts import train
 
@@ -158,9 +158,8 @@ time.sleep(60)
 """
 SWEEP = """
 from pathlib import Path
-from lora2.experiments import launch as process
-process.TRAIN = Path("run.py")
-print(process.start_run([]))
+from lora2.experiments.run_process import start_run
+print(start_run(Path("run.py"), []))
 """
 
 

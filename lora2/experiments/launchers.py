@@ -1,5 +1,9 @@
-"""The jobs of `scripts/train.py -m`, each in a process of its own, wherever a Hydra launcher has put it: notes in the
-sweep's folder tell the process that waits how each ended.
+"""The jobs of `scripts/train.py -m`, wherever a Hydra launcher (basic, joblib, SLURM through submitit) has put them.
+
+Each does its run in a process of its own and leaves a note of how it ended in the sweep's folder; the process that
+waits tells the notes. SLURM warns a job with SIGUSR2 before its time is over (how long before:
+configs/hydra/launcher/submitit_slurm.yaml): the run itself gets the signal and writes a checkpoint
+(lora2/common/signals.py), and submitit queues the job again.
 """
 
 import json
@@ -13,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lora2.common.terminal import BUSY, say
-from lora2.experiments.launch import start_run
+from lora2.experiments.run_process import start_run
 
 FOLDER = "LORA2_SWEEP"  # names the sweep's folder
 SECONDS = 0.5  # between two looks into it
@@ -30,23 +34,25 @@ class Note:
 
     def __str__(self) -> str:
         state = {0: "done", BUSY: "left to another process"}.get(self.code, "FAILED")
-        return f"{state} after {self.seconds:.0f} s: {self.job}{': ' * bool(self.reason)}{self.reason}"
+        told = f"{state} after {self.seconds:.0f} s: {self.job}"
+        return f"{told}: {self.reason}" if self.reason else told
 
 
 def new_folder() -> Path:
-    """Where this sweep's notes will be; nothing is made before there is one."""
-    folder = Path(
-        "outputs", "sweeps", f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}"
-    ).resolve()
+    """Choose where this sweep's notes will be; nothing is made before there is one."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}"
+    folder = Path("outputs", "sweeps", name).resolve()
     os.environ[FOLDER] = str(folder)  # for the jobs, whatever process they are started from
     return folder
 
 
-def do_job(number: int, overrides: Sequence[str], *, alone: bool) -> None:
-    """One job, which leaves a note of how it ended.
+def do_job(train: Path, number: int, overrides: Sequence[str], *, alone: bool) -> None:
+    """Do one job and leave a note of how it ended.
 
     Args:
+        train: the script that does one run, scripts/train.py.
         number: of the job in its sweep.
+        overrides: the run's command line.
         alone: nothing else runs beside it, so that what it says may go to the terminal; else it goes to a log.
 
     Raises:
@@ -55,7 +61,7 @@ def do_job(number: int, overrides: Sequence[str], *, alone: bool) -> None:
     folder, started = Path(os.environ[FOLDER]), time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     log = None if alone else folder / f"{number}.log"
-    ended = start_run(overrides, log)
+    ended = start_run(train, overrides, log)
     if ended.interrupted and alone:
         raise KeyboardInterrupt
     reason = f"{ended.reason}; see {log}" if ended.code and log else ended.reason
@@ -66,7 +72,7 @@ def do_job(number: int, overrides: Sequence[str], *, alone: bool) -> None:
 
 
 class Watch:
-    """Inside, every job is reported when it ends; `finish` sums up."""
+    """Report every job when it ends, as long as the context lasts; `finish` sums up."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -84,7 +90,7 @@ class Watch:
         self._look()
 
     def finish(self) -> int:
-        """Sum up if there were jobs; the exit code, 1 if any failed. Logs of failed jobs stay."""
+        """Sum up if there were jobs, and return the exit code: 1 if any failed. Logs of failed jobs stay."""
         failed = [note for note in self._notes.values() if note.code not in (0, BUSY)]
         if self._notes:
             reasons = [f"{note.job}: {note.reason}" for note in failed]

@@ -21,12 +21,20 @@ PACKAGES = (
     "scikit-learn",
     "scipy",
 )
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent  # git finds the checkout that this folder is in, if it is in one
+SOURCES = (":/lora2", ":/scripts", ":/configs")  # from the top of the checkout: what can change a run
 
 
 def provenance(device: str) -> dict[str, Any]:
-    """Commit, hash of the uncommitted diff (None when clean), package versions, device, Python, platform, date."""
-    diff = _git("diff", "HEAD", "--", "lora2", "scripts", "configs")
+    """Tell where a result comes from.
+
+    Args:
+        device: the name of the device that made it.
+
+    Returns:
+        The commit, a hash of the uncommitted diff (None when clean), package versions, device, Python, platform, date.
+    """
+    diff = _git("diff", "HEAD", "--", *SOURCES)
     return {
         "git_commit": _git("rev-parse", "HEAD"),
         "dirty_diff": hashlib.sha256(diff.encode()).hexdigest()[:16] if diff else None,
@@ -39,7 +47,7 @@ def provenance(device: str) -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor's model name and number of cores in use."""
+    """Name the processor's model."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -50,7 +58,7 @@ def cpu_name() -> str:
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20, check=True
+            ["git", "-C", str(HERE), *arguments], capture_output=True, text=True, timeout=20, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,0 +1,34 @@
+"""The names of runs and settings: short hashes of what can change a number."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from lora2.config.schema import RunConfig
+from lora2.glue.tasks import TASKS
+
+# Settings that cannot change a number of the record.
+IDENTITY_FREE = ("experiment", "results_dir", "output_dir", "num_workers", "force", "tracker", "checkpoint")
+
+
+def run_id(cfg: RunConfig, data_fingerprint: str) -> str:
+    """Name a run: readable parts and a short hash of every setting that can change the numbers, data included."""
+    return f"{cfg.model.name}-{cfg.task}-{cfg.variant}-s{cfg.seed}-{_short_hash(cfg, data_fingerprint, IDENTITY_FREE)}"
+
+
+def timed_id(run: str) -> str:
+    """Name the record of a run whose steps are only timed; the run itself may have one too."""
+    return f"{run}-timed"
+
+
+def setting_id(cfg: RunConfig, data_fingerprint: str) -> str:
+    """Name a setting whatever its seed: a short hash of what can change the numbers."""
+    return _short_hash(cfg, data_fingerprint, (*IDENTITY_FREE, "seed"))
+
+
+def _short_hash(cfg: RunConfig, data_fingerprint: str, left_out: Iterable[str]) -> str:
+    settings = cfg.model_dump(mode="json", exclude=set(left_out))
+    settings["data"] = {"fingerprint": data_fingerprint}  # what the data is, not where it lies
+    settings["task_version"] = TASKS[cfg.task].version
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,173 @@
+"""From a composed dict to a RunConfig, in four steps: fill_from_recipe -> apply_fidelity -> drop_unused -> validate.
+
+No step changes what it is given. Each notes where the values that it sets come from, so that
+`scripts/train.py ... --resolved` can show the origin of every setting.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from lora2.common.errors import UserError
+from lora2.config.checks import combination_problems, schema_problems, task_problems
+from lora2.config.compose import flatten
+from lora2.config.methods import BUDGETED, RANKED
+from lora2.config.schema import RunConfig
+
+Tree = Mapping[str, Any]
+EXAMPLES = {"rank": "k8", "budget": "cubic"}
+DEFAULT = "default"  # of the typed tree: no file and nobody on the command line gives a value
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Settings on their way to a RunConfig.
+
+    Attributes:
+        tree: the nested settings.
+        origins: where a value comes from, by dotted path.
+        problems: what is known to be wrong so far, a sentence each.
+    """
+
+    tree: Tree
+    origins: Mapping[str, str]
+    problems: tuple[str, ...] = ()
+
+    def section(self, name: str) -> Tree:
+        """Return a section; an empty one where there is none."""
+        found = self.tree.get(name)
+        return found if isinstance(found, dict) else {}
+
+    def with_value(self, path: str, value: object, origin: str) -> "Draft":
+        """Return a draft with one setting replaced; a setting that this run does not have stays absent."""
+        return replace(self, tree=_replaced(self.tree, path, value), origins={**self.origins, path: origin})
+
+    def without(self, path: str) -> "Draft":
+        """Return a draft without one setting, by its dotted path."""
+        return replace(self, tree=_removed(self.tree, path))
+
+
+def resolve(composed: Tree) -> RunConfig:
+    """Fill and validate a composed dict.
+
+    Raises:
+        UserError: lists every field that is wrong: its name, what it got, what is allowed.
+    """
+    return resolve_with_origins(composed, {})[0]
+
+
+def resolve_with_origins(composed: Tree, origins: Mapping[str, str]) -> tuple[RunConfig, dict[str, str]]:
+    """Fill and validate a composed dict; return with the RunConfig the origin of every setting by its dotted path.
+
+    Args:
+        composed: the settings, as `compose` or Hydra makes them.
+        origins: where each of them comes from, as `compose_with_origins` tells.
+
+    Raises:
+        UserError: lists every field that is wrong: its name, what it got, what is allowed.
+    """
+    draft = Draft(composed, origins)
+    for step in (fill_from_recipe, apply_fidelity, drop_unused):
+        draft = step(draft)
+    cfg = validate(draft)
+    return cfg, {path: draft.origins.get(path, DEFAULT) for path in flatten(cfg.model_dump(mode="json"))}
+
+
+def fill_from_recipe(draft: Draft) -> Draft:
+    """Fill what is null from the recipe's rows; a row never overrides what the user chose.
+
+    The rows are "all", "rte", "all.lora" and "rte.lora"; the later one wins.
+    """
+    recipe, task, method = draft.section("recipe"), draft.tree.get("task"), draft.section("method").get("name")
+    table = recipe.get("tasks") or {}
+    rows = ("all", f"{task}", f"all.{method}", f"{task}.{method}")
+    values = {path: (value, row) for row in rows for path, value in table.get(row, {}).items()}
+    warmup_chosen = any(recipe.get(key) is not None for key in ("warmup_steps", "warmup_ratio"))  # one of the two
+    filled = draft.without("recipe.tasks")
+    for path, (value, row) in values.items():
+        if _value(draft.tree, path) is None and not (warmup_chosen and path.startswith("recipe.warmup_")):
+            filled = filled.with_value(path, value, f"recipe {recipe.get('name')}, row {row}")
+    return filled
+
+
+def apply_fidelity(draft: Draft) -> Draft:
+    """Put the values of fidelity.set in the place of whatever was chosen, and say so in the recipe's name."""
+    fidelity = draft.section("fidelity")
+    changed, name = draft.without("fidelity"), fidelity.get("name", "paper")
+    for path, value in fidelity.get("set", {}).items():
+        changed = changed.with_value(path, value, f"fidelity {name}")
+    if name != "paper" and changed.section("recipe"):
+        replayed = f"{changed.section('recipe').get('name')}-{name}"
+        changed = changed.with_value("recipe.name", replayed, f"fidelity {name}")
+    return changed
+
+
+def drop_unused(draft: Draft) -> Draft:
+    """Take away what the method has no use for, and note the sections that it needs and that are not there."""
+    method = draft.section("method").get("name")
+    kept = draft
+    for name, users in (("rank", RANKED), ("budget", BUDGETED)):
+        if method not in users:
+            kept = kept.with_value(name, None, f"not used by {method}")
+        elif not isinstance(kept.tree.get(name), dict):
+            problem = f"{name}: no value; {method} needs it, for example {name}={EXAMPLES[name]}"
+            kept = replace(kept, problems=(*kept.problems, problem))
+    if method != "lora2":  # so that rank=k1 and rank=k8 name the same run of a method without an outer width
+        kept = kept.with_value("rank.k", None, f"not used by {method}")
+    if kept.section("budget").get("name") == "none":
+        return kept.with_value("budget", None, kept.origins.get("budget.name", DEFAULT))
+    return kept.without("budget.name")
+
+
+def validate(draft: Draft) -> RunConfig:
+    """Make the typed tree.
+
+    Raises:
+        UserError: lists every problem at once.
+    """
+    unknown_task = task_problems(draft.tree.get("task"))
+    problems = [*unknown_task, *draft.problems, *combination_problems(flatten(draft.tree))]
+    try:
+        cfg = RunConfig.model_validate(draft.tree)
+    except ValidationError as error:
+        problems = schema_problems(error, task_known=not unknown_task) + problems
+    if len(problems) == 1:
+        raise UserError(f"configuration: {problems[0]}")
+    if problems:
+        raise UserError("\n  ".join([f"{len(problems)} problems in the configuration:", *problems]))
+    return cfg
+
+
+def listing(cfg: RunConfig, origins: Mapping[str, str]) -> str:
+    """Lay out every setting with its value and its origin, a line each."""
+    values = {path: json.dumps(x, ensure_ascii=False) for path, x in flatten(cfg.model_dump(mode="json")).items()}
+    path_width, value_width = max(map(len, values)), max(map(len, values.values()))
+    return "\n".join(f"{path:{path_width}}  {text:{value_width}}  {origins[path]}" for path, text in values.items())
+
+
+def _replaced(tree: Tree, path: str, value: object) -> Tree:
+    """A copy of a tree in which a setting that exists has another value."""
+    key, _, rest = path.partition(".")
+    if key not in tree:
+        return tree
+    if not rest:
+        return {**tree, key: value}
+    return {**tree, key: _replaced(tree[key], rest, value)} if isinstance(tree[key], dict) else tree
+
+
+def _removed(tree: Tree, path: str) -> Tree:
+    """A copy of a tree without a setting."""
+    key, _, rest = path.partition(".")
+    if rest and isinstance(tree.get(key), dict):
+        return {**tree, key: _removed(tree[key], rest)}
+    return {name: value for name, value in tree.items() if rest or name != key}
+
+
+def _value(tree: Tree, path: str) -> Any:
+    node: Any = tree
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, dict) else None
+    return node

@@ -1,0 +1,32 @@
+"""The budget's phases, fitted to the real number of steps of a run."""
+
+from lora2.config.methods import BudgetConfig
+from lora2.config.schema import RunConfig
+from lora2.core.budget import BudgetSchedule, phases_fit, shrink_phases
+
+
+def settle_budget(cfg: RunConfig, train_examples: int) -> tuple[RunConfig, list[str]]:
+    """Fit the budget schedule to the run.
+
+    Args:
+        cfg: the settings as they were asked for.
+        train_examples: the number of examples that the run trains on.
+
+    Returns:
+        The settings whose schedule fits, and a note for each thing that was changed for it.
+
+    Raises:
+        UserError: the schedule does not fit and budget.scale is strict, or no schedule would.
+    """
+    if cfg.budget is None or cfg.rank is None:
+        return cfg, []
+    total, budget = cfg.recipe.total_steps(train_examples), cfg.budget
+    if phases_fit(total, budget.t_i, budget.t_f) or budget.scale == "strict":
+        target = max(1, round(budget.target_rank))
+        BudgetSchedule(total=total, initial=cfg.rank.r, target=target, t_i=budget.t_i, t_f=budget.t_f)
+        return cfg, []
+    t_i, t_f = shrink_phases(total, budget.t_i, budget.t_f)
+    BudgetSchedule(total=total, initial=2, target=1, t_i=t_i, t_f=t_f)  # too few steps for any schedule: says so
+    scaled = BudgetConfig(**{**budget.model_dump(), "t_i": t_i, "t_f": t_f})
+    note = f"budget.scale=auto: {total} steps, so t_i {budget.t_i} -> {t_i} and t_f {budget.t_f} -> {t_f}"
+    return cfg.model_copy(update={"budget": scaled}), [note]

@@ -1,0 +1,145 @@
+"""Show what is in results/: tables, figures, claims, diagnostics, the report, the dashboard.
+
+    python scripts/results.py tables [--table table1] [--model minilm] [--format csv|latex|json]
+    python scripts/results.py figures figure3 [--output FILE.png|.svg|.pdf]
+    python scripts/results.py claims [--output docs/RESULTS.md]          which of the paper's claims hold by arithmetic
+    python scripts/results.py diagnostics [--output docs/RESULTS.md]     do the regularisers hold, do the scores agree
+    python scripts/results.py report                                     everything on one page, with no network
+    python scripts/results.py dashboard [--push --entity ME]             a W&B workspace and report, as code
+
+Exit codes: 0 done, 1 `--check` found a stale block or the server refused, 2 a mistake of the user's.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lora2.analysis import publish
+from lora2.analysis.tables.build import NAMES
+from lora2.common.errors import UserError
+from lora2.common.rendering import SUFFIXES
+from lora2.common.terminal import guarded
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    description, _, usage = (__doc__ or "").partition("\n")
+    cli = argparse.ArgumentParser(
+        description=description, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = cli.add_subparsers(metavar="COMMAND", required=True)
+    for name, (help_text, add_options, run) in COMMANDS.items():
+        command = commands.add_parser(name, help=help_text)
+        command.set_defaults(run=run)
+        command.add_argument("--results", type=Path, default=ROOT / "results", help="folder with runs/ and paper/")
+        add_options(command)
+    return cli.parse_args(argv)
+
+
+def tables(args: argparse.Namespace) -> int:
+    """Print or write a table, or put it into the README."""
+    if args.readme:
+        return publish.publish_readme(args.table, args.results, args.model, args.readme, check=args.check)
+    if args.check:
+        raise UserError("--check: needs --readme FILE, the file whose block is to be checked")
+    own = args.results / "tables" / f"{args.table}{SUFFIXES[args.format]}"
+    publish.publish_table(args.table, args.results, args.model, args.format, own if args.write else args.output)
+    return 0
+
+
+def figures(args: argparse.Namespace) -> int:
+    """Draw Figure 3."""
+    publish.publish_figure3(args.results, args.model, args.variant, args.recipe, args.output)
+    return 0
+
+
+def claims(args: argparse.Namespace) -> int:
+    """Recompute the paper's claims."""
+    if args.check and not args.output:
+        raise UserError("--check: needs --output FILE, the file whose block is to be checked")
+    return publish.publish_claims(args.results, args.format, args.output, check=args.check)
+
+
+def diagnostics(args: argparse.Namespace) -> int:
+    """Ask what a sceptic asks."""
+    publish.publish_diagnostics(args.results, args.format, args.output)
+    return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write the page."""
+    publish.publish_report(args.results, args.output)
+    return 0
+
+
+def dashboard(args: argparse.Namespace) -> int:
+    """Write the W&B workspace and report, and save them on the server if asked."""
+    return publish.publish_dashboard(args.results, args.output, args.project, args.entity, push=args.push)
+
+
+def _tables_options(cli: argparse.ArgumentParser) -> None:
+    cli.add_argument("--table", choices=NAMES, default="runs", help="runs (everything that ran) or a printed table")
+    cli.add_argument("--model", help="only this model, for example minilm")
+    _add_format(cli)
+    target = cli.add_mutually_exclusive_group()
+    target.add_argument("--output", type=Path, help="write to this file instead of standard output")
+    target.add_argument("--write", action="store_true", help="write to RESULTS/tables/<table>.<suffix>")
+    target.add_argument("--readme", type=Path, help="replace the block between this file's results:begin/end markers")
+    cli.add_argument("--check", action="store_true", help="with --readme: write nothing, exit 1 when it is stale")
+
+
+def _figures_options(cli: argparse.ArgumentParser) -> None:
+    cli.add_argument("figure", choices=("figure3",))
+    cli.add_argument("--model", help="model of our side (default: the paper's if it has runs, else the one with most)")
+    cli.add_argument("--variant", default="lora2_k8", help="method of our side, for example lora2_k8 or lora2_k1")
+    cli.add_argument("--recipe", help="only runs of this recipe")
+    cli.add_argument("--output", type=Path, help="default: RESULTS/figures/figure3.png")
+
+
+def _claims_options(cli: argparse.ArgumentParser) -> None:
+    cli.add_argument("--output", type=Path, help="markdown file whose claims block is replaced: docs/RESULTS.md")
+    _add_format(cli)
+    cli.add_argument("--check", action="store_true", help="with --output: write nothing, exit 1 when it is stale")
+
+
+def _diagnostics_options(cli: argparse.ArgumentParser) -> None:
+    cli.add_argument("--output", type=Path, help="markdown file whose sceptic block is replaced: docs/RESULTS.md")
+    _add_format(cli)
+
+
+def _report_options(cli: argparse.ArgumentParser) -> None:
+    cli.add_argument("--output", type=Path, help="default: RESULTS/report.html")
+
+
+def _dashboard_options(cli: argparse.ArgumentParser) -> None:
+    cli.add_argument("--output", type=Path, default=Path("outputs/dashboard"), help="folder for the two JSON files")
+    cli.add_argument("--project", default="lora2-glue", help="the W&B project that the runs were logged to")
+    cli.add_argument("--entity", default="", help="the W&B user or team of the project; needed by --push")
+    cli.add_argument("--push", action="store_true", help="save both on the server; needs a key")
+
+
+def _add_format(cli: argparse.ArgumentParser) -> None:
+    cli.add_argument("--format", choices=tuple(SUFFIXES), default="markdown", help="of what is printed")
+    cli.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+
+
+COMMANDS = {
+    "tables": ("tables of runs beside the papers' numbers", _tables_options, tables),
+    "figures": ("final ranks beside the paper's Figure 3", _figures_options, figures),
+    "claims": ("which of the paper's claims hold by arithmetic", _claims_options, claims),
+    "diagnostics": ("regularisers, likeness of the scales, agreement of the scores", _diagnostics_options, diagnostics),
+    "report": ("one HTML page of runs, the paper's numbers and the benchmark", _report_options, report),
+    "dashboard": ("a W&B workspace and report of all runs, as JSON or on the server", _dashboard_options, dashboard),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point."""
+    args = parse(argv)
+    return guarded(args.run, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
