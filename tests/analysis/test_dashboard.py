@@ -90,7 +90,8 @@ def logged() -> set[str]:
     keys: set[str] = set()
     model = Mlp()
     trainer = training.trainer(model, training.lora2(model, score="full"))
-    dataclasses.replace(trainer, log=lambda step, numbers: keys.update(numbers)).fit()
+    control = dataclasses.replace(trainer.control, log=lambda step, numbers: keys.update(numbers))
+    dataclasses.replace(trainer, control=control).fit()
     return keys
 
 
