@@ -111,7 +111,7 @@ MUTANTS = (
     ),
     _mutant(
         "QUOTE_MINIMAL in the TSV reader",
-        "glue/local.py",
+        "glue/tsv.py",
         '[line.split("\\t") for line in lines]',
         '[row for line in lines for row in __import__("csv").reader([line], delimiter="\\t")]',
         "glue/test_glue_local.py",
