@@ -37,8 +37,6 @@ _LABEL_COLUMNS: Mapping[str, str] = {
 }
 _NAMED_LABELS = ("mnli", "qnli", "rte")  # the other classification files hold the ids themselves
 _COLA_HEADER = ("source", "label", "mark", "sentence")  # train and dev of CoLA start with their first row
-
-
 _INDEX_COLUMNS: Mapping[str, str] = {"qqp": "id"}  # "index" elsewhere; every test file has one
 _EVERY_ROW = "A submission needs every row: download the official file again."
 _OLD_QQP = (
@@ -88,17 +86,17 @@ def read_splits(
 def _read_split(task: TaskSpec, path: Path, content: bytes, name: str, on_bad_row: OnBadRow) -> tuple[Table, RawSplit]:
     labelled = name not in task.test_splits
     header = _COLA_HEADER if task.name == "cola" and labelled else None
-    advice = (
-        _advice(task, on_bad_row) if labelled else "A submission needs every row: download the official file again."
-    )
+    advice = _advice(task, on_bad_row) if labelled else _EVERY_ROW
     table = parse_table(path, content, header, advice)
+    columns = _TEXT_COLUMNS.get(task.name, task.text_columns)
+    for column in columns:
+        table.position(column)  # a wrong header is told before a wrong label
     labels = None
     if labelled:
         table, labels = _labelled(task, table, advice)
     else:
         table = in_order_of(table, _index_column(task))
-    texts = tuple(table.column(column) for column in _TEXT_COLUMNS.get(task.name, task.text_columns))
-    return table, RawSplit(texts, labels)
+    return table, RawSplit(tuple(table.column(column) for column in columns), labels)
 
 
 def _advice(task: TaskSpec, on_bad_row: OnBadRow) -> str | None:

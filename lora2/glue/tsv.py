@@ -36,8 +36,8 @@ class Table:
     lines: Sequence[int]
     dropped: tuple[int, ...] = ()
 
-    def column(self, name: str) -> list[str]:
-        """Return a column by its name.
+    def position(self, name: str) -> int:
+        """Return where a column stands.
 
         Raises:
             UserError: there is none.
@@ -47,8 +47,16 @@ class Table:
                 f"{self.path}, line 1: no column {name!r}, found {', '.join(map(repr, self.header))}. "
                 "Put the official header back, or download the file again."
             )
-        index = self.header.index(name)
-        return [row[index] for row in self.rows]
+        return self.header.index(name)
+
+    def column(self, name: str) -> list[str]:
+        """Return a column by its name.
+
+        Raises:
+            UserError: there is none.
+        """
+        position = self.position(name)
+        return [row[position] for row in self.rows]
 
 
 def read_bytes(path: Path) -> bytes:
