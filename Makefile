@@ -104,7 +104,7 @@ dashboard: install ## a W&B workspace and report as JSON in outputs/dashboard; A
 export: install ## RUN as a stock LoRA adapter in outputs/RUN/export; ARGS='--format merged' the whole model, '--push ME/NAME'
 	$(PY) scripts/export.py $(EXPORT_AS) $(RUN) $(EXPORT_ARGS)
 
-submission: install ## test-set predictions of RUN for the GLUE server: outputs/submission
+submission: install ## test-set predictions of RUN for the GLUE server: outputs/submission/RUN
 	$(PY) scripts/export.py submission $(RUN) $(ARGS)
 
 ##@ Measure

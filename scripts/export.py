@@ -34,7 +34,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     command = commands.add_parser("submission", help="predictions for the GLUE server")
     command.set_defaults(run=submission)
     _add_run(command)
-    command.add_argument("--output", type=Path, default=Path("outputs/submission"), help="folder for the files")
+    command.add_argument("--output", type=Path, help="folder for the files; default outputs/submission/RUN/WHICH")
     command.add_argument("--data-dir", type=Path, help="the official GLUE download, if it has moved since the run")
     return cli.parse_args(argv)
 

@@ -40,6 +40,7 @@ def _mutant(name: str, file: str, old: str, new: str, *tests: str, issue2: bool 
     return Mutant(name, f"lora2/{file}", old, new, tuple(f"tests/{test}" for test in tests), issue2)
 
 
+CHANGED = "glue/test_glue_changed_files.py"
 FUNCTIONAL, LAYERS, LINEAR = "core/test_functional.py", "core/test_layers.py", "core/test_linear.py"
 ALLOCATOR, BUDGET, INJECT, TRAINER = (
     "core/test_allocator.py",
@@ -111,11 +112,137 @@ MUTANTS = (
     ),
     _mutant(
         "QUOTE_MINIMAL in the TSV reader",
-        "glue/local.py",
+        "glue/tsv.py",
         '[line.split("\\t") for line in lines]',
         '[row for line in lines for row in __import__("csv").reader([line], delimiter="\\t")]',
         "glue/test_glue_local.py",
         issue2=True,
+    ),
+    # ------------------------------------------------------------------------ files that are not the official ones
+    _mutant(
+        "bad rows dropped without a word",
+        "glue/local.py",
+        "        if table.dropped:",
+        "        if table.dropped and False:",
+        CHANGED,
+    ),
+    _mutant(
+        "bad rows dropped though refused", "glue/tsv.py", "    if advice is not None:", "    if advice == '':", CHANGED
+    ),
+    _mutant(
+        "rows of a test file dropped",
+        "glue/local.py",
+        "_advice(task, on_bad_row) if labelled else _EVERY_ROW",
+        "_advice(task, on_bad_row)",
+        CHANGED,
+    ),
+    _mutant(
+        "lines of the kept rows counted anew",
+        "glue/tsv.py",
+        "lines=[table.lines[position] for position in kept]",
+        "lines=table.lines[: len(kept)]",
+        CHANGED,
+    ),
+    _mutant(
+        "QQP's cause not named",
+        "glue/local.py",
+        "_OLD_QQP if task.name == 'qqp' else",
+        "_OLD_QQP if False else",
+        CHANGED,
+    ),
+    _mutant("iconv from UTF-8", "glue/encoding.py", "iconv -f {encoding} -t UTF-8", "iconv -t UTF-8", CHANGED),
+    _mutant(
+        "converted path not quoted",
+        "glue/encoding.py",
+        "source = shlex.quote(str(path.absolute()))",
+        "source = str(path.absolute())",
+        CHANGED,
+    ),
+    _mutant(
+        "stray bytes converted as Latin-1",
+        "glue/encoding.py",
+        "return None if letters > len(stray) else",
+        "return",
+        CHANGED,
+    ),
+    _mutant(
+        "zero bytes are text",
+        "glue/encoding.py",
+        "if zeros[likely] > len(content) // 4:",
+        "if zeros[likely] > len(content):",
+        CHANGED,
+    ),
+    _mutant(
+        "quotes at both ends are a spreadsheet's",
+        "glue/local.py",
+        """and '""' in inside and '"' not in""",
+        """and '"' not in""",
+        CHANGED,
+    ),
+    _mutant(
+        "a changed file passes for the official one",
+        "glue/local.py",
+        "if not is_official(task, name, content):",
+        "if len(splits[name]) != task.rows[name]:",
+        CHANGED,
+    ),
+    _mutant(
+        "a test file's position taken for its index",
+        "glue/tsv.py",
+        "sorted(range(len(order)), key=order.__getitem__)",
+        "range(len(order))",
+        CHANGED,
+        "runs/test_submission.py",
+    ),
+    _mutant("doubled ids pass", "glue/tsv.py", "if count > 1)\n    missing", "if count > 9)\n    missing", CHANGED),
+    _mutant(
+        "missing ids pass",
+        "glue/tsv.py",
+        "missing = sorted(set(range(len(counts))) - counts.keys())",
+        "missing: list[int] = []",
+        CHANGED,
+    ),
+    _mutant(
+        "two runs' submissions in one folder",
+        "runs/submission.py",
+        'Path("outputs/submission") / record.run_id / which',
+        'Path("outputs/submission")',
+        "runs/test_submission.py",
+    ),
+    _mutant(
+        "a user's submission replaced",
+        "runs/submission.py",
+        "if file.exists():",
+        "if False:",
+        "runs/test_submission.py",
+    ),
+    _mutant(
+        "a trained head reported as new",
+        "runs/restore.py",
+        "    quiet_transformers()  #",
+        "    #",
+        "runs/test_submission.py",
+    ),
+    _mutant(
+        "dropping rows changes the name of a run",
+        "config/identity.py",
+        'settings["data"] = {"fingerprint": data_fingerprint}',
+        'settings["data"] = {"fingerprint": data_fingerprint, "bad": cfg.data.on_bad_row}',
+        "config/test_config.py",
+    ),
+    _mutant(
+        "on_bad_row=drop accepted where it does nothing",
+        "config/checks.py",
+        'if values.get("data.on_bad_row") == "drop" and',
+        "if False and",
+        "end_to_end/test_bad_inputs.py",
+    ),
+    _mutant(
+        "a run forgets data.on_bad_row",
+        "training/run.py",
+        ", on_bad_row=cfg.data.on_bad_row)",
+        ")",
+        "training/test_bad_rows.py",
     ),
     # -------------------------------------------------------------------------------- functional
     _mutant(

@@ -80,6 +80,11 @@ def _source_problems(values: Mapping[str, Any]) -> list[str]:
             f"data.dir: {_got(values.get('data.dir'))}; data=local needs the folder that holds CoLA/, MRPC/ ...: "
             f"data.dir=DIR, or use data=hub or data=demo"
         )
+    if values.get("data.on_bad_row") == "drop" and values.get("data.source") in ("hub", "demo"):
+        found.append(
+            f"data.on_bad_row: got 'drop'; data={values['data.source']} has no bad rows, allowed is refuse there: "
+            f"data.on_bad_row=refuse, or use data=local"
+        )
     if path is not None and not _is_folder(path):
         found.append(f"model.path: {_got(path)}; give one with config.json, model.safetensors and tokenizer.json")
     from_hub = path is None and values.get("model.package") is None and values.get("model.random_init") is False

@@ -1,6 +1,7 @@
 """The typed tree of one run's settings. `resolve` (lora2/config/resolve.py) makes it of a composed dict."""
 
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -66,10 +67,16 @@ class RecipeConfig(Settings):
 
 
 class DataConfig(Settings):
-    """Where the task's data comes from."""
+    """Where the task's data comes from, and what becomes of rows of local files that cannot be read."""
 
     source: Literal["hub", "local", "demo"]
     dir: str | None = None
+    on_bad_row: Literal["refuse", "drop"] = "refuse"
+
+    @property
+    def folder(self) -> Path | None:
+        """`dir` as a path."""
+        return None if self.dir is None else Path(self.dir)
 
 
 class CheckpointConfig(Settings):

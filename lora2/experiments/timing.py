@@ -6,7 +6,6 @@ status "timed". A group whose methods all have one is skipped unless force=true.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 from lora2.common.errors import UserError
 from lora2.common.terminal import say
@@ -73,7 +72,7 @@ def _check_alike(cfg: RunConfig, first: RunConfig) -> None:
 def _time_group(cfgs: Sequence[RunConfig]) -> int:
     """Time one task's methods, unless all have their record; 1 if it failed."""
     first = cfgs[0]
-    raw = load_raw(first.task, first.data.source, None if first.data.dir is None else Path(first.data.dir))
+    raw = load_raw(first.task, first.data.source, first.data.folder, on_bad_row=first.data.on_bad_row)
     paths = [record_path(cfg.results_dir, timed_id(run_id(cfg, raw.fingerprint))) for cfg in cfgs]
     if not first.force and all(path.exists() for path in paths):
         say(f"{first.task}: timed already; force=true measures again")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lora2.common.errors import UserError
 from lora2.glue import demo, hub, local
+from lora2.glue.local import OnBadRow
 from lora2.glue.raw import RawSplit, RawTask, fingerprint
 from lora2.glue.tasks import TaskSpec, get_task
 
@@ -13,7 +14,15 @@ __all__ = ["SOURCES", "RawSplit", "RawTask", "load_raw"]
 SOURCES = ("hub", "local", "demo")
 
 
-def load_raw(task: str, source: str, data_dir: Path | None, *, include_test: bool = False, seed: int = 0) -> RawTask:
+def load_raw(
+    task: str,
+    source: str,
+    data_dir: Path | None,
+    *,
+    include_test: bool = False,
+    on_bad_row: OnBadRow = "refuse",
+    seed: int = 0,
+) -> RawTask:
     """Read one GLUE task.
 
     Args:
@@ -22,6 +31,7 @@ def load_raw(task: str, source: str, data_dir: Path | None, *, include_test: boo
             (made here).
         data_dir: the folder that holds `CoLA/`, `MRPC/` …; read by `local` only.
         include_test: also read the test splits; their labels are always None.
+        on_bad_row: "drop" leaves out rows of train and dev that cannot be read, and the warnings say so; `local` only.
         seed: of the demo data; the other sources do not depend on it.
 
     Raises:
@@ -29,30 +39,33 @@ def load_raw(task: str, source: str, data_dir: Path | None, *, include_test: boo
     """
     spec = get_task(task)
     names = ("train", *spec.dev_splits, *(spec.test_splits if include_test else ()))
-    splits = _read(spec, source, data_dir, names, seed)
+    splits, warnings = _read(spec, source, data_dir, names, on_bad_row, seed)
     return RawTask(
         task=task,
         splits=splits,
         source=source,
         synthetic=source == "demo",
         fingerprint=fingerprint(spec, splits),
-        warnings=() if source == "demo" else _count_warnings(spec, splits),
+        warnings=() if source == "demo" else (*_count_warnings(spec, splits), *warnings),
     )
 
 
-def _read(task: TaskSpec, source: str, data_dir: Path | None, names: tuple[str, ...], seed: int) -> dict[str, RawSplit]:
+def _read(
+    task: TaskSpec, source: str, data_dir: Path | None, names: tuple[str, ...], on_bad_row: OnBadRow, seed: int
+) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
+    """The splits, and what the source says about them."""
     match source:
         case "hub":
-            return hub.read_splits(task, names)
+            return hub.read_splits(task, names), ()
         case "local":
             if data_dir is None:
                 raise UserError(
                     "data.dir: not set, but data=local reads the official GLUE files from it. "
                     "Set data.dir to the folder that holds CoLA/, MRPC/ and so on, or use data=hub or data=demo."
                 )
-            return local.read_splits(task, data_dir, names)
+            return local.read_splits(task, data_dir, names, on_bad_row)
         case "demo":
-            return demo.make_splits(task, names, seed)
+            return demo.make_splits(task, names, seed), ()
     raise UserError(f"data: got {source!r}; allowed are {', '.join(SOURCES)}. Set e.g. data=demo.")
 
 

@@ -1,17 +1,18 @@
-"""Read the official GLUE download on disk, `<folder>/{train,dev,test}.tsv`, with all its quirks.
-
-The files are tab-separated without any quoting: fields contain unbalanced quotes, so a CSV reader that knows quotes
-silently glues rows together. Only a newline ends a row (U+2028, U+0085 and the like occur inside fields).
-"""
+"""Read the official GLUE download on disk, `<folder>/{train,dev,test}.tsv`, with all its quirks."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 from lora2.common.errors import UserError
+from lora2.glue.official import is_official
 from lora2.glue.raw import RawSplit
 from lora2.glue.tasks import TaskSpec
+from lora2.glue.tsv import Table, in_order_of, parse_table, read_bytes, without_bad_rows
+
+OnBadRow = Literal["refuse", "drop"]
 
 _FILES: Mapping[str, str] = {
     "train": "train.tsv",
@@ -36,28 +37,28 @@ _LABEL_COLUMNS: Mapping[str, str] = {
 }
 _NAMED_LABELS = ("mnli", "qnli", "rte")  # the other classification files hold the ids themselves
 _COLA_HEADER = ("source", "label", "mark", "sentence")  # train and dev of CoLA start with their first row
+_INDEX_COLUMNS: Mapping[str, str] = {"qqp": "id"}  # "index" elsewhere; every test file has one
+_EVERY_ROW = "A submission needs every row: download the official file again."
+_OLD_QQP = (
+    "The old QQP.zip of GLUE has rows that are cut; the cleaned release, "
+    "https://dl.fbaipublicfiles.com/glue/data/QQP-clean.zip, has none. "
+)
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Hold a TSV file: column names, rows of as many fields, and the 1-based line number of the first row."""
-
-    path: Path
-    header: tuple[str, ...]
-    rows: list[list[str]]
-    first_line: int
-
-
-def read_splits(task: TaskSpec, data_dir: Path, names: tuple[str, ...]) -> dict[str, RawSplit]:
+def read_splits(
+    task: TaskSpec, data_dir: Path, names: tuple[str, ...], on_bad_row: OnBadRow
+) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
     """Read the named splits of `task` from `data_dir/<folder>/`.
 
     Args:
         task: what to read.
         data_dir: the folder that holds CoLA/, MRPC/ and so on.
         names: of the splits, as on the hub.
+        on_bad_row: "drop" leaves out rows with a wrong number of columns, bytes that are not UTF-8 or no valid label;
+            a row of a test split is always refused, as a submission needs all of them.
 
     Returns:
-        The splits by name.
+        The splits by name, test splits in the order of their index, and sentences on what is not official.
 
     Raises:
         UserError: a folder or file is missing, or its content is not the official format; the message names file,
@@ -70,102 +71,95 @@ def read_splits(task: TaskSpec, data_dir: Path, names: tuple[str, ...]) -> dict[
             f"(here {task.folder}/ with {', '.join(_FILES[name] for name in names)}). "
             "Mend data.dir, or use data=hub or data=demo."
         )
-    return {name: _read_split(task, folder / _FILES[name], name) for name in names}
+    splits, warnings = {}, []
+    for name in names:
+        path = folder / _FILES[name]
+        content = read_bytes(path)
+        table, splits[name] = _read_split(task, path, content, name, on_bad_row)
+        if table.dropped:
+            warnings.append(_drop_note(task, name, table))
+        if not is_official(task, name, content):
+            warnings += _difference_notes(task, name, table, splits[name])
+    return splits, tuple(warnings)
 
 
-def _read_split(task: TaskSpec, path: Path, name: str) -> RawSplit:
+def _read_split(task: TaskSpec, path: Path, content: bytes, name: str, on_bad_row: OnBadRow) -> tuple[Table, RawSplit]:
     labelled = name not in task.test_splits
     header = _COLA_HEADER if task.name == "cola" and labelled else None
-    table = read_table(path, header)
-    texts = tuple(_column(table, column) for column in _TEXT_COLUMNS.get(task.name, task.text_columns))
-    return RawSplit(texts, _labels(task, table) if labelled else None)
+    advice = _advice(task, on_bad_row) if labelled else _EVERY_ROW
+    table = parse_table(path, content, header, advice)
+    columns = _TEXT_COLUMNS.get(task.name, task.text_columns)
+    for column in columns:
+        table.position(column)  # a wrong header is told before a wrong label
+    labels = None
+    if labelled:
+        table, labels = _labelled(task, table, advice)
+    else:
+        table = in_order_of(table, _index_column(task))
+    return table, RawSplit(tuple(table.column(column) for column in columns), labels)
 
 
-def read_table(path: Path, header: tuple[str, ...] | None) -> _Table:
-    """Read a TSV file. A byte-order mark, CRLF line ends and blank lines at the end are accepted.
-
-    Args:
-        path: of the file.
-        header: names of the columns, for a file that has no header line.
-
-    Raises:
-        UserError: the file is missing, not UTF-8 or without rows, or a row has another number of columns than the
-            header.
-    """
-    lines = [line.removesuffix("\r") for line in _read_text(path).split("\n")]
-    while lines and not lines[-1].strip():
-        lines.pop()
-    first_line = 1
-    if header is None and lines:
-        header, lines, first_line = tuple(lines[0].split("\t")), lines[1:], 2
-    if header is None or not lines:
-        raise UserError(f"{path}: no rows. An official GLUE file has at least one; download it again.")
-    table = _Table(path, header, [line.split("\t") for line in lines], first_line)
-    _check_widths(table)
-    return table
+def _advice(task: TaskSpec, on_bad_row: OnBadRow) -> str | None:
+    """How a bad row is mended; None to leave it out."""
+    if on_bad_row == "drop":
+        return None
+    return (
+        f"{_OLD_QQP if task.name == 'qqp' else 'The official files have no such row. '}"
+        "Mend or delete the line, download the official file again, or leave such rows out with data.on_bad_row=drop, "
+        "which the record tells."
+    )
 
 
-def _read_text(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such file. data=local needs the official GLUE files under their official names; "
-            "copy it there, or use data=hub or data=demo."
-        )
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); allowed is a file that you may read: mend its permissions, or "
-            "download it again."
-        ) from None
-    try:
-        return content.decode("utf-8-sig")  # MRPC starts with a byte-order mark
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8, the only encoding allowed. "
-            f"Convert the file (iconv -t utf-8 {path.name}) or download it again."
-        ) from error
-
-
-def _check_widths(table: _Table) -> None:
-    width = len(table.header)
-    for number, row in enumerate(table.rows, start=table.first_line):
-        if len(row) != width:
-            raise UserError(
-                f"{table.path}, line {number}: {len(row)} columns, expected {width} ({', '.join(table.header)}). "
-                "Fields are split at tabs and must contain neither tabs nor newlines; "
-                "mend or delete the line, or download the file again."
-            )
-
-
-def _column(table: _Table, name: str) -> list[str]:
-    if name not in table.header:
-        raise UserError(
-            f"{table.path}, line 1: no column {name!r}, found {', '.join(map(repr, table.header))}. "
-            "Put the official header back, or download the file again."
-        )
-    index = table.header.index(name)
-    return [row[index] for row in table.rows]
-
-
-def _labels(task: TaskSpec, table: _Table) -> list[float]:
+def _labelled(task: TaskSpec, table: Table, advice: str | None) -> tuple[Table, list[float]]:
+    """The rows that have a label, and their labels."""
     column = _LABEL_COLUMNS.get(task.name, "label")
-    written = _column(table, column)
+    written = table.column(column)
     if task.is_regression:
-        parsed, allowed = [_score(text) for text in written], "a number from 0 to 5"
+        labels, allowed = [_score(text) for text in written], "a number from 0 to 5"
     else:
         ids = _label_ids(task)
-        parsed, allowed = [ids.get(text) for text in written], " or ".join(ids)
-    labels: list[float] = []
-    for number, (text, label) in enumerate(zip(written, parsed, strict=True), start=table.first_line):
-        if label is None:
-            raise UserError(
-                f"{table.path}, line {number}: {column} is {text!r}, allowed is {allowed}. "
-                "Mend or delete the line, or download the file again."
-            )
-        labels.append(label)
-    return labels
+        labels, allowed = [ids.get(text) for text in written], " or ".join(ids)
+    bad = {i: f"{column} is {written[i]!r}, allowed is {allowed}" for i, label in enumerate(labels) if label is None}
+    return without_bad_rows(table, bad, advice), [label for label in labels if label is not None]
+
+
+def _drop_note(task: TaskSpec, name: str, table: Table) -> str:
+    """One sentence on the rows that were left out."""
+    total = len(table.rows) + len(table.dropped)
+    return (
+        f"{task.name}/{name}: {len(table.dropped)} of {total} rows of {table.path.name} were dropped as bad "
+        f"(data.on_bad_row=drop), the first in line {min(table.dropped)}."
+    )
+
+
+def _difference_notes(task: TaskSpec, name: str, table: Table, split: RawSplit) -> Iterator[str]:
+    """Sentences on a file that is not the official one."""
+    where = f"{task.name}/{name}"
+    yield f"{where}: {table.path.name} differs from the official file; scores may not be comparable with the paper's."
+    rows = zip(table.lines, *split.texts, strict=True)
+    if quoted := [line for line, *texts in rows if any(map(_is_requoted, texts))]:
+        yield (
+            f"{where}: {len(quoted)} rows have fields in quotes with doubled quotes inside, the first in line "
+            f"{quoted[0]}, as a spreadsheet saves them; the official file has no quoting, so these texts are others."
+        )
+    column = _index_column(task)
+    if column in table.header:
+        doubled = [text for text, count in Counter(table.column(column)).items() if count > 1]
+        if doubled:
+            yield f"{where}: {len(doubled)} values of {column} are there more than once, the first is {doubled[0]!r}."
+
+
+def _is_requoted(text: str) -> bool:
+    """Say whether a field looks like one of a CSV file: in quotes, with every quote inside doubled.
+
+    Official fields begin and end with a quote too, but hold no doubled one.
+    """
+    inside = text[1:-1]
+    return text.startswith('"') and text.endswith('"') and '""' in inside and '"' not in inside.replace('""', "")
+
+
+def _index_column(task: TaskSpec) -> str:
+    return _INDEX_COLUMNS.get(task.name, "index")
 
 
 def _label_ids(task: TaskSpec) -> dict[str, float]:

@@ -15,7 +15,7 @@ from lora2.common.errors import UserError
 from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.glue.tasks import TASKS
-from lora2.models.backbone import load_model
+from lora2.models.backbone import load_model, quiet_transformers
 from lora2.models.checksum import weights_hash
 from lora2.models.methods.base import Method
 from lora2.models.methods.build import build
@@ -61,6 +61,7 @@ def backbone(saved: SavedRun) -> PreTrainedModel:
     """
     cfg, task = saved.cfg, TASKS[saved.cfg.task]
     set_seed(cfg.seed)  # random weights come from it
+    quiet_transformers()  # it would report the head as new, whose weights come from the run
     model = load_model(cfg.model, task.num_labels, cfg.recipe.cls_dropout)
     if task.is_regression:
         model.config.problem_type = "regression"
@@ -95,7 +96,7 @@ def tokenizer(saved: SavedRun) -> PreTrainedTokenizerBase:
     cfg, data = saved.cfg, saved.cfg.data
     if not cfg.model.random_init:
         return load_tokenizer(cfg.model, None)
-    return load_tokenizer(cfg.model, load_raw(cfg.task, data.source, None if data.dir is None else Path(data.dir)))
+    return load_tokenizer(cfg.model, load_raw(cfg.task, data.source, data.folder, on_bad_row=data.on_bad_row))
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """Test-set predictions of a finished run, as the GLUE server wants them: one file for each test split of its task."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from lora2.config.schema import RunConfig
+    from lora2.glue.raw import RawTask
     from lora2.runs.restore import SavedRun
 
 
@@ -20,10 +24,10 @@ def publish_submission(
     which: Literal["best", "last"],
     results: Path,
     outputs: Path | None,
-    output: Path,
+    output: Path | None,
     data_dir: Path | None,
 ) -> None:
-    """Rebuild the model, predict, write the files into the folder `output` and print their paths.
+    """Rebuild the model, predict, write the files and print their paths.
 
     Zip those of all tasks together for the server, which takes a prediction for every task.
 
@@ -32,11 +36,12 @@ def publish_submission(
         which: the weights of the best or the last evaluation.
         results: the folder with runs/.
         outputs: the folder with RUN/best.safetensors; None: what the run was given.
-        output: the folder for the files.
+        output: a folder for the files, in which none is replaced; None: outputs/submission/RUN/WHICH, which is written
+            anew.
         data_dir: the official GLUE download, if it has moved since the run.
 
     Raises:
-        UserError: no such run, no test set, or one of another size.
+        UserError: no such run, no test set, one of another size or with a wrong index, or a file is there already.
     """
     record, cfg = finished_run(run, results)  # a mistake is told before torch is imported
     if data_dir is None and cfg.data.source == "demo":
@@ -44,44 +49,62 @@ def publish_submission(
             f"{record.run_id}: synthetic data has no test set on the server; allowed is the official download: "
             f"give --data-dir DIR"
         )
-    from lora2.glue.submission import write_submission
+    from lora2.glue.submission import submission_files, write_submission
     from lora2.glue.tasks import TASKS
-    from lora2.runs.restore import open_run
 
-    saved = open_run(run, which, results, outputs)
-    predictions = _predictions(saved, data_dir)
-    try:
-        paths = write_submission(TASKS[saved.cfg.task], predictions, output)
-    except ValueError as error:  # a test file of another size
-        raise UserError(str(error)) from None
-    print(*paths, sep="\n")
-    if saved.record.synthetic:
+    task = TASKS[cfg.task]
+    if output is None:
+        output = Path("outputs/submission") / record.run_id / which
+    else:
+        _refuse_to_replace(submission_files(task, output).values())
+    raw = _read_tests(cfg, data_dir)
+    for warning in raw.warnings:
+        say(f"note: {warning}")
+    from lora2.runs.restore import open_run  # imports torch
+
+    predictions = _predictions(open_run(run, which, results, outputs), raw)
+    print(*write_submission(task, predictions, output), sep="\n")
+    if record.synthetic:
         say("note: trained on synthetic data; the server's score of these files means nothing")
 
 
-def _predictions(saved: "SavedRun", data_dir: Path | None) -> "dict[str, npt.NDArray[np.float32]]":
-    """Class ids or scores (n,) of every test split, in the order of the file."""
+def _refuse_to_replace(files: Iterable[Path]) -> None:
+    for file in files:
+        if file.exists():
+            raise UserError(
+                f"--output: {file} is there already, perhaps of another run; allowed is a folder without it: delete "
+                f"it, or give another --output DIR"
+            )
+
+
+def _read_tests(cfg: "RunConfig", data_dir: Path | None) -> "RawTask":
+    """The test splits of the run's task, in the order of their index."""
     from lora2.glue.data import load_raw
+    from lora2.glue.submission import check_rows
+    from lora2.glue.tasks import TASKS
+
+    source, folder = (cfg.data.source, cfg.data.folder) if data_dir is None else ("local", data_dir)
+    raw = load_raw(cfg.task, source, folder, include_test=True, on_bad_row=cfg.data.on_bad_row)
+    tests = {name: raw.splits[name] for name in TASKS[cfg.task].test_splits}
+    for name, split in tests.items():
+        try:
+            check_rows(TASKS[cfg.task], name, len(split))
+        except ValueError as error:
+            raise UserError(f"{error} Download the official test file again, or give --data-dir DIR.") from None
+    return replace(raw, splits=tests)
+
+
+def _predictions(saved: "SavedRun", raw: "RawTask") -> "dict[str, npt.NDArray[np.float32]]":
+    """Class ids or scores (n,) of every test split, in the order of its index."""
     from lora2.glue.metrics import predict
-    from lora2.glue.raw import RawTask
     from lora2.glue.tasks import TASKS
     from lora2.glue.tokens import tokenise
     from lora2.models.logits import compute_logits
     from lora2.runs.restore import tokenizer, trained_model
 
     cfg, task = saved.cfg, TASKS[saved.cfg.task]
-    folder = data_dir or (None if cfg.data.dir is None else Path(cfg.data.dir))
-    raw = load_raw(cfg.task, "local" if data_dir else cfg.data.source, folder, include_test=True)
-    only_tests = RawTask(
-        task=raw.task,
-        splits={name: raw.splits[name] for name in task.test_splits},
-        source=raw.source,
-        synthetic=raw.synthetic,
-        fingerprint=raw.fingerprint,
-        warnings=raw.warnings,
-    )
     words = tokenizer(saved)
-    splits = tokenise(only_tests, words, cfg.recipe.max_length, Path(cfg.output_dir) / "tokens")
+    splits = tokenise(raw, words, cfg.recipe.max_length, Path(cfg.output_dir) / "tokens")
     model, method = trained_model(saved)
     pad_id = int(words.pad_token_id or 0)
     with method.merged():

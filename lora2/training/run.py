@@ -30,7 +30,7 @@ def run(cfg: RunConfig) -> int:
     """
     started = time.perf_counter()
     check_environment(cfg.tracker.name)
-    raw = load_raw(cfg.task, cfg.data.source, None if cfg.data.dir is None else Path(cfg.data.dir))
+    raw = load_raw(cfg.task, cfg.data.source, cfg.data.folder, on_bad_row=cfg.data.on_bad_row)
     name, path = run_id(cfg, raw.fingerprint), record_path(cfg.results_dir, run_id(cfg, raw.fingerprint))
     if _is_done(cfg, path):
         say(f"{name}: done already, see {path}; force=true runs it again")

@@ -102,6 +102,17 @@ def _run_folder_is_a_file(folder: Path) -> None:
     (folder / "outputs" / name).touch()
 
 
+def _submitting(test: bytes, **more: bytes) -> Prepare:
+    """A record and a download with these rows in its test file."""
+
+    def prepare(folder: Path) -> None:
+        _record()(folder)
+        _rte(HEADER + GOOD)(folder)
+        _bytes(glue__RTE__test_tsv=b"index\tsentence1\tsentence2\n" + test, **more)(folder)
+
+    return prepare
+
+
 def _case(kind: Kind) -> Callable[..., BadInput]:
     def case(what: str, command: str, prepare: Prepare | None, *says: str) -> BadInput:
         return BadInput(what, kind, command, says, prepare)
@@ -111,6 +122,7 @@ def _case(kind: Kind) -> Callable[..., BadInput]:
 
 _data, _model, _kept, _checkpoint = map(_case, ("data", "model folder", "record", "checkpoint"))
 EXPORT = f"export lora {RUN_ID} --results results"
+SUBMISSION = EXPORT.replace("lora", "submission", 1)
 
 FILES = (
     _data(
@@ -140,6 +152,39 @@ FILES = (
         "another encoding", LOCAL, _rte(HEADER + b"0\tcaf\xe9\tb\tentailment\n"), "train.tsv, line 2", "UTF-8", "iconv"
     ),
     _data("a column too many", LOCAL, _rte(HEADER + b"0\ta\tb\tc\td\n"), "train.tsv, line 2", "expected 4", DOWNLOAD),
+    _data(
+        "a row cut in two",
+        LOCAL.replace("task=rte", "task=qqp"),
+        _bytes(glue__QQP__train_tsv=b"id\tquestion1\tquestion2\tis_duplicate\n1\ta\n"),
+        "QQP/train.tsv, line 2: 2 columns, expected 4",
+        "QQP-clean.zip",
+        "data.on_bad_row=drop",
+    ),
+    _data(
+        "bad rows alone",
+        f"{LOCAL} data.on_bad_row=drop",
+        _rte(HEADER + b"0\ta\n"),
+        "RTE/train.tsv: no rows are left",
+        "An official GLUE file",
+        DOWNLOAD,
+    ),
+    _data(
+        "a stray byte",
+        LOCAL,
+        _rte(HEADER + "0\té\té\tentailment\n".encode() + b"1\tcaf\xe9\tb\tentailment\n"),
+        "train.tsv, line 3: byte 0xe9",
+        "the only encoding allowed",
+        "data.on_bad_row=drop",
+    ),
+    _data("UTF-16", LOCAL, _rte(HEADER.decode().encode("utf-16")), "train.tsv, line 1", "UTF-8", "iconv -f UTF-16 "),
+    _data(
+        "rows dropped from demo data",
+        f"train {TINY} data.on_bad_row=drop",
+        None,
+        "data.on_bad_row: got 'drop'; data=demo",
+        "allowed is refuse",
+        "data=local",
+    ),
     _data("no such label", LOCAL, _rte(HEADER + b"0\ta\tb\tmaybe\n"), "line 2: label is 'maybe'", "allowed is", "Mend"),
     _data("no such column", LOCAL, _rte(b"index\tlabel\n0\tx\n"), "train.tsv, line 1: no column", "found", "header"),
     _data(
@@ -191,8 +236,30 @@ FILES = (
     _kept("of another version", EXPORT, _record(config={"resolved": {}}), "another version", "allowed", "run it again"),
     _kept("unknown run", EXPORT.replace("0123", "01234"), _record(), f"{RUN_ID}4: no such run", "Nearest", RUN_ID),
     _kept("no runs yet", EXPORT, None, f"{RUN_ID}: no such run", "There are no runs yet", "scripts/train.py"),
+    _kept("submission of demo data", SUBMISSION, _record(), RUN_ID, "allowed", "--data-dir"),
     _kept(
-        "submission of demo data", EXPORT.replace("lora", "submission", 1), _record(), RUN_ID, "allowed", "--data-dir"
+        "submission with an id there twice",
+        f"{SUBMISSION} --data-dir glue",
+        _submitting(b"0\ta\tb\n0\ta\tb\n"),
+        "RTE/test.tsv: index must hold every number from 0 once; 0 there twice",
+        "once",
+        DOWNLOAD,
+    ),
+    _kept(
+        "submission of another size",
+        f"{SUBMISSION} --data-dir glue",
+        _submitting(b"0\ta\tb\n"),
+        "1 for rte/test",
+        "the server expects 3000",
+        "--data-dir DIR",
+    ),
+    _kept(
+        "submission over another run's",
+        f"{SUBMISSION} --data-dir glue --output files",
+        _submitting(b"0\ta\tb\n", files__RTE_tsv=b"x"),
+        "--output: files/RTE.tsv is there already",
+        "allowed is a folder without it",
+        "another --output DIR",
     ),
     _kept(
         "the paper's numbers damaged",

@@ -259,6 +259,7 @@ OTHER = {  # another allowed value of each setting that is a word or null
     "results_dir": "elsewhere",
     "output_dir": "elsewhere",
     "data.dir": "elsewhere",
+    "data.on_bad_row": "drop",
     "tracker.project": "other",
     "checkpoint.every_steps": 5,
     "selection": "heldout",

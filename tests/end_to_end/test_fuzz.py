@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from lora2.analysis.html.records import facts
 from lora2.common.errors import UserError
-from lora2.glue.local import read_splits, read_table
+from lora2.glue.local import OnBadRow, read_splits
 from lora2.glue.tasks import TASKS, TaskSpec
+from lora2.glue.tsv import parse_table
 from lora2.runs.reader import load_runs
 from lora2.runs.record import RunRecord, read_record, write_record
 
@@ -52,14 +53,21 @@ TEXT = st.lists(FIELD, max_size=40).map(lambda parts: "".join(parts).encode("utf
 
 
 @soon
-@given(task=st.sampled_from(list(TASKS.values())), rows=TEXT | st.binary(max_size=200), headed=st.booleans())
-def test_any_bytes_are_a_valid_split_or_a_user_error(tmp_path_factory, task: TaskSpec, rows: bytes, headed: bool):
+@given(
+    task=st.sampled_from(list(TASKS.values())),
+    rows=TEXT | st.binary(max_size=200),
+    headed=st.booleans(),
+    on_bad_row=st.sampled_from(["refuse", "drop"]),
+)
+def test_any_bytes_are_a_valid_split_or_a_user_error(
+    tmp_path_factory, task: TaskSpec, rows: bytes, headed: bool, on_bad_row: OnBadRow
+):
     header = HEADERS[task.name]
     path = tmp_path_factory.getbasetemp() / "fuzz" / task.folder / "train.tsv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes((f"{header}\n".encode() if header and headed else b"") + rows)
     try:
-        split = read_splits(task, path.parents[1], ("train",))["train"]
+        split = read_splits(task, path.parents[1], ("train",), on_bad_row)[0]["train"]
     except UserError:
         return
     assert split.labels is not None
@@ -71,12 +79,10 @@ def test_any_bytes_are_a_valid_split_or_a_user_error(tmp_path_factory, task: Tas
 
 
 @soon
-@given(content=TEXT | st.binary(max_size=200))
-def test_any_bytes_are_a_table_of_equal_rows_or_a_user_error(tmp_path_factory, content: bytes):
-    path = tmp_path_factory.getbasetemp() / "fuzz.tsv"
-    path.write_bytes(content)
+@given(content=TEXT | st.binary(max_size=200), advice=st.sampled_from(["Mend it.", None]))
+def test_any_bytes_are_a_table_of_equal_rows_or_a_user_error(content: bytes, advice: str | None):
     try:
-        table = read_table(path, None)
+        table = parse_table(Path("fuzz.tsv"), content, None, advice)
     except UserError:
         return
     assert table.rows
@@ -95,7 +101,7 @@ def test_the_fuzzed_headers_are_right(task: TaskSpec, tmp_path: Path):
     )
     (tmp_path / task.folder).mkdir()
     (tmp_path / task.folder / "train.tsv").write_text((f"{header}\n" if header else "") + row)
-    assert len(read_splits(task, tmp_path, ("train",))["train"]) == 1
+    assert len(read_splits(task, tmp_path, ("train",), "refuse")[0]["train"]) == 1
 
 
 # ------------------------------------------------------------------------------------------------------------ records

@@ -23,6 +23,7 @@ from lora2.glue.collate import collate
 from lora2.glue.data import load_raw
 from lora2.glue.loader import MicroBatch, StepBatch
 from lora2.glue.tokens import TokenisedSplit
+from lora2.models.backbone import quiet_transformers
 from lora2.models.logits import compute_logits
 from lora2.training.build import build_accelerator
 from lora2.training.data import load_task_data
@@ -44,6 +45,7 @@ def compare_padding(
         configs: the folder of settings.
         tell: is given a line of progress after each step.
     """
+    quiet_transformers()
     cfg = _settings(task, data, data_dir, configs)
     loaded = load_task_data(cfg, load_raw(task, data, data_dir))
     train, dev = loaded.splits["train"], loaded.splits[loaded.task.dev_splits[0]]

@@ -16,7 +16,7 @@ from lora2.glue.tasks import TASKS
 
 def measure_one(cfg: RunConfig) -> None:
     """Write the lengths of one task's train and dev splits."""
-    raw = load_raw(cfg.task, cfg.data.source, None if cfg.data.dir is None else Path(cfg.data.dir))
+    raw = load_raw(cfg.task, cfg.data.source, cfg.data.folder, on_bad_row=cfg.data.on_bad_row)
     from lora2.glue.tokens import tokenise  # seconds of imports, and the data may not be there
     from lora2.models.tokenizer import load_tokenizer
 
