@@ -23,6 +23,7 @@ from lora2.core import keys
 from lora2.core.matrices import MATRICES, MATRIX_TITLES
 from lora2.core.terms import TERM_SIDES
 from lora2.glue.tasks import METRIC_TITLES, TASKS
+from lora2.runs.caveats import NO_CAVEAT, named
 from lora2.runs.reader import Run
 
 NAME = "LoRA² on GLUE"
@@ -42,7 +43,8 @@ COURSE = {
 SHADES = " ░▒▓█"  # of a rank's share of the largest one
 INTRODUCTION = (
     "Every number below is from a run's record or from the paper as printed; how they are made: docs/RESULTS.md, "
-    "docs/FIDELITY.md. Made by scripts/results.py dashboard."
+    "docs/FIDELITY.md. Panels show finished runs without a caveat (‡ in the tables). Made by scripts/results.py "
+    "dashboard."
 )
 
 
@@ -70,6 +72,7 @@ def wandb_workspace(entity: str, project: str) -> Any:
             for index, (name, panels) in enumerate(sections.items())
         ],
         settings=workspaces.WorkspaceSettings(max_runs=40, group_by_prefix="first"),
+        runset_settings=workspaces.RunsetSettings(pinned_columns=["summary:caveats"]),
     )
 
 
@@ -122,7 +125,8 @@ def as_json(built: Any) -> dict[str, Any]:
 
 def rank_maps(settings: Iterable[Setting]) -> list[str]:
     """Write a shaded table of final ranks (mean over seeds), matrices by layers, for every setting that pruned."""
-    means = ((setting.title, *mean_grid(setting)) for setting in settings)
+    finished = [setting for setting in settings if setting.shown]
+    means = ((named(setting.title, setting.shown[0].caveats), *mean_grid(setting)) for setting in finished)
     maps = [
         f"### {title}; n={count}\n\n{_shaded(mean)}"
         for title, mean, count in means
@@ -146,9 +150,13 @@ def _shaded(grid: Ranks) -> str:
 
 
 def _grid(panels: Sequence[Any]) -> Any:
-    """Panels with a tab for each task; a runset without a project is the report's own."""
+    """Panels with a tab for each task, runs without a caveat alone; a runset without a project is the report's own."""
+    clean = f"SummaryMetric('caveats') = '{NO_CAVEAT}'"
     return reports.PanelGrid(
-        runsets=[reports.Runset(name=task.title, filters=f"Config('task') = '{task.name}'") for task in TASKS.values()],
+        runsets=[
+            reports.Runset(name=task.title, filters=f"Config('task') = '{task.name}' and {clean}")
+            for task in TASKS.values()
+        ],
         panels=list(panels),
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from lora2.common.rendering import MISSING, Table
 from lora2.core import keys
 from lora2.core.terms import TERM_SIDES, TERMS
+from lora2.runs.caveats import CAVEATS, MARK, named
 from lora2.runs.reader import Run
 
 
@@ -34,6 +35,7 @@ def diagnostics_table(runs: Iterable[Run]) -> Table:
         ),
         footnotes=(
             f"{len(monitored)} runs with a monitor; kept = singular values left, emptied = matrices left with none.",
+            *(f"{MARK} {kind}: {CAVEATS[kind]}." for kind in CAVEATS if any(kind in run.caveats for run in monitored)),
         ),
     )
 
@@ -50,7 +52,7 @@ def _line(run: Run) -> tuple[str, ...]:
     agrees = [100 * value for value in course(run, keys.SCORES_AGREE)]
     return (
         f"{run.model}, {run.task}, {run.variant}, {run.recipe}, seed {run.seed}",
-        f"{scores} {run.main}",
+        named(f"{scores} {run.main}", run.caveats),
         kept,
         *(_largest_and_last(course(run, keys.regulariser(term))) for term in TERMS),
         f"{cosine[-1]:.3f}" if cosine else MISSING,

@@ -19,7 +19,9 @@ from lora2.analysis.stats import pearson, spearman
 from lora2.common.errors import UserError
 from lora2.core.matrices import MATRICES, MATRIX_TITLES
 from lora2.glue.tasks import task_title
-from lora2.runs.reader import Run, choose
+from lora2.runs.caveats import named
+from lora2.runs.cells import choose
+from lora2.runs.reader import Run
 
 Ranks = npt.NDArray[np.float64]
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -88,8 +90,12 @@ def panels(figure: Figure3, runs: Sequence[Run], model: str, variant: str, recip
 
 
 def model_to_show(figure: Figure3, runs: Sequence[Run], variant: str) -> str:
-    """Choose the paper's model; while it has no run of the figure's tasks, the one that has most, equals by name."""
-    models = [run.model for run in runs if run.status == "ok" and run.variant == variant and run.task in figure.panels]
+    """Choose the paper's model; while it has no run of the figure's tasks, the one that has most, equals by name.
+
+    Runs that have a caveat count only where there is no other.
+    """
+    done = [run for run in runs if run.status == "ok" and run.variant == variant and run.task in figure.panels]
+    models = [run.model for run in [run for run in done if not run.caveats] or done]
     if not models or figure.model in models:
         return figure.model
     return max(sorted(set(models)), key=models.count)
@@ -115,14 +121,14 @@ def _panel(figure: Figure3, task: str, runs: Sequence[Run]) -> Panel:
 
 
 def _one_source(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """The runs of one (data, recipe, weights) and one setting: real data before synthetic, then most seeds, then by
-    name.
+    """The runs of one (data, recipe, weights) and one setting: real data before synthetic, clean runs before marked,
+    then most seeds, then by name.
     """
     groups: dict[tuple[bool, bool, str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.synthetic, run.model_random_init, run.data, run.recipe), []).append(run)
-    cells = {key: choose(group).runs for key, group in groups.items()}
-    return cells[min(cells, key=lambda key: (key[0], key[1], -len(cells[key]), key))]
+    cells = {key: choose(group) for key, group in groups.items()}
+    return cells[min(cells, key=lambda key: (key[:2], bool(cells[key].caveats), -len(cells[key].runs), key))].runs
 
 
 def _label(runs: Sequence[Run]) -> str:
@@ -133,7 +139,7 @@ def _label(runs: Sequence[Run]) -> str:
         parts.append("SYNTHETIC DATA")
     if first.model_random_init:
         parts.append("RANDOM WEIGHTS")
-    return ", ".join(parts)
+    return named(", ".join(parts), first.caveats)
 
 
 def agreement(panel: Panel) -> str:

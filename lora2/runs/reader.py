@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from lora2.common.errors import UserError
-from lora2.runs.format import SCHEMA_VERSION, STATUSES, Status
+from lora2.runs.caveats import Caveat, caveats_of, in_order
+from lora2.runs.format import SCHEMA_VERSION, STATUSES, Checkpoint, Status
 
-Checkpoint = Literal["best", "last"]
 Points = Sequence[Mapping[str, float]]  # one mapping for each look, with its "step"
 
 
@@ -56,6 +55,8 @@ class Run:
     synthetic: bool
     model_random_init: bool
     notes: tuple[str, ...]
+    caveats: tuple[Caveat, ...]
+    constant: tuple[str, ...]
     best: Mapping[str, float]
     last: Mapping[str, float]
     best_step: int | None
@@ -93,17 +94,6 @@ class Run:
         return 100.0 * sum(known) / len(known) if len(known) == len(parts) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """The runs behind one cell: one setting, one run per seed; `dropped_settings` and `dropped_runs` count what was
-    left out.
-    """
-
-    runs: tuple[Run, ...]
-    dropped_settings: int = 0
-    dropped_runs: int = 0
-
-
 class UnreadableRecordError(ValueError):
     """A file that is not a run record of this version; the message says why."""
 
@@ -121,7 +111,24 @@ def load_runs(folder: Path) -> tuple[list[Run], list[str]]:
             found.append(read_run(path))
         except UnreadableRecordError as error:
             warnings.append(f"{path}: left out, not a run record: {error}")
-    return found, warnings
+    return mark_other_versions(found), warnings
+
+
+def mark_other_versions(runs: Sequence[Run]) -> list[Run]:
+    """Give the caveat "other versions" to each run whose packages are not those of most seeds of its setting.
+
+    Of two that are as frequent, the later ones by their date are the setting's.
+    """
+    settings: dict[tuple[str, Status], list[Run]] = {}
+    for run in runs:
+        settings.setdefault((run.setting_id, run.status), []).append(run)
+    usual = {key: _usual_versions(members) for key, members in settings.items()}
+    return [
+        run
+        if _versions(run) == usual[run.setting_id, run.status]
+        else replace(run, caveats=in_order((*run.caveats, "other versions")))
+        for run in runs
+    ]
 
 
 def read_run(path: Path) -> Run:
@@ -169,6 +176,8 @@ def parse_run(data: Any) -> Run:
         synthetic=bool(data.get("synthetic", False)) or config["data"] == "demo",
         model_random_init=bool(data.get("model_random_init", False)),
         notes=tuple(map(str, data.get("notes") or ())),
+        caveats=caveats_of(data),
+        constant=tuple(map(str, data.get("constant") or ())),
         best=_all_finite(_mapping(metrics, "best")),
         last=_all_finite(_mapping(metrics, "last")),
         best_step=None if metrics["best_step"] is None else int(metrics["best_step"]),
@@ -188,24 +197,19 @@ def parse_run(data: Any) -> Run:
     )
 
 
-def choose(runs: Iterable[Run]) -> Cell:
-    """Choose the runs of one cell: never an average over different settings, never one seed twice.
+def _versions(run: Run) -> str:
+    return json.dumps(run.provenance.get("packages"), sort_keys=True)
 
-    Takes the setting with most seeds (ties: the first id in alphabetical order) and, of each seed, the first run id.
 
-    Raises:
-        UserError: there is no run.
-    """
-    settings: dict[str, dict[int, Run]] = {}
-    total = 0
-    for run in sorted(runs, key=lambda run: run.run_id):
-        settings.setdefault(run.setting_id, {}).setdefault(run.seed, run)
-        total += 1
-    if not settings:
-        raise UserError("runs: a cell needs at least one run")
-    best = min(settings, key=lambda setting: (-len(settings[setting]), setting))
-    chosen = tuple(settings[best][seed] for seed in sorted(settings[best]))
-    return Cell(chosen, len(settings) - 1, total - len(chosen))
+def _usual_versions(runs: Sequence[Run]) -> str:
+    """The versions of most seeds; of two that are as frequent, those of the latest run."""
+    seeds: dict[str, set[int]] = {}
+    dates: dict[str, str] = {}
+    for run in runs:
+        versions = _versions(run)
+        seeds.setdefault(versions, set()).add(run.seed)
+        dates[versions] = max(dates.get(versions, ""), str(run.provenance.get("date") or ""))
+    return max(seeds, key=lambda versions: (len(seeds[versions]), dates[versions], versions))
 
 
 def _times(timing: Mapping[str, Any]) -> Times | None:

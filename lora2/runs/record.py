@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lora2.common.errors import UserError
 from lora2.common.files import write_whole
-from lora2.runs.format import SCHEMA_VERSION, Status
+from lora2.runs.caveats import Caveat
+from lora2.runs.format import SCHEMA_VERSION, Checkpoint, Status
 
 
 class ClosedModel(BaseModel):
@@ -84,6 +85,14 @@ class RunRecord(ClosedModel):
     model_random_init: bool = Field(description="the backbone had random weights")
     notes: list[str] = Field(
         default=[], description="what the run changed or noticed: scaled schedules, odd row counts"
+    )
+    caveats: list[Caveat] = Field(
+        default=[],
+        description="why the numbers must not stand beside clean ones, by the kinds of runs/caveats.py; the reader "
+        "adds those that follow from other fields, and those that only its neighbours show (other versions)",
+    )
+    constant: list[Checkpoint] = Field(
+        default=[], description="evaluations, best and last, at which every example of a dev split got one prediction"
     )
     metrics: Metrics | None = None
     counts: Counts | None = None

@@ -17,6 +17,22 @@ from lora2.models.methods.base import Method
 from lora2.training.data import TaskData
 
 Arrays = dict[str, np.ndarray]  # by split, (n,)
+SAME_SCORE = 1e-3  # of a regression's scale, 0 to 5: below it scores differ by rounding alone
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model did on the dev splits.
+
+    Attributes:
+        metrics: by name.
+        constant: whether it gave one prediction for all examples of a split.
+        selection: the number that the best checkpoint is chosen by.
+    """
+
+    metrics: dict[str, float]
+    constant: bool
+    selection: float
 
 
 @dataclass(frozen=True)
@@ -34,11 +50,11 @@ class Evaluator:
     batch_size: int
     max_length: int | None
 
-    def score(self, model: nn.Module) -> dict[str, float]:
-        """Return every metric of the task on its dev splits."""
+    def score(self, model: nn.Module) -> tuple[dict[str, float], bool]:
+        """Return every metric of the task on its dev splits, and whether the predictions on any are constant."""
         task = self.data.task
         predictions, labels = self._predict(model, task.dev_splits)
-        return compute(task, predictions, labels)
+        return compute(task, predictions, labels), any(map(is_constant, predictions.values()))
 
     def score_split(self, model: nn.Module, name: str) -> dict[str, float]:
         """Return the task's metrics on one split."""
@@ -62,3 +78,8 @@ class Evaluator:
             predictions = {name: predict(self.data.task, self.logits(model, split)) for name, split in splits.items()}
         model.train()
         return predictions, {name: split.labels for name, split in splits.items() if split.labels is not None}
+
+
+def is_constant(predictions: np.ndarray) -> bool:
+    """Return whether every example, (n,), got the same class or, of a regression, the same score but for rounding."""
+    return float(np.ptp(predictions)) < SAME_SCORE

@@ -20,7 +20,7 @@ from lora2.models.methods.base import Method
 from lora2.training.checkpoint import Checkpoint, CheckpointFolder
 from lora2.training.clock import PhaseClock
 from lora2.training.data import TaskData, train_batches
-from lora2.training.evaluate import Evaluator
+from lora2.training.evaluate import Evaluation, Evaluator
 from lora2.training.optim import linear_schedule, optimizer_groups, warmup_steps
 from lora2.training.state import TrainState, capture, restore, trained_parameters
 from lora2.training.step import DivergedError, TrainStep, emulated_products
@@ -128,9 +128,9 @@ class Trainer:
                 # evaluation
                 if state.steps % self._eval_every == 0 or state.steps == total:
                     clock.start()
-                    metrics, chosen_by = self._evaluate(train_step.model)
+                    evaluation = self._evaluate(train_step.model)
                     clock.lap("eval")
-                    self._note_metrics(state, metrics, chosen_by)
+                    self._note_evaluation(state, evaluation)
 
                 # a checkpoint, when it is time or when the run must stop
                 stop = self._agree(self.control.stop())
@@ -178,20 +178,23 @@ class Trainer:
         """Steps from one evaluation to the next: the recipe's, or an epoch."""
         return self.recipe.eval_every or math.ceil(len(self.data.splits["train"]) / self.recipe.batch_size)
 
-    def _evaluate(self, model: nn.Module) -> tuple[dict[str, float], float]:
-        """Return the metrics on the dev splits, and the number that the best checkpoint is chosen by."""
-        metrics, main = self.evaluator.score(model), self.data.task.main_metric
-        if HELDOUT in self.data.splits:
-            return metrics, self.evaluator.score_split(model, HELDOUT)[main]
-        return metrics, metrics[main]
+    def _evaluate(self, model: nn.Module) -> Evaluation:
+        """Score the dev splits, and the split that the best checkpoint is chosen by."""
+        metrics, constant = self.evaluator.score(model)
+        main = self.data.task.main_metric
+        heldout = HELDOUT in self.data.splits
+        selection = self.evaluator.score_split(model, HELDOUT)[main] if heldout else metrics[main]
+        return Evaluation(metrics=metrics, constant=constant, selection=selection)
 
-    def _note_metrics(self, state: TrainState, metrics: dict[str, float], chosen_by: float) -> None:
+    def _note_evaluation(self, state: TrainState, evaluation: Evaluation) -> None:
         """Note an evaluation; keep the weights if they are the best so far (the first of equals)."""
-        state.history["eval"].append({keys.STEP: state.steps, **metrics, keys.SELECTION: chosen_by})
+        metrics, selection = evaluation.metrics, evaluation.selection
+        state.history["eval"].append({keys.STEP: state.steps, **metrics, keys.SELECTION: selection})
         self.control.log(state.steps, {keys.evaluation(name): value for name, value in metrics.items()})
-        state.last = metrics
-        if state.best_selection is None or chosen_by > state.best_selection:
-            state.best, state.best_step, state.best_selection = metrics, state.steps, chosen_by
+        state.last, state.last_is_constant = metrics, evaluation.constant
+        if state.best_selection is None or selection > state.best_selection:
+            state.best, state.best_step, state.best_selection = metrics, state.steps, selection
+            state.best_is_constant = evaluation.constant
             state.best_weights = {
                 name: p.detach().to("cpu", copy=True) for name, p in trained_parameters(self.method).items()
             }

@@ -9,10 +9,12 @@ import torch
 
 from lora2.common.errors import UserError
 from lora2.common.files import StorageError
-from lora2.config.schema import RunConfig
+from lora2.config.schema import RecipeConfig, RunConfig
 from lora2.glue.raw import RawTask
 from lora2.glue.tasks import TASKS
 from lora2.models.methods.base import ParameterCounts
+from lora2.runs.caveats import Caveat, in_order
+from lora2.runs.format import Checkpoint
 from lora2.runs.provenance import cpu_name
 from lora2.runs.record import Counts, Metrics, RecordConfig, RunRecord, Timing, read_record, record_path, write_record
 from lora2.training.state import TrainState
@@ -25,12 +27,14 @@ class RunResult:
     Attributes:
         checks: by name, whether each check of the run on itself passed.
         hashes: of what went into the run, by name.
+        shortened: whether `recipe.max_steps` ended it before the recipe would have.
     """
 
     state: TrainState
     counts: ParameterCounts
     checks: dict[str, bool]
     hashes: dict[str, str]
+    shortened: bool
 
 
 def known_fields(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: list[str]) -> dict[str, Any]:
@@ -41,6 +45,7 @@ def known_fields(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, not
         "synthetic": raw.synthetic,
         "model_random_init": cfg.model.random_init,
         "notes": notes,
+        "caveats": data_caveats(raw),
         "hashes": {"data": raw.fingerprint},
     }
 
@@ -55,10 +60,20 @@ def finished_record(known: dict[str, Any], result: RunResult, wall: float) -> Ru
     state = result.state
     failed = [name for name, passed in result.checks.items() if not passed]
     main = TASKS[known["config"].task].main_metric
+    constant: list[Checkpoint] = ["best"] if state.best_is_constant else []
+    constant += ["last"] if state.last_is_constant else []
+    own = {
+        "random weights": known["model_random_init"],
+        "shortened": result.shortened,
+        "check failed": bool(failed),
+        "collapsed": bool(constant),
+    }
+    caveats = in_order([*known["caveats"], *(kind for kind, holds in own.items() if holds)])
     return RunRecord(
-        **known | {"hashes": known["hashes"] | result.hashes},
+        **known | {"hashes": known["hashes"] | result.hashes, "caveats": list(caveats)},
         status="failed" if failed else "ok",
         error=f"checks failed: {', '.join(failed)}" if failed else None,
+        constant=constant,
         metrics=Metrics(best=state.best, last=state.last, best_step=state.best_step, main=main),
         counts=counts_of(result.counts),
         ranks=result.counts.ranks,
@@ -70,6 +85,18 @@ def finished_record(known: dict[str, Any], result: RunResult, wall: float) -> Ru
         checks=result.checks,
         timing=_timing(state, wall),
     )
+
+
+def data_caveats(raw: RawTask) -> list[Caveat]:
+    """Return what the data alone makes of every number that comes from it."""
+    found: list[Caveat] = ["synthetic"] if raw.synthetic else []
+    return found + (["other data"] if raw.warnings else [])
+
+
+def is_shortened(recipe: RecipeConfig, train_examples: int) -> bool:
+    """Return whether `max_steps` ends a run before the recipe's last epoch does."""
+    whole = recipe.model_copy(update={"max_steps": None})
+    return recipe.total_steps(train_examples) < whole.total_steps(train_examples)
 
 
 def counts_of(counts: ParameterCounts) -> Counts:

@@ -31,6 +31,7 @@ from lora2.training.recording import (
     RunResult,
     device_name,
     finished_record,
+    is_shortened,
     known_fields,
     peak_memory,
     save_record,
@@ -72,7 +73,7 @@ def execute(
     try:
         with heed_signals() as stop:
             control = RunControl(checkpoints=checkpoints, every=cfg.checkpoint, stop=stop, log=tracking.log)
-            result = _train(cfg, raw, accelerator, control, checkpoints, notes)
+            result = _train(cfg, raw, accelerator, control, checkpoints, tracking, notes)
     except UserError:
         raise
     except Exception as error:  # the sweep goes on; the record says what it was
@@ -100,6 +101,7 @@ def _train(
     accelerator: Accelerator,
     control: RunControl,
     checkpoints: CheckpointFolder,
+    tracking: Tracking,
     notes: list[str],
 ) -> RunResult:
     # build
@@ -112,7 +114,10 @@ def _train(
     frozen_hash = weights_hash(trainer.model, frozen)
 
     # train
-    state = trainer.fit(_find_checkpoint(checkpoints, notes))
+    found = _find_checkpoint(checkpoints, notes)
+    if found is not None:
+        tracking.replay(found.state["train_state"]["history"])
+    state = trainer.fit(found)
     if cfg.budget is not None and state.best_step <= trainer.total_steps - cfg.budget.t_f:
         notes.append(f"the best checkpoint, step {state.best_step}, is from before the final ranks were fixed")
 
@@ -127,7 +132,13 @@ def _train(
     # save
     if accelerator.is_main_process:
         _save_weights(checkpoints.path.parent, state, trainer)
-    return RunResult(state=state, counts=counts, checks=checks, hashes={"frozen_weights": frozen_hash})
+    return RunResult(
+        state=state,
+        counts=counts,
+        checks=checks,
+        hashes={"frozen_weights": frozen_hash},
+        shortened=is_shortened(cfg.recipe, len(data.splits["train"])),
+    )
 
 
 def _find_checkpoint(checkpoints: CheckpointFolder, notes: list[str]) -> Checkpoint | None:

@@ -21,6 +21,7 @@ class TrainState:
         tokens, padded_tokens: tokens trained on by all processes, without and with padding.
         best, last: dev metrics; best by the task's main metric on the selecting split, the first of equals.
         best_step, best_selection: the step of `best`, and that metric's value.
+        best_is_constant, last_is_constant: whether every example of a dev split got one prediction then.
         history: "train": losses and learning rate, "eval": dev metrics, "monitor": what the method shows of itself.
             Each entry has its step.
         seconds: by phase of the loop.
@@ -34,6 +35,8 @@ class TrainState:
     best_selection: float | None = None
     best: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
+    best_is_constant: bool = False
+    last_is_constant: bool = False
     history: dict[str, list[dict[str, float]]] = field(
         default_factory=lambda: {name: [] for name in ("train", "eval", "monitor")}
     )
@@ -51,7 +54,7 @@ class TrainState:
 
     @classmethod
     def from_json(cls, values: dict[str, Any], best_weights: dict[str, Tensor]) -> "TrainState":
-        """Undo `to_json`."""
+        """Undo `to_json`; a checkpoint from before a field was there has its default."""
         return cls(**values, best_weights=best_weights)
 
 

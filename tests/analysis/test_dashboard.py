@@ -42,6 +42,11 @@ def built(dashboard) -> dict[str, Any]:
     return {"workspace": dashboard.as_json(workspace), "report": dashboard.as_json(report)}
 
 
+def condition(each: dict[str, Any]) -> str:
+    """One condition of a filter, as text."""
+    return f"{each['key']['section']} {each['key']['name']} {each['op']} {each['value']}"
+
+
 def outline(node: Any) -> Any:
     """Panels, headings and filters, without what the library adds to each."""
     if isinstance(node, list):
@@ -53,7 +58,7 @@ def outline(node: Any) -> Any:
     if node["type"] == "panel-grid":
         metadata = node["metadata"]
         filters = [each["filters"]["filters"] for each in metadata["runSets"]]
-        wanted = [f"{each['key']['section']} {each['key']['name']} {each['op']} {each['value']}" for (each,) in filters]
+        wanted = [" and ".join(map(condition, all_of)) for all_of in filters]
         return {"runsets": wanted, "panels": outline(metadata["panelBankSectionConfig"]["panels"])}
     text = node.get("content") or "".join(child["text"] for child in node["children"])
     return f"{node['type']}: {text.partition(NEWLINE)[0]}"

@@ -11,8 +11,9 @@ import pytest
 from helpers.fake_records import record
 from pydantic import BaseModel
 
+from lora2.runs.cells import choose
 from lora2.runs.format import STATUSES
-from lora2.runs.reader import Run, UnreadableRecordError, choose, load_runs, parse_run, read_run
+from lora2.runs.reader import Run, UnreadableRecordError, load_runs, parse_run, read_run
 from lora2.runs.record import Counts, Metrics, RecordConfig, RunRecord, Timing, write_record
 
 NEEDED = {

@@ -28,7 +28,7 @@ from lora2.runs.record import RunRecord, read_record
 from lora2.training.run import run
 from lora2.training.step import TrainStep
 from lora2.training.tracking import tracker as tracking
-from lora2.training.tracking.tracker import Tracking, summary
+from lora2.training.tracking.tracker import Tracking, curve, summary
 
 STEPS, STOPPED = 5, 3
 JOB = (
@@ -199,6 +199,54 @@ def test_a_resumed_run_continues_its_curve(told: tuple[str, Path], logged: Logge
     first, second = logged.curves
     assert sorted(first) == list(range(1, STOPPED + 1))
     assert sorted(second) == list(range(STOPPED + 1, STEPS + 1))
+
+
+DIES = """
+import os, signal, sys
+from helpers.runs import compose
+from lora2.config.resolve import resolve
+from lora2.training.run import run
+from lora2.training.step import TrainStep
+step = TrainStep.__call__
+def killed(self, batch, index, clock):
+    if index == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, index, clock)
+TrainStep.__call__ = killed
+run(resolve(compose(*sys.argv[2:])))
+"""
+
+
+@pytest.mark.parametrize("killed_at", [5, 40], ids=["all is lost", "a part was written"])
+@pytest.mark.parametrize("name", READERS)
+def test_a_killed_run_leaves_no_hole_and_no_step_twice(name: str, killed_at: int, tmp_path: Path, monkeypatch):
+    """Killed some steps after a checkpoint, with what the tracker had not yet written; then taken up again."""
+    pytest.importorskip(name, reason=f"{name} is in the extra `trackers`, which is not installed")
+    monkeypatch.chdir(tmp_path)
+    job = (*JOB, "recipe.max_steps=48", "checkpoint.every_steps=4", f"tracker={name}")
+    search = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run([sys.executable, "-c", DIES, str(killed_at), *job], env={**os.environ, **search}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert run(resolve(compose(*job))) == 0
+    record = only_record()
+    for rows in record.history.values():
+        steps = [row["step"] for row in rows]
+        assert steps == sorted(set(steps))
+    assert [row["step"] for row in record.history["train"]] == list(range(1, 49))
+    expected = {(step, key) for step, numbers in curve(record.history).items() for key in numbers}
+    logged = READERS[name](tmp_path / "outputs", record.run_id)
+    told = [(step, key) for part in logged.curves for step, numbers in part.items() for key in numbers]
+    assert expected <= set(told)
+    assert len(told) == len(set(told))
+    assert [step for part in logged.curves for step in part] == list(range(1, 49))
+
+
+def test_force_begins_a_curve_anew(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for force in ("force=false", "force=true"):
+        assert run(resolve(compose(*JOB, "tracker=tensorboard", force))) == 0
+    logged = read_tensorboard(tmp_path / "outputs", only_record().run_id)
+    assert [sorted(part) for part in logged.curves] == [list(range(1, STEPS + 1))] * 2
 
 
 def test_the_settings_are_told(logged: Logged):

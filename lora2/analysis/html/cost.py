@@ -23,7 +23,9 @@ from lora2.analysis.stats import summarise
 from lora2.analysis.tables.build import Part
 from lora2.analysis.tables.layout import Layout, conditions_title
 from lora2.glue.tasks import METRIC_TITLES, task_title
-from lora2.runs.reader import Cell, Run
+from lora2.runs.caveats import named
+from lora2.runs.cells import Cell
+from lora2.runs.reader import Run
 
 Cost = Callable[[Run], float | None]
 COSTS: Mapping[str, tuple[str, Cost]] = {
@@ -76,7 +78,13 @@ def _cells(part: Part, task: str) -> list[Cell]:
 def _ours(part: Part, task: str, cost: Cost) -> list[Line]:
     cells = _cells(part, task)
     labels = method_labels([run for cell in cells for run in cell.runs])
-    return [row for cell in cells if (row := _point(cell, labels[cell.runs[0].run_id], cost))]
+    return [row for cell in cells if (row := _point(cell, _label(cell, labels), cost))]
+
+
+def _label(cell: Cell, labels: Mapping[str, str]) -> str:
+    """The name of the cell's runs; one whose other seeds collapsed says so too."""
+    first = cell.runs[0]
+    return labels[first.run_id] if cell.caveats == first.caveats else named(labels[first.run_id], cell.caveats)
 
 
 def _point(cell: Cell, method: str, cost: Cost) -> Line | None:

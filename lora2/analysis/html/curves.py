@@ -22,6 +22,7 @@ from lora2.analysis.html.charts import (
 from lora2.analysis.tables.layout import conditions_of, conditions_title
 from lora2.core import keys
 from lora2.glue.tasks import METRIC_TITLES, TASKS
+from lora2.runs.caveats import named
 from lora2.runs.reader import Points, Run
 
 POINTS = 60  # of a training curve: means over as many equal stretches of the run
@@ -88,7 +89,10 @@ def main_metric(task: str) -> str:
 
 
 def method_labels(runs: Sequence[Run]) -> dict[str, str]:
-    """Map each run id to the shortest name that tells its setting from the others here: variant, recipe, setting."""
+    """Map each run id to the shortest name that tells its setting from the others here: variant, recipe, setting.
+
+    The caveats of a run are part of its name, so that it is never drawn as one of the clean ones.
+    """
     labels = {}
     for run in runs:
         alike = [other for other in runs if other.variant == run.variant]
@@ -97,7 +101,7 @@ def method_labels(runs: Sequence[Run]) -> dict[str, str]:
             parts.append(run.recipe)
         if len({other.setting_id for other in alike if other.recipe == run.recipe}) > 1:
             parts.append(run.setting_id)
-        labels[run.run_id] = ", ".join(parts)
+        labels[run.run_id] = named(", ".join(parts), run.caveats)
     return labels
 
 

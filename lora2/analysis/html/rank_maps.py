@@ -14,6 +14,7 @@ from lora2.common.errors import UserError
 from lora2.core import keys
 from lora2.core.matrices import MATRICES, MATRIX_TITLES
 from lora2.glue.tasks import task_title
+from lora2.runs.caveats import named
 from lora2.runs.reader import Run
 
 HEIGHT = 180
@@ -49,9 +50,11 @@ def own_maps(settings: Sequence[Setting]) -> Chart:
         mean, count = mean_grid(setting)
         if mean is None:
             continue
-        options[setting.anchor] = setting.title
-        at_the_end = Plot(f"At the end, mean of {count} run(s). Total {mean.sum():.0f}.", _rows(mean))
-        views[setting.anchor] = (at_the_end, _over_training(setting.runs))
+        caveats = setting.shown[0].caveats
+        options[setting.anchor] = named(setting.title, caveats)
+        said = named(f"At the end, mean of {count} run(s)", caveats)
+        at_the_end = Plot(f"{said}. Total {mean.sum():.0f}.", _rows(mean))
+        views[setting.anchor] = (at_the_end, _over_training(setting.shown))
         top = max(top, float(mean.max()))
     description = "Heat maps of the singular values kept in each matrix: at the end, and over the training."
     specs = (_heat_map(top), _heat_map_over_steps(top))
@@ -60,12 +63,12 @@ def own_maps(settings: Sequence[Setting]) -> Chart:
 
 
 def mean_grid(setting: Setting) -> tuple[Ranks | None, int]:
-    """Average the final ranks (m, l) over a setting's runs.
+    """Average the final ranks (m, l) over a setting's runs, its clean ones if it has any.
 
     Returns:
         The mean, None where no run has ranks; and of how many runs it is.
     """
-    grids = [grid for run in setting.runs if (grid := _grid(run)) is not None]
+    grids = [grid for run in setting.shown if (grid := _grid(run)) is not None]
     alike = [grid for grid in grids if grid.shape == grids[0].shape]
     return (np.mean(alike, axis=0) if alike else None), len(alike)
 

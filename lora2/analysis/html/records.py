@@ -14,6 +14,8 @@ from typing import Any
 from lora2.analysis.tables.layout import conditions_of, conditions_title
 from lora2.common.rendering import MISSING
 from lora2.glue.tasks import METRIC_TITLES, task_title
+from lora2.runs.caveats import CAVEATS, MARK
+from lora2.runs.cells import choose
 from lora2.runs.reader import Run
 
 HIDDEN_SETTINGS = ("seed", "results_dir", "output_dir", "force")  # the seed is the run's; the rest changes no number
@@ -32,6 +34,12 @@ class Setting:
     def labels(self) -> list[str]:
         """List the facts that any of the runs has, in the order of the first that has them."""
         return list(dict.fromkeys(label for facts in self.facts for label in facts))
+
+    @property
+    def shown(self) -> tuple[Run, ...]:
+        """Return the runs whose numbers may be averaged: the clean ones, or those that all have the same caveats."""
+        done = [run for run in self.runs if run.status == "ok"]
+        return choose(done).runs if done else ()
 
     @property
     def notes(self) -> list[str]:
@@ -71,6 +79,7 @@ def facts(run: Run) -> dict[str, str]:
     best, last = (run.best, run.last) if run.status == "ok" else ({}, {})  # an unfinished run has no result to show
     known = {
         "error": run.error,
+        f"caveats {MARK}": "; ".join(f"{kind}: {CAVEATS[kind]}" for kind in run.caveats),
         "best": metrics_text(best) if best else None,
         "best at step": run.best_step,
         "last": metrics_text(last) if last else None,

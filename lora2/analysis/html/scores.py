@@ -12,20 +12,25 @@ from lora2.analysis.html.html_table import Column, HtmlCell, HtmlRow, HtmlTable,
 from lora2.analysis.html.records import anchor
 from lora2.analysis.paper import PaperRow, PaperTable
 from lora2.analysis.stats import Summary, summarise
-from lora2.analysis.tables.build import Part, our_average
+from lora2.analysis.tables.build import Part
 from lora2.analysis.tables.cells import (
     Row,
+    average_caveats,
     count_text,
     difference_text,
     join,
+    mark_text,
     number,
+    our_average,
     seed_values,
+    seeds_text,
     verdict_text,
 )
 from lora2.analysis.tables.layout import COMPARISON, VALUES, Conditions, Layout, metric_titles
 from lora2.common.rendering import MISSING
 from lora2.glue.tasks import task_title
-from lora2.runs.reader import Checkpoint
+from lora2.runs.caveats import marked, named
+from lora2.runs.format import Checkpoint
 
 READING = (VALUES, COMPARISON)  # said once, for all tables
 NOTHING_RAN = "Nothing of ours has run here yet: a dash stands for each number to come."
@@ -66,9 +71,9 @@ def _badges(conditions: Conditions, layout: Layout) -> tuple[str, ...]:
 
 
 def filled(parts: Sequence[Part]) -> tuple[int, int]:
-    """Count the cells of the printed table with a run of ours, and all its cells."""
+    """Count the cells of the printed table with a clean run of ours, and all its cells."""
     printed = {(variant, task) for part in parts for variant in part.variants for task in part.layout.columns}
-    ran = {(variant, task) for part in parts for variant, _, task in part.cells}
+    ran = {(variant, task) for part in parts for (variant, _, task), cell in part.cells.items() if not cell.caveats}
     return len(ran & printed), len(printed)
 
 
@@ -140,13 +145,17 @@ def _ours(layout: Layout, row: Row, printed: PaperRow | None, task: str) -> Html
     known = [each for each in best if each is not None]
     if not known:
         return NOTHING
-    small = [Small(f"{_spread(best)}n = {known[0].n}")]
+    cell = row[task]
+    small = [Small(f"{_spread(best)}{seeds_text(cell).replace('=', ' = ')}")]
+    if cell.caveats:
+        small.append(Small(named("", cell.caveats).strip(), "warn"))
     if printed is not None and layout.unit != "seconds" and task in printed.scores:
         small += _beside(row, printed, task, metrics)
     if layout.unit != "seconds":
         small.append(Small(f"last {_means([_summary(row, task, metric, 'last') for metric in metrics])}"))
     mean = _mean(each.mean for each in known)
-    return HtmlCell(text=_means(best), sort=mean, href=f"#{anchor(row[task].runs[0])}", small=tuple(small))
+    text = mark_text(_means(best), row, task)
+    return HtmlCell(text=text, sort=mean, href=f"#{anchor(cell.runs[0])}", small=tuple(small))
 
 
 def _beside(row: Row, printed: PaperRow, task: str, metrics: Sequence[str]) -> list[Small]:
@@ -174,7 +183,10 @@ def _spread(summaries: Sequence[Summary | None]) -> str:
 
 def _our_average(layout: Layout, row: Row) -> HtmlCell:
     best, last = (our_average(layout, row, checkpoint) for checkpoint in ("best", "last"))
-    return NOTHING if best is None else HtmlCell(text=number(best), sort=best, small=(Small(f"last {number(last)}"),))
+    if best is None:
+        return NOTHING
+    text = marked(number(best), average_caveats(layout, row))
+    return HtmlCell(text=text, sort=best, small=(Small(f"last {number(last)}"),))
 
 
 def _not_run(layout: Layout, variant: str, printed: PaperRow | None) -> HtmlRow:

@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora2.analysis.paper import TABLES, PaperRow, PaperTable, load_table
-from lora2.analysis.stats import MIN_SEEDS, glue_average, summarise
+from lora2.analysis.stats import MIN_SEEDS
 from lora2.analysis.tables.cells import (
     Row,
+    average_caveats,
     count_text,
     difference_text,
     interval_text,
     join,
+    mark_text,
     mean_text,
     median_text,
     number,
-    seed_values,
+    our_average,
+    seeds_text,
     verdict_text,
 )
 from lora2.analysis.tables.layout import (
@@ -33,6 +36,7 @@ from lora2.analysis.tables.layout import (
     Conditions,
     Layout,
     average_header,
+    caveat_notes,
     column_title,
     comparable,
     conditions_of,
@@ -46,8 +50,10 @@ from lora2.analysis.tables.layout import (
 from lora2.common.errors import UserError
 from lora2.common.rendering import MISSING, Table
 from lora2.glue.tasks import TASKS
-from lora2.runs.format import RESULTS
-from lora2.runs.reader import Cell, Checkpoint, Run, choose
+from lora2.runs.caveats import marked
+from lora2.runs.cells import Cell, choose
+from lora2.runs.format import RESULTS, Checkpoint
+from lora2.runs.reader import Run
 
 NAMES = ("runs", *TABLES)
 
@@ -139,7 +145,13 @@ def _part(conditions: Conditions, runs: Sequence[Run], paper: PaperTable | None,
         variants=variants,
         cells=cells,
         sentences=sentences(conditions, layout, paper),
-        footnotes=(*_reading(layout), *wrong_averages(layout, variants), *dropped(cells), *unfinished(mine)),
+        footnotes=(
+            *_reading(layout),
+            *wrong_averages(layout, variants),
+            *caveat_notes(cells),
+            *dropped(cells),
+            *unfinished(mine),
+        ),
     )
 
 
@@ -238,7 +250,7 @@ def _our_lines(layout: Layout, head: tuple[str, str], row: Row, printed: PaperRo
     ]
     dashes = (MISSING,) * len(average_header(layout))
     for label, text in _further_lines(row, most, printed):
-        lines.append((*head, label, *nothing, *_plain_scores(layout, text), *dashes))
+        lines.append((*head, label, *nothing, *_marked_scores(layout, row, text), *dashes))
     return lines
 
 
@@ -259,11 +271,16 @@ def _plain_scores(layout: Layout, text: CellText) -> list[str]:
     return [join(text(task, metric) for metric in metrics) for task, metrics in layout.columns.items()]
 
 
+def _marked_scores(layout: Layout, row: Row, text: CellText) -> list[str]:
+    """One text per column, marked where the cell has a caveat."""
+    return [mark_text(text, row, task) for task, text in zip(layout.columns, _plain_scores(layout, text), strict=True)]
+
+
 def _mean_scores(layout: Layout, row: Row, checkpoint: Checkpoint) -> list[str]:
     """One `mean ± std (n=…)` per column."""
     texts = _plain_scores(layout, lambda task, metric: mean_text(row, task, metric, checkpoint))
     return [
-        text if text == MISSING else f"{text} (n={len(row[task].runs)})"
+        text if text == MISSING else mark_text(f"{text} ({seeds_text(row[task])})", row, task)
         for task, text in zip(layout.columns, texts, strict=True)
     ]
 
@@ -271,18 +288,9 @@ def _mean_scores(layout: Layout, row: Row, checkpoint: Checkpoint) -> list[str]:
 def _our_average(layout: Layout, row: Row, checkpoint: Checkpoint) -> tuple[str, ...]:
     """Our cells under the average columns: nothing printed, and the paper's formula once every task has run."""
     beside = (MISSING,) if layout.papers else ()
-    return (*beside, number(our_average(layout, row, checkpoint))) if layout.average else ()
-
-
-def our_average(layout: Layout, row: Row, checkpoint: Checkpoint) -> float | None:
-    """Apply the paper's average formula to the means of a row; None unless every task of the average has run."""
-    scores = {
-        task: [seed_values(row, task, metric, checkpoint) for metric in metrics]
-        for task, metrics in (layout.average or {}).items()
-    }
-    if not scores or not all(values for task in scores.values() for values in task):
-        return None
-    return glue_average({task: [summarise(values).mean for values in columns] for task, columns in scores.items()})
+    average = our_average(layout, row, checkpoint)
+    text = MISSING if average is None else marked(number(average), average_caveats(layout, row))
+    return (*beside, text) if layout.average else ()
 
 
 def _title(paper: PaperTable | None) -> str:

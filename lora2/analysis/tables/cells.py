@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from lora2.analysis.paper import PaperRow
-from lora2.analysis.stats import MIN_SEEDS, bootstrap_interval, summarise, verdict
+from lora2.analysis.stats import MIN_SEEDS, bootstrap_interval, glue_average, summarise, verdict
+from lora2.analysis.tables.layout import Layout
 from lora2.common.rendering import MISSING
-from lora2.runs.reader import Cell, Checkpoint
+from lora2.runs.caveats import Caveat, marked
+from lora2.runs.cells import Cell
+from lora2.runs.format import Checkpoint
 
 Row = Mapping[str, Cell]
+NO_VERDICT = "no verdict"
 
 
 def seed_values(row: Row, task: str, metric: str, checkpoint: Checkpoint = "best") -> list[float]:
@@ -49,17 +53,33 @@ def interval_text(row: Row, task: str, metric: str) -> str:
 
 
 def difference_text(row: Row, paper: PaperRow, task: str, metric: str) -> str:
-    """Write our mean (best checkpoint) minus the printed value, with its sign."""
+    """Write our mean (best checkpoint) minus the printed value, with its sign; a dash where ours has a caveat."""
     values, printed = seed_values(row, task, metric), paper.scores.get(task, {}).get(metric)
-    if not values or printed is None:
+    if not values or printed is None or row[task].caveats:
         return MISSING
     return f"{summarise(values).mean - printed:+.2f}".replace("-", "−")
 
 
 def verdict_text(row: Row, paper: PaperRow, task: str, metric: str) -> str:
-    """Write the verdict of lora2.analysis.stats on our best checkpoints against the printed value."""
+    """Write the verdict of lora2.analysis.stats on our best checkpoints against the printed value.
+
+    A number that has a caveat gets none, and says so.
+    """
     values, printed = seed_values(row, task, metric), paper.scores.get(task, {}).get(metric)
-    return MISSING if not values or printed is None else verdict(values, printed)
+    if not values or printed is None:
+        return MISSING
+    return NO_VERDICT if row[task].caveats else verdict(values, printed)
+
+
+def mark_text(text: str, row: Row, task: str) -> str:
+    """Put the mark behind what is shown of a cell that has a caveat."""
+    return text if text == MISSING else marked(text, row[task].caveats)
+
+
+def seeds_text(cell: Cell) -> str:
+    """Write `n=3`, and how many seeds of the setting collapsed, where any did."""
+    collapsed, seeds = cell.collapsed
+    return f"n={len(cell.runs)}; {collapsed} collapsed of {seeds}" if collapsed else f"n={len(cell.runs)}"
 
 
 def count_text(cells: Iterable[Cell], key: str) -> str:
@@ -68,6 +88,29 @@ def count_text(cells: Iterable[Cell], key: str) -> str:
     if not counts:
         return MISSING
     return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+
+
+def average_caveats(layout: Layout, row: Row) -> tuple[Caveat, ...]:
+    """List the caveats of a row's average: all its cells have the same ones."""
+    return next((row[task].caveats for task in layout.average or {} if task in row), ())
+
+
+def our_average(layout: Layout, row: Row, checkpoint: Checkpoint) -> float | None:
+    """Apply the paper's average formula to the means of a row.
+
+    Returns:
+        None unless every task of the average has run, and all have the same caveats: clean numbers are never averaged
+        with marked ones.
+    """
+    if len({row[task].caveats for task in layout.average or {} if task in row}) > 1:
+        return None
+    scores = {
+        task: [seed_values(row, task, metric, checkpoint) for metric in metrics]
+        for task, metrics in (layout.average or {}).items()
+    }
+    if not scores or not all(values for task in scores.values() for values in task):
+        return None
+    return glue_average({task: [summarise(values).mean for values in columns] for task, columns in scores.items()})
 
 
 def number(value: float | None) -> str:

@@ -12,8 +12,10 @@ from lora2.analysis.paper import PaperRow, PaperTable
 from lora2.analysis.stats import MIN_SEEDS
 from lora2.common.rendering import MISSING
 from lora2.glue.tasks import METRIC_TITLES, task_title
+from lora2.runs.caveats import CAVEATS, MARK, Caveat
+from lora2.runs.cells import Cell
 from lora2.runs.format import RESULTS
-from lora2.runs.reader import Cell, Run
+from lora2.runs.reader import Run
 
 COLUMN_METRICS: Mapping[str, str] = {  # what a column may show beside the tasks' own metrics
     **METRIC_TITLES,
@@ -166,10 +168,34 @@ def wrong_averages(layout: Layout, variants: Iterable[str]) -> list[str]:
 def dropped(cells: Mapping[tuple[str, str, str], Cell]) -> list[str]:
     """Write one footnote for each cell that had runs of other settings: those are never averaged in."""
     return [
-        f"{task_title(task)}, {variant}, recipe {recipe}: shown is setting {cell.runs[0].setting_id} (most "
-        f"seeds); {cell.dropped_settings} other setting(s), {cell.dropped_runs} run(s) in all, left out."
+        f"{task_title(task)}, {variant}, recipe {recipe}: shown is setting {cell.runs[0].setting_id} "
+        f"({_why_shown(cell)}); {cell.dropped_settings} other setting(s), {cell.dropped_runs} run(s) in all, left out"
+        f"{_caveats_left_out(cell)}."
         for (variant, recipe, task), cell in sorted(cells.items())
         if cell.dropped_runs
+    ]
+
+
+def _why_shown(cell: Cell) -> str:
+    """Unmarked runs go first, whatever the number of seeds."""
+    return "without a caveat" if not cell.caveats and any(run.caveats for run in cell.left_out) else "most seeds"
+
+
+def _caveats_left_out(cell: Cell) -> str:
+    counts = Counter(kind for run in cell.left_out for kind in run.caveats)
+    return f" ({', '.join(f'{counts[kind]} {kind}' for kind in CAVEATS if kind in counts)})" if counts else ""
+
+
+def caveat_notes(cells: Mapping[tuple[str, str, str], Cell]) -> list[str]:
+    """Write one footnote for each set of caveats that cells have: what it means, and which cells they are."""
+    places: dict[tuple[Caveat, ...], list[str]] = {}
+    for (variant, recipe, task), cell in sorted(cells.items()):
+        if cell.caveats:
+            places.setdefault(cell.caveats, []).append(f"{task_title(task)} {variant} (recipe {recipe})")
+    return [
+        f"{MARK} {'; '.join(f'{kind}: {CAVEATS[kind]}' for kind in kinds)}. Not to be set "
+        f"beside clean numbers, so without difference and verdict: {', '.join(where)}."
+        for kinds, where in sorted(places.items())
     ]
 
 

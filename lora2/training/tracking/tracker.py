@@ -16,7 +16,10 @@ from accelerate import Accelerator
 from lora2.common.terminal import say
 from lora2.common.wandb_key import has_wandb_key
 from lora2.config.schema import RunConfig
+from lora2.core import keys
+from lora2.runs.caveats import NO_CAVEAT
 from lora2.runs.record import RunRecord
+from lora2.training.tracking.held import Held, held
 from lora2.training.tracking.rank_course import draw_rank_course
 from lora2.training.tracking.wandb_upload import start_upload
 
@@ -42,14 +45,26 @@ class Tracking:
     def __init__(self, accelerator: Accelerator, cfg: RunConfig, run_id: str, setting_id: str) -> None:
         self._accelerator, self._name = accelerator, cfg.tracker.name
         self._upload: Popen[bytes] | None = None
+        self._held: Held = {}
+        if self._name != "none" and accelerator.is_main_process and not cfg.force:  # force begins a curve anew
+            self._try("cannot be read back", lambda: self._read_back(cfg, run_id))
         self._alive = self._name != "none" and self._try("does not start", lambda: self._start(cfg, run_id, setting_id))
         if self._alive and self._name == "wandb" and accelerator.is_main_process and _uploads():
             self._try("cannot upload", self._start_upload)
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Log what is known after `step` optimizer steps."""
-        if self._alive:
-            self._alive = self._try("takes no more", lambda: self._accelerator.log(dict(numbers), step=step))
+        """Log what is known after `step` optimizer steps, but for what the tracker has from an earlier part of the run.
+
+        A run that goes on does the steps after its checkpoint once more, with the same numbers.
+        """
+        new = {name: value for name, value in numbers.items() if name not in self._held.get(step, ())}
+        if self._alive and new:
+            self._alive = self._try("takes no more", lambda: self._accelerator.log(new, step=step))
+
+    def replay(self, history: Mapping[str, list[dict[str, float]]]) -> None:
+        """Log what a checkpoint's history has and the tracker lost when it was killed; before the first `log`."""
+        for step, numbers in sorted(curve(history).items()):
+            self.log(step, numbers)
 
     def finish(self, record: RunRecord) -> None:
         """Log the record as the run's summary, and close."""
@@ -71,6 +86,9 @@ class Tracking:
             say(f"tracker: {self._name} {what} ({type(error).__name__}); the record has everything")
             return False
         return True
+
+    def _read_back(self, cfg: RunConfig, run_id: str) -> None:
+        self._held = held(cfg, run_id)
 
     def _start(self, cfg: RunConfig, run_id: str, setting_id: str) -> None:
         options = {"wandb": _wandb_options, "trackio": _trackio_options, "tensorboard": lambda *_: {}}[self._name]
@@ -147,12 +165,24 @@ def _uploads() -> bool:
     return has_wandb_key() and os.environ.get("WANDB_MODE", "online") in ("online", "run", "shared")
 
 
+def curve(history: Mapping[str, list[dict[str, float]]]) -> dict[int, dict[str, float]]:
+    """Return the numbers of a record's history by step, under the names that a tracker knows them by."""
+    steps: dict[int, dict[str, float]] = {}
+    for kind, rows in history.items():
+        for row in rows:
+            numbers = {name: value for name, value in row.items() if name not in (keys.STEP, keys.SELECTION)}
+            named = {keys.evaluation(name): value for name, value in numbers.items()} if kind == "eval" else numbers
+            steps.setdefault(int(row[keys.STEP]), {}).update(named)
+    return steps
+
+
 def summary(record: RunRecord) -> dict[str, Number]:
     """Return the record but for settings and curves, which the tracker has, flat.
 
     Its keys are "best/accuracy", "counts/adapter", "status" and so on.
     """
     whole = record.model_dump(mode="json", exclude={"config", "history"})
+    whole |= {"caveats": ", ".join(record.caveats) or NO_CAVEAT, "constant": ", ".join(record.constant)}
     metrics = whole.pop("metrics") or {}
     return _flat(whole | metrics, "/")
 
