@@ -12,6 +12,7 @@ from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
 from lora2.models.weights import weight_source
+from lora2.runs.caveats import named
 from lora2.runs.lock import sole_owner
 from lora2.runs.reason import give_reason
 from lora2.runs.record import RunRecord, read_record, record_path
@@ -79,7 +80,7 @@ def _summary(record: RunRecord) -> list[str]:
     best, last = map(_shown, (record.metrics.best, record.metrics.last))
     counts = record.counts
     return [
-        f"best (step {record.metrics.best_step}): {best}; last: {last}",
+        named(f"best (step {record.metrics.best_step}): {best}; last: {last}", record.caveats),
         f"parameters: adapter {counts.adapter:,}, active after pruning {counts.active_adapter:,}, head {counts.head:,}",
     ]
 

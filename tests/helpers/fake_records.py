@@ -45,6 +45,8 @@ def record(**changes: Any) -> dict[str, Any]:
         "tokens": 900,
         "positions": 1000,
         "notes": [],
+        "caveats": [],
+        "constant": [],
         "history": {},
         "checks": {},
         "hashes": {},

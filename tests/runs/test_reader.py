@@ -11,6 +11,7 @@ import pytest
 from helpers.fake_records import record
 from pydantic import BaseModel
 
+from lora2.runs.caveats import CAVEATS
 from lora2.runs.cells import choose
 from lora2.runs.format import STATUSES
 from lora2.runs.reader import Run, UnreadableRecordError, load_runs, parse_run, read_run
@@ -36,6 +37,8 @@ NEEDED = {
 OPTIONAL = {
     "error": "it broke",
     "notes": ["one", "two"],
+    "caveats": ["other data", "shortened"],
+    "constant": ["last"],
     "metrics": Metrics(best={"accuracy": 0.8, "f1": 0.9}, last={"accuracy": 0.7, "f1": 0.8}, best_step=230, main="f1"),
     "counts": Counts(adapter=1000, active_adapter=900, head=50, backbone=99),
     "ranks": {"layer.0.query": 8},
@@ -80,7 +83,19 @@ def expected(written: RunRecord) -> dict[str, Any]:
         metrics = {name: getattr(written.metrics, name) for name in Metrics.model_fields}
     fields |= {"counts": written.counts or {}} | metrics
     fields |= {name: getattr(written.config, name) for name in RecordConfig.model_fields}
+    fields["caveats"] = [kind for kind in CAVEATS if kind in {*written.caveats, *implied(written)}]
     return {name: comparable(value) for name, value in fields.items()}
+
+
+def implied(written: RunRecord) -> set[str]:
+    """The caveats that follow from the other fields of the cases."""
+    kinds = {
+        "synthetic": written.synthetic,
+        "random weights": written.model_random_init and written.status != "timed",
+        "check failed": False in written.checks.values(),
+        "collapsed": bool(written.constant),
+    }
+    return {kind for kind, holds in kinds.items() if holds}
 
 
 def test_the_cases_have_every_field_of_the_schema():
@@ -134,6 +149,8 @@ def save(folder: Path, content: str) -> Path:
         ({"history": {"train": [{"step": 10**400}]}}, "too large"),
         ({"history": [1]}, "history: expected a mapping"),
         ({"model": 3}, "model: expected text, got 3"),
+        ({"caveats": ["a bad day"]}, "caveats: got a bad day; allowed: synthetic, random weights"),
+        ({"caveats": 3}, "not iterable"),
     ],
 )
 def test_what_is_no_record_is_left_out_with_its_reason(changes: dict[str, Any], reason: str, tmp_path: Path):
@@ -165,3 +182,33 @@ def test_equal_settings_are_taken_in_alphabetical_order_and_a_seed_counts_once()
     cell = choose(twice)
     assert [run.run_id for run in cell.runs] == ["one"]
     assert cell.dropped_runs == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "caveats"),
+    [
+        ({}, ()),
+        ({"steps": 8, "resolved": {"recipe": {"max_steps": 8}}}, ("shortened",)),
+        ({"steps": 8, "resolved": {"recipe": {"max_steps": 9}}}, ()),  # its epochs ended it
+        ({"steps": 8, "resolved": {"recipe": {"max_steps": 8}}, "status": "timed"}, ()),
+        ({"steps": 8, "resolved": {"recipe": {"max_steps": 8}}, "caveats": []}, ()),  # its writer knew better
+        ({"task": "cola", "best": {"matthews": 0.0}}, ("collapsed",)),
+        ({"task": "cola", "best": {"matthews": 0.0}, "constant": []}, ()),
+        ({"task": "cola", "best": {"matthews": 1e-9}}, ()),
+    ],
+)
+def test_what_a_record_from_before_the_caveats_implies(changes: dict[str, Any], caveats: tuple[str, ...]):
+    older = {key: value for key, value in record(**changes).items() if key in changes or key not in NEW}
+    assert parse_run(older).caveats == caveats
+
+
+NEW = ("caveats", "constant")
+
+
+def test_clean_settings_stand_before_those_of_which_a_seed_collapsed():
+    marked = [parse_run(record(seed=seed, constant=["best"] if seed == 0 else [])) for seed in range(4)]
+    clean = parse_run(record(setting_id="zzz"))
+    assert choose(marked).runs == tuple(marked[1:])
+    assert choose(marked).collapsed == (1, 4)
+    assert choose(marked).caveats == ("collapsed",)
+    assert choose([*marked, clean]).runs == (clean,)

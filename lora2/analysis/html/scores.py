@@ -163,7 +163,8 @@ def _beside(row: Row, printed: PaperRow, task: str, metrics: Sequence[str]) -> l
         dict.fromkeys(verdict_text(row, printed, task, metric) for metric in metrics if metric in printed.scores[task])
     )
     distance = join(difference_text(row, printed, task, metric) for metric in metrics)
-    return [Small(f"Δ {distance}"), Small(", ".join(said), TONES.get(said[0], "") if len(said) == 1 else "")]
+    delta = [] if distance == MISSING else [Small(f"Δ {distance}")]
+    return [*delta, Small(", ".join(said), TONES.get(said[0], "") if len(said) == 1 else "")]
 
 
 def _summary(row: Row, task: str, metric: str, checkpoint: Checkpoint) -> Summary | None:

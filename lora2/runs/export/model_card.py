@@ -8,6 +8,7 @@ from huggingface_hub import ModelCardData
 
 from lora2.config.schema import ModelConfig, RunConfig
 from lora2.glue.tasks import TASKS
+from lora2.runs.caveats import CAVEATS, MARK, caveats_of, marked
 from lora2.runs.record import RunRecord
 
 Form = Literal["lora", "merged"]
@@ -140,7 +141,8 @@ def _results(record: RunRecord, exported: Exported) -> dict[str, Any]:
     assert metrics is not None  # an ok run has them
     scores = metrics.best if exported.which == "best" else metrics.last
     steps = metrics.best_step if exported.which == "best" else record.steps
-    return {name: f"{value:.4f}" for name, value in scores.items()} | {
+    caveats = caveats_of(record.model_dump(mode="json"))
+    return {name: marked(f"{value:.4f}", caveats) for name, value in scores.items()} | {
         "weights": f"{exported.which}, after {steps} of {record.steps} steps",
         "chosen by": metrics.main if exported.which == "best" else "nothing: the end of training",
     }
@@ -192,6 +194,7 @@ def _limits(record: RunRecord, cfg: RunConfig) -> list[str]:
         "One seed. Small GLUE tasks vary by several points between seeds.",
         "English only; the biases of the backbone and of the data are still in it.",
     ]
+    limits += [f"{MARK} {kind}: {CAVEATS[kind]}." for kind in caveats_of(record.model_dump(mode="json"))]
     return limits + [f"Noted in the run: {note}" for note in record.notes]
 
 
