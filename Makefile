@@ -22,8 +22,10 @@ export OMP_WAIT_POLICY ?= PASSIVE
 TABLES := table1 table3 table4
 EXPERIMENT ?= table1
 SEEDS ?=
+# A variable as one word of the shell, whatever is in it.
+quoted = '$(subst ','\'',$(value $(1)))'
 # What the user gave, on the command line or in the environment; an experiment has its own defaults.
-given = $(if $(filter-out file,$(origin $(1))),$(if $($(1)),$(2) $($(1))))
+given = $(if $(filter-out file,$(origin $(1))),$(if $(value $(1)),$(2) $(call quoted,$(1))))
 SELECTION = $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given,DATA,--data) \
   $(call given,DATA_DIR,--data-dir) $(if $(filter-out file,$(origin RECIPE)),recipe=$(RECIPE)) $(ARGS)
 # The command of scripts/export.py is what ARGS says behind --format.
@@ -61,7 +63,7 @@ demo: install ## LoRA² (k=1, k=8) against a trained head on a frozen encoder: r
 ##@ Run
 $(TASKS): install ## train METHOD on one task: make mrpc MODEL=minilm DATA=local DATA_DIR=../glue K=1 SEED=0
 	$(PY) scripts/train.py model=$(MODEL) task=$@ method=$(METHOD) rank.k=$(K) data=$(DATA) recipe=$(RECIPE) \
-	  $(if $(DATA_DIR),data.dir=$(DATA_DIR)) $(if $(R),rank.r=$(R)) $(if $(SEED),seed=$(SEED)) $(ARGS)
+	  $(if $(value DATA_DIR),data.dir=$(call quoted,DATA_DIR)) $(if $(R),rank.r=$(R)) $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 plan: install ## what EXPERIMENT will cost; ARGS=--probe times 20 steps here, ARGS='--gpu A100' takes a data sheet
 	$(PY) scripts/experiment.py plan $(EXPERIMENT) $(SELECTION)
@@ -102,10 +104,10 @@ dashboard: install ## a W&B workspace and report as JSON in outputs/dashboard; A
 
 ##@ Take away
 export: install ## RUN as a stock LoRA adapter in outputs/RUN/export; ARGS='--format merged' the whole model, '--push ME/NAME'
-	$(PY) scripts/export.py $(EXPORT_AS) $(RUN) $(EXPORT_ARGS)
+	$(PY) scripts/export.py $(EXPORT_AS) $(call quoted,RUN) $(EXPORT_ARGS)
 
 submission: install ## test-set predictions of RUN for the GLUE server: outputs/submission
-	$(PY) scripts/export.py submission $(RUN) $(ARGS)
+	$(PY) scripts/export.py submission $(call quoted,RUN) $(ARGS)
 
 ##@ Measure
 bench: install ## whole training steps of every method side by side, and their memory (minutes, an idle machine)

@@ -1,6 +1,7 @@
 """How far an experiment is, cell by cell, on a screen.
 
-A line for each method, a column for each task, a sign for each seed: `+` done, `>` running, `x` failed, `.` to do.
+A line for each method, a column for each task, a sign for each seed: `+` done, `>` running, `x` failed, `.` to do,
+`!` refused.
 """
 
 import shutil
@@ -13,9 +14,9 @@ from contextlib import suppress
 from lora2.config.grid import Job
 from lora2.experiments.cost.estimate import Estimate, as_json_text, estimate, hours, this_device
 from lora2.experiments.status import JobStatus, State, survey
-from lora2.experiments.sweep import state_counts
+from lora2.experiments.sweep import refusals, state_counts
 
-SIGNS: dict[State, str] = {"done": "+", "running": ">", "failed": "x", "to do": "."}
+SIGNS: dict[State, str] = {"done": "+", "running": ">", "failed": "x", "to do": ".", "refused": "!"}
 SECONDS = 10  # between two views
 HOME, REST_OF_LINE, REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 
@@ -49,14 +50,15 @@ def view(name: str, statuses: Sequence[JobStatus]) -> list[str]:
     body = [[row, *(_signs(items, task) for task in tasks), _hours_left(items)] for row, items in rows.items()]
     failed = [f"x {status.job.label}: {status.error}" for status in statuses if status.state == "failed"]
     total = f"{name}: {state_counts(statuses)}; {_hours_left(estimates)}"
-    return [*_columns([["", *tasks, ""], *body]), *failed, total]
+    refused = [f"! {line}" for line in refusals(statuses)]
+    return [*_columns([["", *tasks, ""], *body]), *failed, *refused, total]
 
 
 def _watch(name: str, jobs: Sequence[Job]) -> None:
     while True:
         statuses = survey(jobs)
         print(_in_place(view(name, statuses)), flush=True)
-        if all(status.state == "done" for status in statuses):
+        if all(status.state in ("done", "refused") for status in statuses):
             return
         time.sleep(SECONDS)
 
