@@ -31,7 +31,7 @@ SELECTION = $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given
 # The command of scripts/export.py is what ARGS says behind --format.
 EXPORT_AS = $(if $(filter --format=merged,$(subst --format merged,--format=merged,$(ARGS))),merged,lora)
 EXPORT_ARGS = $(filter-out --format=%,$(subst --format lora,--format=lora,$(subst --format merged,--format=merged,$(ARGS))))
-.PHONY: help install mpnet demo $(TASKS) plan table2 $(TABLES) sweep status tables figure3 claims sceptic report dashboard export \
+.PHONY: help install mpnet demo $(TASKS) plan table2 $(TABLES) sweep status tables figure3 claims sceptic report publish dashboard export \
   submission bench padding test lint mutants faults lock clean
 
 ##@ Begin
@@ -83,21 +83,23 @@ status: install ## how far EXPERIMENT is: done, running, failed, to do, hours le
 	$(PY) scripts/experiment.py status $(EXPERIMENT) --watch $(SELECTION)
 
 ##@ Look
-tables: install ## every run so far as a table; the README's block
-	$(PY) scripts/results.py tables --write
-	$(PY) scripts/results.py tables --readme README.md
+tables: install ## every run so far as a table, published ones and your own
+	@$(PY) scripts/results.py tables $(call given,MODEL,--model) $(ARGS)
 
 report: install ## everything on one page that needs no server and no network: results/report.html
 	$(PY) scripts/results.py report
 
-figure3: install ## final ranks as heat maps next to the paper's Figure 3: results/figures/figure3.png
+figure3: install ## final ranks as heat maps next to the paper's Figure 3: outputs/figures/figure3.png
 	$(PY) scripts/results.py figures figure3 $(call given,MODEL,--model) $(ARGS)
 
-claims: install ## which of the paper's claims hold by arithmetic (docs/RESULTS.md)
-	$(PY) scripts/results.py claims --output docs/RESULTS.md
+claims: install ## which of the paper's claims hold by arithmetic
+	@$(PY) scripts/results.py claims $(ARGS)
 
-sceptic: install ## do the regularisers hold, do the two scores agree: from the records, into docs/RESULTS.md
-	$(PY) scripts/results.py diagnostics --output docs/RESULTS.md
+sceptic: install ## do the regularisers hold, do the two scores agree: from the records
+	@$(PY) scripts/results.py diagnostics $(ARGS)
+
+publish: install ## your clean, full, real runs into results/runs, and tables, README.md and docs/RESULTS.md anew
+	$(PY) scripts/results.py publish $(ARGS)
 
 dashboard: install ## a W&B workspace and report as JSON in outputs/dashboard; ARGS='--push --entity ME' saves them there
 	$(PY) scripts/results.py dashboard $(ARGS)

@@ -11,8 +11,8 @@ from lora2.config.identity import run_id, timed_id
 from lora2.experiments.refusals import refusal
 from lora2.runs.format import RESULTS
 from lora2.runs.lock import held_locks
+from lora2.runs.places import record_paths
 from lora2.runs.reader import Run, UnreadableRecordError, load_runs, read_run
-from lora2.runs.record import record_path
 
 State = Literal["done", "running", "failed", "to do", "refused"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "to do", "refused")
@@ -42,8 +42,8 @@ def survey(jobs: Sequence[Job]) -> list[JobStatus]:
     records of the task were made from stands for it.
     """
     data: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for folder in {job.cfg.results_dir for job in jobs}:
-        for run in load_runs(Path(folder) / "runs")[0]:  # damaged files are left to the table's warnings
+    for folder in {path.parent for job in jobs for path in record_paths(job.cfg.results_dir, "")}:
+        for run in load_runs(folder)[0]:  # damaged files are left to the table's warnings
             if fingerprint := run.hashes.get("data"):
                 data[run.task, run.data].add(fingerprint)
     held = {lock for folder in {job.cfg.output_dir for job in jobs} for lock in held_locks(Path(folder))}
@@ -52,7 +52,9 @@ def survey(jobs: Sequence[Job]) -> list[JobStatus]:
 
 def _job_status(job: Job, fingerprints: Iterable[str], held: set[str]) -> JobStatus:
     names = {run_id(job.cfg, fingerprint) for fingerprint in fingerprints}
-    paths = [record_path(job.cfg.results_dir, name) for each in names for name in (each, timed_id(each))]
+    paths = [
+        path for each in names for name in (each, timed_id(each)) for path in record_paths(job.cfg.results_dir, name)
+    ]
     runs = [run for path in paths if (run := _read(path)) is not None]
     done = [run for run in runs if run.status in RESULTS]
     if done and not job.cfg.force:

@@ -11,6 +11,7 @@ from lora2.config.overrides import shell_command
 from lora2.experiments.cost.estimate import as_json_text, estimate, this_device
 from lora2.experiments.run_process import Ended
 from lora2.experiments.status import STATES, JobStatus, State, survey
+from lora2.runs.places import record_paths
 
 Start = Callable[[Iterable[str]], Ended]  # does the run of a command line
 
@@ -37,7 +38,22 @@ def run_experiment(name: str, jobs: Sequence[Job], start: Start, train: Path) ->
     statuses = survey(jobs)
     refuse(statuses)
     say(f"{name}: {state_counts(statuses)}")
-    return run_jobs(statuses, start, train)
+    code = run_jobs(statuses, start, train)
+    if (record := _exportable(survey(jobs))) is not None:
+        say(f"an adapter to take away: {shell_command(train.with_name('export.py'), ['lora', str(record)])}")
+    return code
+
+
+def _exportable(statuses: Sequence[JobStatus]) -> Path | None:
+    """The record of the last LoRA² run whose weights are here; None if there is none."""
+    for status in reversed(statuses):
+        cfg, run = status.job.cfg, status.run
+        if status.state == "done" and run is not None and cfg.method.name == "lora2":
+            weights = Path(cfg.output_dir) / run.run_id / "best.safetensors"
+            found = [path for path in record_paths(cfg.results_dir, run.run_id) if path.exists()]
+            if weights.exists() and found:
+                return found[0]
+    return None
 
 
 def refuse(statuses: Sequence[JobStatus]) -> None:

@@ -15,7 +15,8 @@ from lora2.config.identity import run_id, timed_id
 from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.models.weights import weight_source
-from lora2.runs.record import record_path, write_record
+from lora2.runs.places import record_paths
+from lora2.runs.record import write_record
 
 ROUNDS = (4, 1000)  # tensors of every round are kept: all methods get the same
 SHARED = {"batch_size", "max_length", "padding", "group_by_length", "precision", "max_steps", "accumulation"}
@@ -74,8 +75,8 @@ def _time_group(cfgs: Sequence[RunConfig]) -> int:
     """Time one task's methods, unless all have their record; 1 if it failed."""
     first = cfgs[0]
     raw = load_raw(first.task, first.data.source, None if first.data.dir is None else Path(first.data.dir))
-    paths = [record_path(cfg.results_dir, timed_id(run_id(cfg, raw.fingerprint))) for cfg in cfgs]
-    if not first.force and all(path.exists() for path in paths):
+    places = [record_paths(cfg.results_dir, timed_id(run_id(cfg, raw.fingerprint))) for cfg in cfgs]
+    if not first.force and all(any(path.exists() for path in paths) for paths in places):
         say(f"{first.task}: timed already; force=true measures again")
         return 0
     steps = first.recipe.total_steps(len(raw.splits["train"]))

@@ -13,6 +13,7 @@ from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
 from lora2.models.weights import weight_source
 from lora2.runs.lock import sole_owner
+from lora2.runs.places import record_paths
 from lora2.runs.reason import give_reason
 from lora2.runs.record import RunRecord, read_record, record_path
 from lora2.training.environment import check_environment
@@ -32,9 +33,10 @@ def run(cfg: RunConfig) -> int:
     check_environment(cfg.tracker.name)
     raw = load_raw(cfg.task, cfg.data.source, None if cfg.data.dir is None else Path(cfg.data.dir))
     name, path = run_id(cfg, raw.fingerprint), record_path(cfg.results_dir, run_id(cfg, raw.fingerprint))
-    if _is_done(cfg, path):
-        say(f"{name}: done already, see {path}; force=true runs it again")
-        return 0
+    for known in record_paths(cfg.results_dir, name):
+        if _is_done(cfg, known):
+            say(f"{name}: done already, see {known}; force=true runs it again")
+            return 0
     settled, notes = settle_budget(cfg, train_size(len(raw.splits["train"]), cfg.selection))
     if not cfg.model.random_init:
         weight_source(cfg.model)  # fetched, or refused
