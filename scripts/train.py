@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and `main` prints one message without a traceback
 
@@ -47,11 +47,15 @@ def job(composed: DictConfig) -> None:
         alone = settings.runtime.choices["hydra/launcher"] == "basic"
         do_job(TRAIN, settings.job.num, list(settings.overrides.task), alone=alone)
         return
-    from lora2.config.resolve import resolve
+    from lora2.config.resolve import resolve_with_origins
+    from lora2.config.unused import given_settings, unused_settings
     from lora2.training.run import run
 
     try:
-        EXIT_CODES.append(run(resolve(OmegaConf.to_container(composed, resolve=True))))  # type: ignore[arg-type]
+        given = given_settings(settings.overrides.task, CONFIGS)
+        tree: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+        cfg, origins = resolve_with_origins(tree, given)
+        EXIT_CODES.append(run(cfg, unused_settings(cfg, given, origins)))
     except UserError as error:  # raised further, Hydra would print a line of its own before it, as for the next
         EXIT_CODES.append(_refused(str(error), error.exit_code))
     except OmegaConfBaseException as error:

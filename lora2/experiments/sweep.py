@@ -39,9 +39,14 @@ def run_experiment(name: str, jobs: Sequence[Job], start: Start, train: Path) ->
     refuse(statuses)
     say(f"{name}: {state_counts(statuses)}")
     code = run_jobs(statuses, start, train)
-    if (record := _exportable(survey(jobs))) is not None:
-        say(f"an adapter to take away: {shell_command(train.with_name('export.py'), ['lora', str(record)])}")
+    tell_export(survey(jobs), train)
     return code
+
+
+def tell_export(statuses: Sequence[JobStatus], train: Path) -> None:
+    """Say by which command a trained adapter is taken away, if there is one."""
+    if (record := _exportable(statuses)) is not None:
+        say(f"an adapter to take away: {shell_command(train.with_name('export.py'), ['lora', str(record)])}")
 
 
 def _exportable(statuses: Sequence[JobStatus]) -> Path | None:

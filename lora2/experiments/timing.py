@@ -17,6 +17,7 @@ from lora2.glue.data import load_raw
 from lora2.models.weights import weight_source
 from lora2.runs.places import record_paths
 from lora2.runs.record import write_record
+from lora2.training.environment import forget_variables
 
 ROUNDS = (4, 1000)  # tensors of every round are kept: all methods get the same
 SHARED = {"batch_size", "max_length", "padding", "group_by_length", "precision", "max_steps", "accumulation"}
@@ -31,6 +32,8 @@ def time_jobs(jobs: Sequence[Job]) -> int:
     Raises:
         UserError: the jobs cannot be timed side by side; nothing was.
     """
+    for note in forget_variables():
+        say(f"note: {note}")
     groups: dict[tuple[str, int], list[RunConfig]] = defaultdict(list)
     for job in jobs:
         groups[job.cfg.task, job.cfg.seed].append(job.cfg)
