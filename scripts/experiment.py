@@ -17,6 +17,7 @@ from pathlib import Path
 from lora2.common.errors import UserError
 from lora2.common.terminal import guarded
 from lora2.config.grid import Job, expand, experiments
+from lora2.config.overrides import quote
 from lora2.experiments.cost.show import show_plan
 from lora2.experiments.cost.speed import gpu_names
 from lora2.experiments.run_process import start_run
@@ -26,7 +27,8 @@ from lora2.experiments.timing import time_jobs
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
-start = partial(start_run, ROOT / "scripts" / "train.py")
+TRAIN = ROOT / "scripts" / "train.py"
+start = partial(start_run, TRAIN)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -48,8 +50,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def jobs(args: argparse.Namespace) -> list[Job]:
     """List the jobs that the command line asks for."""
-    chosen = {"model": args.model, "data": args.data, "data.dir": args.data_dir}
+    chosen = {"model": args.model, "data": args.data}
     overrides = [f"{key}={value}" for key, value in chosen.items() if value]
+    if args.data_dir:
+        overrides.append(quote("data.dir", args.data_dir))
     return expand(args.experiment, [*overrides, *args.overrides], args.seeds, configs=CONFIGS)
 
 
@@ -71,12 +75,12 @@ def run(args: argparse.Namespace) -> int:
         return list_experiment(args.experiment, jobs(args), as_json=args.json)
     if args.json:
         raise UserError("--json: goes with --dry-run; the runs themselves leave JSON records")
-    return run_experiment(args.experiment, jobs(args), start)
+    return run_experiment(args.experiment, jobs(args), start, TRAIN)
 
 
 def status(args: argparse.Namespace) -> int:
     """Show how far it is."""
-    return show_status(args.experiment, jobs(args), watch=args.watch, as_json=args.json)
+    return show_status(args.experiment, jobs(args), TRAIN, watch=args.watch, as_json=args.json)
 
 
 def time(args: argparse.Namespace) -> int:

@@ -13,9 +13,12 @@ from pathlib import Path
 
 from lora2.common.terminal import guarded
 from lora2.runs.export.publish import publish_run
+from lora2.runs.finished import find_record
+from lora2.runs.places import DEMO, OWN, PUBLISHED
 from lora2.runs.submission import publish_submission
 
 ROOT = Path(__file__).resolve().parents[1]
+PLACES = (ROOT / PUBLISHED, OWN, DEMO)  # a user's own are where the run was started
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -42,10 +45,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def export(args: argparse.Namespace) -> int:
     """Write an adapter or a model, and upload it if asked."""
     return publish_run(
-        args.name,
+        str(_record(args)),
         args.form,
         which=args.which,
-        results=args.results,
+        results=PLACES[0],
         outputs=args.outputs,
         output=args.output,
         repository=args.push,
@@ -55,9 +58,9 @@ def export(args: argparse.Namespace) -> int:
 def submission(args: argparse.Namespace) -> int:
     """Write the predictions for the test set."""
     publish_submission(
-        args.name,
+        str(_record(args)),
         which=args.which,
-        results=args.results,
+        results=PLACES[0],
         outputs=args.outputs,
         output=args.output,
         data_dir=args.data_dir,
@@ -65,11 +68,16 @@ def submission(args: argparse.Namespace) -> int:
     return 0
 
 
+def _record(args: argparse.Namespace) -> Path:
+    """The record of the run that is asked for."""
+    return find_record(args.name, [args.results] if args.results else PLACES)
+
+
 def _add_run(cli: argparse.ArgumentParser) -> None:
     """Which run, and where it lies."""
-    cli.add_argument("name", metavar="RUN", help="run id (the name of its record in results/runs), or a record's path")
+    cli.add_argument("name", metavar="RUN", help="run id (the name of its record), or a record's path")
     cli.add_argument("--which", choices=("best", "last"), default="best", help="weights of the best or last evaluation")
-    cli.add_argument("--results", type=Path, default=ROOT / "results", help="folder with runs/")
+    cli.add_argument("--results", type=Path, help="folder with runs/; default: results, outputs/results, outputs/demo")
     cli.add_argument("--outputs", type=Path, help="folder with RUN/best.safetensors; default: what the run was given")
 
 

@@ -1,4 +1,4 @@
-"""Show what is in results/: tables, figures, claims, diagnostics, the report, the dashboard.
+"""Show runs: tables, figures, claims, diagnostics, the report, the dashboard.
 
     python scripts/results.py tables [--table table1] [--model minilm] [--format csv|latex|json]
     python scripts/results.py figures figure3 [--output FILE.png|.svg|.pdf]
@@ -6,6 +6,10 @@
     python scripts/results.py diagnostics [--output docs/RESULTS.md]     do the regularisers hold, do the scores agree
     python scripts/results.py report                                     everything on one page, with no network
     python scripts/results.py dashboard [--push --entity ME]             a W&B workspace and report, as code
+    python scripts/results.py publish                                    the good ones of your runs into results/
+
+Shown are the published runs (results/) and your own (outputs/results). What goes into a tracked file is made of the
+published ones alone.
 
 Exit codes: 0 done, 1 `--check` found a stale block or the server refused, 2 a mistake of the user's.
 """
@@ -19,8 +23,10 @@ from lora2.analysis.tables.build import NAMES
 from lora2.common.errors import UserError
 from lora2.common.rendering import SUFFIXES
 from lora2.common.terminal import guarded
+from lora2.runs.places import OWN, PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[1]
+OUTPUTS = OWN.parent
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,7 +39,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     for name, (help_text, add_options, run) in COMMANDS.items():
         command = commands.add_parser(name, help=help_text)
         command.set_defaults(run=run)
-        command.add_argument("--results", type=Path, default=ROOT / "results", help="folder with runs/ and paper/")
+        command.add_argument(
+            "--results", type=Path, help="folder with runs/ and paper/; default: results, outputs/results"
+        )
         add_options(command)
     return cli.parse_args(argv)
 
@@ -41,17 +49,26 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def tables(args: argparse.Namespace) -> int:
     """Print or write a table, or put it into the README."""
     if args.readme:
-        return publish.publish_readme(args.table, args.results, args.model, args.readme, check=args.check)
+        return publish.publish_readme(args.table, _published(args), args.model, args.readme, check=args.check)
     if args.check:
         raise UserError("--check: needs --readme FILE, the file whose block is to be checked")
-    own = args.results / "tables" / f"{args.table}{SUFFIXES[args.format]}"
-    publish.publish_table(args.table, args.results, args.model, args.format, own if args.write else args.output)
+    results = _published(args)
+    if args.write:
+        output = results / "tables" / f"{args.table}{SUFFIXES[args.format]}"
+        publish.publish_table(args.table, results, args.model, args.format, output)
+    else:
+        publish.publish_table(args.table, results, args.model, args.format, args.output, _own(args))
     return 0
 
 
 def figures(args: argparse.Namespace) -> int:
     """Draw Figure 3."""
-    publish.publish_figure3(args.results, args.model, args.variant, args.recipe, args.output)
+    results = _published(args)
+    if args.write:
+        output, also = results / "figures" / "figure3.png", []
+    else:
+        output, also = args.output or OUTPUTS / "figures" / "figure3.png", _own(args)
+    publish.publish_figure3(results, args.model, args.variant, args.recipe, output, also)
     return 0
 
 
@@ -59,24 +76,44 @@ def claims(args: argparse.Namespace) -> int:
     """Recompute the paper's claims."""
     if args.check and not args.output:
         raise UserError("--check: needs --output FILE, the file whose block is to be checked")
-    return publish.publish_claims(args.results, args.format, args.output, check=args.check)
+    return publish.publish_claims(_published(args), args.format, args.output, check=args.check)
 
 
 def diagnostics(args: argparse.Namespace) -> int:
     """Ask what a sceptic asks."""
-    publish.publish_diagnostics(args.results, args.format, args.output)
+    publish.publish_diagnostics(_published(args), args.format, args.output, [] if args.output else _own(args))
     return 0
 
 
 def report(args: argparse.Namespace) -> int:
     """Write the page."""
-    publish.publish_report(args.results, args.output)
+    publish.publish_report(_published(args), args.output, _own(args))
     return 0
 
 
 def dashboard(args: argparse.Namespace) -> int:
     """Write the W&B workspace and report, and save them on the server if asked."""
-    return publish.publish_dashboard(args.results, args.output, args.project, args.entity, push=args.push)
+    return publish.publish_dashboard(
+        _published(args), args.output, args.project, args.entity, push=args.push, also=_own(args)
+    )
+
+
+def publish_own(args: argparse.Namespace) -> int:
+    """Take clean, full, real runs into results/, and make its tables, its figure and the pages' blocks anew."""
+    from lora2.analysis.published import publish_runs
+
+    pages = {"readme": ROOT / "README.md", "page": ROOT / "docs" / "RESULTS.md"}
+    return publish_runs(args.source, _published(args), **pages)
+
+
+def _published(args: argparse.Namespace) -> Path:
+    """The results folder that is asked for, or the project's."""
+    return args.results or ROOT / PUBLISHED
+
+
+def _own(args: argparse.Namespace) -> list[Path]:
+    """What is shown beside the published runs."""
+    return [] if args.results else [OWN]
 
 
 def _tables_options(cli: argparse.ArgumentParser) -> None:
@@ -95,7 +132,11 @@ def _figures_options(cli: argparse.ArgumentParser) -> None:
     cli.add_argument("--model", help="model of our side (default: the paper's if it has runs, else the one with most)")
     cli.add_argument("--variant", default="lora2_k8", help="method of our side, for example lora2_k8 or lora2_k1")
     cli.add_argument("--recipe", help="only runs of this recipe")
-    cli.add_argument("--output", type=Path, help="default: RESULTS/figures/figure3.png")
+    target = cli.add_mutually_exclusive_group()
+    target.add_argument("--output", type=Path, help="default: outputs/figures/figure3.png")
+    target.add_argument(
+        "--write", action="store_true", help="write to RESULTS/figures/figure3.png, of published runs alone"
+    )
 
 
 def _claims_options(cli: argparse.ArgumentParser) -> None:
@@ -125,6 +166,10 @@ def _add_format(cli: argparse.ArgumentParser) -> None:
     cli.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
 
 
+def _publish_options(cli: argparse.ArgumentParser) -> None:
+    cli.add_argument("--from", dest="source", type=Path, default=OWN, metavar="DIR", help=f"default: {OWN}")
+
+
 COMMANDS = {
     "tables": ("tables of runs beside the papers' numbers", _tables_options, tables),
     "figures": ("final ranks beside the paper's Figure 3", _figures_options, figures),
@@ -132,6 +177,7 @@ COMMANDS = {
     "diagnostics": ("regularisers, likeness of the scales, agreement of the scores", _diagnostics_options, diagnostics),
     "report": ("one HTML page of runs, the paper's numbers and the benchmark", _report_options, report),
     "dashboard": ("a W&B workspace and report of all runs, as JSON or on the server", _dashboard_options, dashboard),
+    "publish": ("clean, full, real runs into results/, and all that is made of them", _publish_options, publish_own),
 }
 
 

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and `main` prints one message without a traceback
 
@@ -24,8 +25,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lora2.common.errors import UserError
 from lora2.common.terminal import INTERRUPTED, MISTAKE, guarded, reader_gone, say
+from lora2.config.overrides import literal_paths
 from lora2.experiments.launchers import Watch, do_job, new_folder
 from lora2.runs.reason import give_reason
+
+if TYPE_CHECKING:
+    from lora2.experiments.status import JobStatus
 
 TRAIN = Path(__file__).resolve()
 CONFIGS = TRAIN.parents[1] / "configs"
@@ -42,11 +47,15 @@ def job(composed: DictConfig) -> None:
         alone = settings.runtime.choices["hydra/launcher"] == "basic"
         do_job(TRAIN, settings.job.num, list(settings.overrides.task), alone=alone)
         return
-    from lora2.config.resolve import resolve
+    from lora2.config.resolve import resolve_with_origins
+    from lora2.config.unused import given_settings, unused_settings
     from lora2.training.run import run
 
     try:
-        EXIT_CODES.append(run(resolve(OmegaConf.to_container(composed, resolve=True))))  # type: ignore[arg-type]
+        given = given_settings(settings.overrides.task, CONFIGS)
+        tree: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+        cfg, origins = resolve_with_origins(tree, given)
+        EXIT_CODES.append(run(cfg, unused_settings(cfg, given, origins)))
     except UserError as error:  # raised further, Hydra would print a line of its own before it, as for the next
         EXIT_CODES.append(_refused(str(error), error.exit_code))
     except OmegaConfBaseException as error:
@@ -55,13 +64,23 @@ def job(composed: DictConfig) -> None:
 
 def main() -> int:
     """Do what the command line asks for; the exit code."""
+    sys.argv[1:] = literal_paths(sys.argv[1:])
     for flag, show in (("--dry-run", dry_run), ("--resolved", show_resolved)):
         if flag in sys.argv:
             return guarded(show, argparse.Namespace(arguments=sys.argv[1:]))
     prefer_own_launchers()
-    if not SWEEP & set(sys.argv):
-        return _hydra()
-    with Watch(new_folder()) as watch:
+    if SWEEP & set(sys.argv):
+        return guarded(sweep, argparse.Namespace(arguments=sys.argv[1:]))
+    return _hydra()
+
+
+def sweep(args: argparse.Namespace) -> int:
+    """Do a sweep, if none of its jobs would be refused."""
+    from lora2.experiments.sweep import refuse
+
+    statuses = [] if _asks_hydra(args.arguments) else _survey(args.arguments)
+    refuse(statuses)
+    with Watch(new_folder(Path(statuses[0].job.cfg.output_dir if statuses else "outputs"))) as watch:
         try:
             code = _hydra()
         except Exception as error:  # its jobs raise nothing
@@ -111,17 +130,13 @@ def _refused(message: str, code: int) -> int:
 
 
 def dry_run(args: argparse.Namespace) -> int:
-    """List what a command line would run."""
-    from lora2.config.grid import expand
-    from lora2.experiments.status import survey
-    from lora2.experiments.sweep import list_jobs, state_counts
+    """List what a command line would run: one job, or with -m those of the sweep."""
+    from lora2.experiments.sweep import list_jobs, refuse, state_counts
 
-    given = _settings(args.arguments, SWEEP | {"--dry-run", "--json"})
-    names = [text.removeprefix("experiment=") for text in given if text.startswith("experiment=")]
-    rest = [text for text in given if not text.startswith("experiment=")]
-    statuses = survey(expand(names[-1] if names else None, rest, configs=CONFIGS))
+    statuses = _survey(args.arguments)
     print(list_jobs(statuses, as_json="--json" in args.arguments))
     say(state_counts(statuses))
+    refuse(statuses)
     return 0
 
 
@@ -135,6 +150,31 @@ def show_resolved(args: argparse.Namespace) -> int:
     given = _settings(args.arguments, {"--resolved"})
     print(listing(*resolve_with_origins(*compose_with_origins(given, CONFIGS))))
     return 0
+
+
+def _survey(arguments: list[str]) -> "list[JobStatus]":
+    """The state of every job of a command line.
+
+    Raises:
+        UserError: settings that do not hold together, a sweep of no job, or a sweep without -m.
+    """
+    from lora2.config.compose import compose
+    from lora2.config.grid import expand
+    from lora2.experiments.status import survey
+
+    given = _settings(arguments, SWEEP | {"--dry-run", "--json"})
+    if not SWEEP & set(arguments):
+        compose(given, CONFIGS)  # refuses several values
+        return survey(expand(None, given, configs=CONFIGS))
+    names = [text.removeprefix("experiment=") for text in given if text.startswith("experiment=")]
+    rest = [text for text in given if not text.startswith("experiment=")]
+    return survey(expand(names[-1] if names else None, rest, configs=CONFIGS))
+
+
+def _asks_hydra(arguments: list[str]) -> bool:
+    """Whether a sweep's command line has what only Hydra knows: --help or --cfg, another sweeper."""
+    flags = [text for text in arguments if text.startswith("-") and text not in SWEEP]
+    return bool(flags) or any(text.startswith("hydra/sweeper=") for text in arguments)
 
 
 def _settings(arguments: list[str], flags: set[str]) -> list[str]:

@@ -15,12 +15,15 @@ from lora2.common.errors import UserError
 from lora2.common.rendering import read_text, render, replace_block, write_block, write_text
 from lora2.common.terminal import say
 from lora2.common.wandb_key import has_wandb_key
-from lora2.runs.reader import load_runs
+from lora2.runs.places import load_places
+from lora2.runs.reader import Run
 
 CLAIMS_PAGE = "# Results\n\n## Claims of the paper, recomputed\n\n<!-- claims:begin -->\n<!-- claims:end -->\n"
 
 
-def publish_table(name: str, results: Path, model: str | None, form: str, output: Path | None) -> None:
+def publish_table(
+    name: str, results: Path, model: str | None, form: str, output: Path | None, also: Sequence[Path] = ()
+) -> None:
     """Print a table, or write it to a file.
 
     Args:
@@ -29,8 +32,9 @@ def publish_table(name: str, results: Path, model: str | None, form: str, output
         model: leave out every other model.
         form: "markdown", "csv", "latex" or "json".
         output: the file; None: standard output.
+        also: further results folders whose runs are shown.
     """
-    text = _table(name, results, model, form)
+    text = _table(name, results, model, form, also)
     if output is None:
         print(text, end="")
         return
@@ -51,7 +55,9 @@ def publish_readme(name: str, results: Path, model: str | None, page: Path, *, c
     return int(old != new)
 
 
-def publish_figure3(results: Path, model: str | None, variant: str, recipe: str | None, output: Path | None) -> None:
+def publish_figure3(
+    results: Path, model: str | None, variant: str, recipe: str | None, output: Path, also: Sequence[Path] = ()
+) -> None:
     """Draw the final ranks beside the paper's Figure 3, and say for each panel what was drawn.
 
     Args:
@@ -59,25 +65,24 @@ def publish_figure3(results: Path, model: str | None, variant: str, recipe: str 
         model: of our side; None: the paper's if it has runs, else the one with most.
         variant: of our side, "lora2_k8".
         recipe: leave out the runs of other recipes.
-        output: a .png, .svg or .pdf; None: RESULTS/figures/figure3.png.
+        output: a .png, .svg or .pdf.
+        also: further results folders whose runs are shown.
     """
     _require_results(results, "runs/ and paper/")
     from lora2.analysis.figure3 import agreement, draw_figure3, model_to_show, panels
     from lora2.analysis.paper import load_figure3
 
-    runs, warnings = load_runs(results / "runs")
-    _warn(warnings)
+    runs = _load(results, also)
     figure = load_figure3(results / "paper")
     drawn = panels(figure, runs, model or model_to_show(figure, runs, variant), variant, recipe)
-    path = output or results / "figures" / "figure3.png"
-    draw_figure3(drawn, path)
+    draw_figure3(drawn, output)
     for panel in drawn:
         if panel.ours is None:
             print(f"{panel.task}: not run")
             continue
         others = f" ({panel.left_out} run(s) of other settings left out)" if panel.left_out else ""
         print(f"{panel.task}: {panel.label}: {agreement(panel)}{others}")
-    print(f"wrote {path}")
+    print(f"wrote {output}")
 
 
 def publish_claims(results: Path, form: str, page: Path | None, *, check: bool) -> int:
@@ -114,19 +119,19 @@ def publish_claims(results: Path, form: str, page: Path | None, *, check: bool) 
     return int(stale)
 
 
-def publish_diagnostics(results: Path, form: str, page: Path | None) -> None:
+def publish_diagnostics(results: Path, form: str, page: Path | None, also: Sequence[Path] = ()) -> None:
     """Print the regularisers, the likeness of the scales and the agreement of the scores, or put them into a page.
 
     Args:
         results: the folder with runs/.
         form: of what is printed without a page.
         page: the markdown file whose sceptic block is replaced.
+        also: further results folders whose runs are shown.
     """
     _require_results(results, "runs/")
     from lora2.analysis.diagnostics import diagnostics_table
 
-    runs, warnings = load_runs(results / "runs")
-    _warn(warnings)
+    runs = _load(results, also)
     table = diagnostics_table(runs)
     if page is None:
         print(render([table], form), end="")
@@ -135,17 +140,19 @@ def publish_diagnostics(results: Path, form: str, page: Path | None) -> None:
     say(f"wrote {page}: {table.footnotes[0]}")
 
 
-def publish_report(results: Path, output: Path | None) -> None:
+def publish_report(results: Path, output: Path | None, also: Sequence[Path] = ()) -> None:
     """Write everything on one page that needs no server and no network: RESULTS/report.html if `output` is None."""
     _require_results(results, "runs/, paper/ and bench/")
     from lora2.analysis.html.page import write_page
 
     page = output or results / "report.html"
-    write_page(results, page)
+    write_page(results, page, also)
     say(f"wrote {page} ({page.stat().st_size / 2**20:.1f} MiB)")
 
 
-def publish_dashboard(results: Path, output: Path, project: str, entity: str, *, push: bool) -> int:
+def publish_dashboard(
+    results: Path, output: Path, project: str, entity: str, *, push: bool, also: Sequence[Path] = ()
+) -> int:
     """Write the W&B workspace and report as JSON into a folder, and print their paths.
 
     Args:
@@ -154,6 +161,7 @@ def publish_dashboard(results: Path, output: Path, project: str, entity: str, *,
         project: the W&B project that the runs were logged to.
         entity: its user or team.
         push: save both on the server too, under the stored key.
+        also: further results folders whose runs are shown.
 
     Returns:
         1 when the server refuses, else 0.
@@ -161,8 +169,7 @@ def publish_dashboard(results: Path, output: Path, project: str, entity: str, *,
     _check_dashboard(results, entity, push)
     from lora2.analysis.dashboard import as_json, wandb_report, wandb_workspace
 
-    runs, warnings = load_runs(results / "runs")
-    _warn(warnings)
+    runs = _load(results, also)
     built = {
         "workspace": wandb_workspace(entity, project),
         "report": wandb_report(entity, project, runs, results / "paper"),
@@ -174,26 +181,28 @@ def publish_dashboard(results: Path, output: Path, project: str, entity: str, *,
     return _push(built) if push else 0
 
 
-def publish_benchmark(part: str, folder: Path, page: Path) -> None:
-    """Make tables of what the benchmark has measured, and put them into a page.
+def publish_benchmark(part: str, folder: Path, page: Path | None) -> None:
+    """Make tables of what the benchmark has measured, and print them or put them into a page.
 
     Args:
         part: what was measured last: "steps", "memory", "padding" or "growth".
-        folder: the benchmark's figures, results/bench.
-        page: the markdown file whose bench block is replaced.
+        folder: the benchmark's figures.
+        page: the markdown file whose bench block is replaced; None: standard output.
     """
     from lora2.analysis.benchmark import results_block, write_tables
 
     latest = folder / "latest.json"
     if part in ("steps", "memory"):
         write_tables(json.loads(latest.read_text()), latest)
-    write_block(page, "bench", results_block(folder))
+    if page is None:
+        print(results_block(folder))
+    else:
+        write_block(page, "bench", results_block(folder))
 
 
-def _table(name: str, results: Path, model: str | None, form: str) -> str:
+def _table(name: str, results: Path, model: str | None, form: str, also: Sequence[Path] = ()) -> str:
     _require_results(results, "runs/ and paper/")
-    runs, warnings = load_runs(results / "runs")
-    _warn(warnings)
+    runs = _load(results, also)
     return render(build(name, runs, results / "paper", model), form)
 
 
@@ -202,9 +211,12 @@ def _require_results(results: Path, content: str) -> None:
         raise UserError(f"--results: no folder {results}; give the folder that holds {content}: --results DIR")
 
 
-def _warn(warnings: Sequence[str]) -> None:
+def _load(results: Path, also: Sequence[Path]) -> list[Run]:
+    """The runs of a results folder and of others."""
+    runs, warnings = load_places([results, *also])
     for warning in warnings:
         say(f"warning: {warning}")
+    return runs
 
 
 def _check_dashboard(results: Path, entity: str, push: bool) -> None:

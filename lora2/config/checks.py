@@ -152,17 +152,19 @@ def _recipe_problems(values: Mapping[str, Any]) -> list[str]:
 
 
 def _got(folder: object) -> str:
-    return "no value" if folder is None else f"{folder!r} is not a folder"
+    return "no value" if folder in (None, "") else f"{folder!r} is not a folder"
 
 
 def _is_folder(path: object) -> bool:
     try:
-        return isinstance(path, str) and Path(path).is_dir()
+        return isinstance(path, str) and path != "" and Path(path).is_dir()
     except (OSError, ValueError):  # a name too long, or with a zero byte
         return False
 
 
 def _unwritable(field: str, folder: str) -> list[str]:
+    if not folder:
+        return [f"{field}: no value; allowed is a folder you may write: {field}=DIR"]
     path = Path(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)

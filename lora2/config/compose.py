@@ -1,8 +1,9 @@
 """configs/*.yaml composed without Hydra, in milliseconds: a sweep of hundreds of jobs is known before it starts.
 
-Only what the files of this project use: a defaults list of groups, `override /group: option` in the two files of global
-package (experiment, row), `group=option` and `key=value`. The folder is given by the caller. scripts/train.py composes
-with Hydra itself; a test holds that both give the same for every job of every experiment.
+Only what the files of this project use: a defaults list of groups, and `override /group: option` in the two files of
+global package (experiment, row). The folder is given by the caller. Command lines are read by Hydra's parser
+(overrides.py). scripts/train.py composes with Hydra itself; a test holds that both give the same for every job of every
+experiment.
 """
 
 import copy
@@ -14,6 +15,8 @@ from typing import Any
 import yaml
 
 from lora2.common.errors import UserError
+from lora2.config.overrides import Setting, parse, resolve_interpolations
+from lora2.config.tree import delete_value, flatten, merge, set_value
 
 GLOBAL = ("experiment", "row")  # groups whose files speak about the whole tree
 COMMAND_LINE = "command line"
@@ -42,7 +45,7 @@ def compose_with_origins(overrides: Iterable[str], configs: Path) -> tuple[dict[
     train = read(configs / "train.yaml")
     pairs = [pair for item in train.pop("defaults") if item != "_self_" for pair in item.items()]
     groups = {group: option for group, option in pairs if not group.startswith("override ")}  # those are Hydra's own
-    chosen, values = _sort(overrides, groups)
+    chosen, settings = _sort(overrides, groups, configs)
     chosen_by = dict.fromkeys(chosen, COMMAND_LINE)
     global_layers = []
     for group in GLOBAL:
@@ -56,7 +59,7 @@ def compose_with_origins(overrides: Iterable[str], configs: Path) -> tuple[dict[
         option = chosen.get(group, groups[group])
         origin = f"{group}/{option}.yaml ({chosen_by.get(group, 'default')})"
         layers.append((origin, {group: read_option(group, option, configs)}))
-    return _stacked([*layers, ("train.yaml (default)", train), *global_layers], values)
+    return _stacked([*layers, ("train.yaml (default)", train), *global_layers], settings)
 
 
 def options(group: str, configs: Path) -> list[str]:
@@ -82,70 +85,23 @@ def read(path: Path) -> dict[str, Any]:
     return copy.deepcopy(_parsed(path))
 
 
-def parse_value(path: str, text: str) -> Any:
-    """Read the value of an override as Hydra does; unlike yaml 1.1 it takes 1e-3 for a number.
-
-    Raises:
-        UserError: no value, for example an open bracket.
-    """
-    try:
-        value = yaml.load(text, LOADER)
-    except yaml.YAMLError:
-        raise UserError(f"{path}: got {text!r}; allowed are numbers, words and lists: {path}=...") from None
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    """Put a layer over a tree, section by section."""
-    for key, value in layer.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            merge(into[key], value)
-        else:
-            into[key] = value
-
-
-def set_value(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Set a key that exists.
-
-    Raises:
-        UserError: there is no such key.
-    """
-    *parents, key = path.split(".")
-    node: Any = tree
-    for parent in parents:
-        node = node.get(parent) if isinstance(node, dict) else None
-    if not isinstance(node, dict) or key not in node:
-        raise UserError(f"{path}: no such setting here; allowed are those that scripts/train.py --cfg job shows")
-    node[key] = value
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """List every setting of a tree by its dotted path."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
 def _stacked(
-    layers: Iterable[tuple[str, dict[str, Any]]], values: Iterable[tuple[str, str]]
+    layers: Iterable[tuple[str, dict[str, Any]]], settings: Iterable[Setting]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Layers over each other, then the values of the command line; with the origin of each value by dotted path."""
+    """Layers over each other, then the command line; with the origin of each value by dotted path."""
     composed: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, layer in layers:
         merge(composed, layer)
         origins |= dict.fromkeys(flatten(layer), origin)
     composed.pop("hydra", None)
-    for path, text in values:
-        set_value(composed, path, parse_value(path, text))
-        origins[path] = COMMAND_LINE
-    return composed, origins
+    for setting in settings:
+        if setting.kind == "delete":
+            delete_value(composed, setting.key)
+        else:
+            set_value(composed, setting.key, setting.value, add=setting.kind == "add")
+            origins[setting.key] = COMMAND_LINE
+    return resolve_interpolations(composed), origins
 
 
 @functools.cache
@@ -153,19 +109,19 @@ def _parsed(path: Path) -> dict[str, Any]:
     return yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}
 
 
-def _sort(overrides: Iterable[str], groups: Mapping[str, Any]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """Group choices, and values by path in their order."""
+def _sort(overrides: Iterable[str], groups: Mapping[str, Any], configs: Path) -> tuple[dict[str, str], list[Setting]]:
+    """Group choices, and the other settings in their order."""
     chosen: dict[str, str] = {}
-    values = []
+    others = []
     for override in overrides:
-        path, equals, text = override.partition("=")
-        if not equals or not path or path[0] in "+~":
-            raise UserError(f"{override}: allowed are group=option and key=value, for example task=rte seed=1")
-        if path in groups:
-            chosen[path] = text
+        setting = parse(override, configs)
+        if setting.sweeps:
+            raise UserError(f"{override}: got several values; allowed is one, or a sweep with -m: {setting.key}=VALUE")
+        if setting.key in groups and setting.kind == "change":
+            chosen[setting.key] = "null" if setting.value is None else str(setting.value)
         else:
-            values.append((path, text))
-    return chosen, values
+            others.append(setting)
+    return chosen, others
 
 
 def _overridden(defaults: Iterable[Any]) -> dict[str, str]:

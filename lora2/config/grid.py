@@ -4,7 +4,8 @@ The grid is Hydra's own, so `python scripts/train.py -m experiment=NAME` runs th
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 from lora2.common.errors import UserError
 from lora2.config.compose import compose, options, read_option
 from lora2.config.identity import run_id
+from lora2.config.overrides import Setting, literal_paths, parse
 from lora2.config.resolve import resolve
 from lora2.config.schema import RunConfig
+
+SEEDS = 2**32  # as many as numpy's generators take
 
 
 @dataclass(frozen=True)
@@ -45,34 +49,55 @@ def expand(name: str | None, overrides: Sequence[str] = (), seeds: int | None = 
 
     Args:
         name: a file of configs/experiment/, or None: the grid is in the overrides alone.
-        overrides: further settings for every job; one that names an axis of the grid replaces it, and comma-separated
-            values make an axis.
+        overrides: further settings for every job, in Hydra's grammar; one that names an axis of the grid replaces it,
+            and a sweep (a,b or range or choice or glob) makes an axis.
         seeds: run the seeds 0 ... seeds - 1 instead of the experiment's own.
         configs: the folder that holds train.yaml and the groups.
 
     Raises:
-        UserError: no such experiment, or settings that do not hold together; the message names the job.
+        UserError: no such experiment, a sweep of no job, or settings that do not hold together; the message names the
+            jobs, and equal reasons once.
     """
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds: got {seeds}; allowed are whole numbers from 1, for example --seeds 5")
-    axes: dict[str, list[str]] = {}
+    axes: dict[str, tuple[str, ...]] = {}
     fixed: list[str] = []
     if name is not None:
         axes, fixed = grid(name, configs), [f"experiment={name}"]
-    asked = list(overrides)
+    asked = literal_paths(overrides)
     if seeds is not None:
-        asked.append(f"seed={','.join(map(str, range(seeds)))}")
-    for override in asked:
-        key, _, value = override.partition("=")
-        if len(split(value)) > 1 or key == "seed":
-            axes[key] = split(value)
+        asked.append(f"seed=range(0,{seeds})")
+    for word in asked:
+        setting = parse(word, configs)
+        axes.pop(setting.key, None)
+        if setting.sweeps or (setting.key == "seed" and setting.value is not None):
+            axes[setting.key] = _values(setting, word)
         else:
-            axes.pop(key, None)
-            fixed.append(override)
+            fixed.append(word)
     seed_axis = axes.pop("seed", None)  # None: the recipe's own
-    combinations = itertools.product(*([f"{key}={value}" for value in values] for key, values in axes.items()))
-    jobs = (job for cell in combinations for job in _cell(tuple(fixed), cell, seed_axis, configs))
+    jobs: list[Job] = []
+    wrong: list[tuple[str, str]] = []
+    for cell in itertools.product(*axes.values()):
+        try:
+            jobs += _cell(tuple(fixed), cell, seed_axis, configs)
+        except UserError as error:
+            wrong += [(" ".join((*fixed, *cell)), str(error))] * len(seed_axis or " ")
+    if wrong:
+        raise UserError("\n  ".join(together(wrong)))
     return list({run_id(job.cfg, ""): job for job in jobs}.values())  # two names of one setting are one job
+
+
+def together(reasons: Iterable[tuple[str, str]]) -> list[str]:
+    """Tell (job, why it is refused) of many jobs; equal reasons are told once, with their number."""
+    jobs: dict[str, list[str]] = defaultdict(list)
+    for job, reason in reasons:
+        jobs[reason].append(job)
+    return [f"{_several(names)}: {reason}" for reason, names in jobs.items()]
+
+
+def _several(names: Sequence[str]) -> str:
+    """Which jobs: the one, or how many and the first."""
+    return names[0] if len(names) == 1 else f"{len(names)} jobs ({names[0]} ...)"
 
 
 def experiments(configs: Path) -> list[str]:
@@ -80,8 +105,8 @@ def experiments(configs: Path) -> list[str]:
     return options("experiment", configs)
 
 
-def grid(name: str, configs: Path) -> dict[str, list[str]]:
-    """Read the axes of an experiment: key -> values as they stand on a command line.
+def grid(name: str, configs: Path) -> dict[str, tuple[str, ...]]:
+    """Read the axes of an experiment: key -> words of a command line, one for each value.
 
     Raises:
         UserError: no such experiment, or one without a grid.
@@ -90,30 +115,32 @@ def grid(name: str, configs: Path) -> dict[str, list[str]]:
     params: Mapping[str, object] = hydra.get("sweeper", {}).get("params", {})
     if not params:
         raise UserError(f"experiment: {name!r} has no hydra.sweeper.params; give it at least task and seed")
-    return {key: split(str(value)) for key, value in params.items()}
+    return {key: _values(parse(f"{key}={value}", configs), f"{key}={value}") for key, value in params.items()}
 
 
-def split(text: str) -> list[str]:
-    """Split at the commas that stand in no bracket: "[uv],[uv,UV]" has two values."""
-    values, depth = [""], 0
-    for character in text:
-        depth += (character in "[{") - (character in "]}")
-        if character == "," and depth == 0:
-            values.append("")
-        else:
-            values[-1] += character
-    return [value.strip() for value in values]
+def _values(setting: Setting, word: str) -> tuple[str, ...]:
+    """The words of an axis."""
+    if not setting.words:
+        raise UserError(
+            f"{word}: a sweep over no value has no job; allowed is at least one, for example {setting.key}=choice(a,b)"
+        )
+    return setting.words
 
 
 def _cell(shared: tuple[str, ...], axes: tuple[str, ...], seeds: Sequence[str] | None, configs: Path) -> list[Job]:
     """One job for each seed; the settings are composed and checked once."""
-    if wrong := [seed for seed in seeds or () if not seed.isdecimal()]:
-        raise UserError(f"seed: got {wrong[0]!r}; allowed are whole numbers from 0, for example seed=0,1,2")
+    numbers = [_seed(word) for word in seeds or ()]
     any_seed = ("seed=0",) if seeds else ()
-    try:
-        cfg = resolve(compose((*shared, *axes, *any_seed), configs))
-    except UserError as error:
-        raise UserError(f"{' '.join((*shared, *axes))}: {error}") from None
+    cfg = resolve(compose((*shared, *axes, *any_seed), configs))
     if seeds is None:
         return [Job(shared, axes, cfg)]
-    return [Job(shared, axes, cfg.model_copy(update={"seed": int(seed)})) for seed in seeds]
+    return [Job(shared, axes, cfg.model_copy(update={"seed": number})) for number in numbers]
+
+
+def _seed(word: str) -> int:
+    text = word.partition("=")[2]
+    if not text.isdecimal() or int(text) >= SEEDS:
+        raise UserError(
+            f"seed: got {text!r}; allowed are whole numbers from 0, less than {SEEDS}: for example seed=0,1,2"
+        )
+    return int(text)

@@ -7,17 +7,15 @@ No step changes what it is given. Each notes where the values that it sets come 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import ValidationError
 
 from lora2.common.errors import UserError
 from lora2.config.checks import combination_problems, schema_problems, task_problems
-from lora2.config.compose import flatten
 from lora2.config.methods import BUDGETED, RANKED
 from lora2.config.schema import RunConfig
+from lora2.config.tree import Tree, flatten, removed, replaced, value_at
 
-Tree = Mapping[str, Any]
 EXAMPLES = {"rank": "k8", "budget": "cubic"}
 DEFAULT = "default"  # of the typed tree: no file and nobody on the command line gives a value
 
@@ -43,11 +41,11 @@ class Draft:
 
     def with_value(self, path: str, value: object, origin: str) -> "Draft":
         """Return a draft with one setting replaced; a setting that this run does not have stays absent."""
-        return replace(self, tree=_replaced(self.tree, path, value), origins={**self.origins, path: origin})
+        return replace(self, tree=replaced(self.tree, path, value), origins={**self.origins, path: origin})
 
     def without(self, path: str) -> "Draft":
         """Return a draft without one setting, by its dotted path."""
-        return replace(self, tree=_removed(self.tree, path))
+        return replace(self, tree=removed(self.tree, path))
 
 
 def resolve(composed: Tree) -> RunConfig:
@@ -88,7 +86,7 @@ def fill_from_recipe(draft: Draft) -> Draft:
     warmup_chosen = any(recipe.get(key) is not None for key in ("warmup_steps", "warmup_ratio"))  # one of the two
     filled = draft.without("recipe.tasks")
     for path, (value, row) in values.items():
-        if _value(draft.tree, path) is None and not (warmup_chosen and path.startswith("recipe.warmup_")):
+        if value_at(draft.tree, path) is None and not (warmup_chosen and path.startswith("recipe.warmup_")):
             filled = filled.with_value(path, value, f"recipe {recipe.get('name')}, row {row}")
     return filled
 
@@ -146,28 +144,3 @@ def listing(cfg: RunConfig, origins: Mapping[str, str]) -> str:
     values = {path: json.dumps(x, ensure_ascii=False) for path, x in flatten(cfg.model_dump(mode="json")).items()}
     path_width, value_width = max(map(len, values)), max(map(len, values.values()))
     return "\n".join(f"{path:{path_width}}  {text:{value_width}}  {origins[path]}" for path, text in values.items())
-
-
-def _replaced(tree: Tree, path: str, value: object) -> Tree:
-    """A copy of a tree in which a setting that exists has another value."""
-    key, _, rest = path.partition(".")
-    if key not in tree:
-        return tree
-    if not rest:
-        return {**tree, key: value}
-    return {**tree, key: _replaced(tree[key], rest, value)} if isinstance(tree[key], dict) else tree
-
-
-def _removed(tree: Tree, path: str) -> Tree:
-    """A copy of a tree without a setting."""
-    key, _, rest = path.partition(".")
-    if rest and isinstance(tree.get(key), dict):
-        return {**tree, key: _removed(tree[key], rest)}
-    return {name: value for name, value in tree.items() if rest or name != key}
-
-
-def _value(tree: Tree, path: str) -> Any:
-    node: Any = tree
-    for key in path.split("."):
-        node = node.get(key) if isinstance(node, dict) else None
-    return node

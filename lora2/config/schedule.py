@@ -1,7 +1,7 @@
 """The budget's phases, fitted to the real number of steps of a run."""
 
 from lora2.config.methods import BudgetConfig
-from lora2.config.schema import RunConfig
+from lora2.config.schema import RecipeConfig, RunConfig
 from lora2.core.budget import BudgetSchedule, phases_fit, shrink_phases
 
 
@@ -30,3 +30,14 @@ def settle_budget(cfg: RunConfig, train_examples: int) -> tuple[RunConfig, list[
     scaled = BudgetConfig(**{**budget.model_dump(), "t_i": t_i, "t_f": t_f})
     note = f"budget.scale=auto: {total} steps, so t_i {budget.t_i} -> {t_i} and t_f {budget.t_f} -> {t_f}"
     return cfg.model_copy(update={"budget": scaled}), [note]
+
+
+def limit_notes(recipe: RecipeConfig, train_examples: int) -> list[str]:
+    """Say that recipe.max_steps lies beyond the last epoch, where it does: it shortens a run and never lengthens it."""
+    total = recipe.total_steps(train_examples)
+    if recipe.max_steps is None or recipe.max_steps <= total:
+        return []
+    return [
+        f"recipe.max_steps={recipe.max_steps}: given, but without effect here ({recipe.epochs} epochs end after "
+        f"{total} steps; recipe.epochs=N makes a run longer)"
+    ]

@@ -8,6 +8,7 @@ configs/hydra/launcher/submitit_slurm.yaml): the run itself gets the signal and 
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import threading
@@ -38,10 +39,10 @@ class Note:
         return f"{told}: {self.reason}" if self.reason else told
 
 
-def new_folder() -> Path:
-    """Choose where this sweep's notes will be; nothing is made before there is one."""
+def new_folder(outputs: Path) -> Path:
+    """Choose where this sweep's notes will be, below `outputs`; nothing is made before there is one."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}"
-    folder = Path("outputs", "sweeps", name).resolve()
+    folder = (outputs / "sweeps" / name).resolve()
     os.environ[FOLDER] = str(folder)  # for the jobs, whatever process they are started from
     return folder
 
@@ -65,7 +66,7 @@ def do_job(train: Path, number: int, overrides: Sequence[str], *, alone: bool) -
     if ended.interrupted and alone:
         raise KeyboardInterrupt
     reason = f"{ended.reason}; see {log}" if ended.code and log else ended.reason
-    note = Note(" ".join(overrides), ended.code, reason, time.perf_counter() - started)
+    note = Note(shlex.join(overrides), ended.code, reason, time.perf_counter() - started)
     temporary = folder / f".{number}.json"
     temporary.write_text(json.dumps(asdict(note)), encoding="utf-8")
     temporary.rename(folder / f"{number}.json")  # so that nobody reads half a note

@@ -1,6 +1,7 @@
 """How far an experiment is, cell by cell, on a screen.
 
-A line for each method, a column for each task, a sign for each seed: `+` done, `>` running, `x` failed, `.` to do.
+A line for each method, a column for each task, a sign for each seed: `+` done, `>` running, `x` failed, `.` to do,
+`!` refused.
 """
 
 import shutil
@@ -9,23 +10,25 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from lora2.config.grid import Job
 from lora2.experiments.cost.estimate import Estimate, as_json_text, estimate, hours, this_device
 from lora2.experiments.status import JobStatus, State, survey
-from lora2.experiments.sweep import state_counts
+from lora2.experiments.sweep import refusals, state_counts, tell_export
 
-SIGNS: dict[State, str] = {"done": "+", "running": ">", "failed": "x", "to do": "."}
+SIGNS: dict[State, str] = {"done": "+", "running": ">", "failed": "x", "to do": ".", "refused": "!"}
 SECONDS = 10  # between two views
 HOME, REST_OF_LINE, REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
-def show_status(name: str, jobs: Sequence[Job], *, watch: bool, as_json: bool) -> int:
+def show_status(name: str, jobs: Sequence[Job], train: Path, *, watch: bool, as_json: bool) -> int:
     """Print how far an experiment is, and return the exit code.
 
     Args:
         name: the experiment.
         jobs: all of them.
+        train: the script that does a run; the one that exports lies beside it.
         watch: renew the view in place until all is done; only on a terminal, and Ctrl-C leaves it.
         as_json: print every run as JSON, once.
     """
@@ -35,7 +38,9 @@ def show_status(name: str, jobs: Sequence[Job], *, watch: bool, as_json: bool) -
         with suppress(KeyboardInterrupt):
             _watch(name, jobs)
     else:
-        print("\n".join(view(name, survey(jobs))), flush=True)
+        statuses = survey(jobs)
+        print("\n".join(view(name, statuses)), flush=True)
+        tell_export(statuses, train)
     return 0
 
 
@@ -49,14 +54,15 @@ def view(name: str, statuses: Sequence[JobStatus]) -> list[str]:
     body = [[row, *(_signs(items, task) for task in tasks), _hours_left(items)] for row, items in rows.items()]
     failed = [f"x {status.job.label}: {status.error}" for status in statuses if status.state == "failed"]
     total = f"{name}: {state_counts(statuses)}; {_hours_left(estimates)}"
-    return [*_columns([["", *tasks, ""], *body]), *failed, total]
+    refused = [f"! {line}" for line in refusals(statuses)]
+    return [*_columns([["", *tasks, ""], *body]), *failed, *refused, total]
 
 
 def _watch(name: str, jobs: Sequence[Job]) -> None:
     while True:
         statuses = survey(jobs)
         print(_in_place(view(name, statuses)), flush=True)
-        if all(status.state == "done" for status in statuses):
+        if all(status.state in ("done", "refused") for status in statuses):
             return
         time.sleep(SECONDS)
 

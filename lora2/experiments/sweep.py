@@ -1,29 +1,75 @@
 """An experiment's jobs, listed or done one after the other."""
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
+from lora2.common.errors import UserError
 from lora2.common.terminal import BUSY, INTERRUPTED, say
-from lora2.config.grid import Job
+from lora2.config.grid import Job, together
+from lora2.config.overrides import shell_command
 from lora2.experiments.cost.estimate import as_json_text, estimate, this_device
 from lora2.experiments.run_process import Ended
 from lora2.experiments.status import STATES, JobStatus, State, survey
+from lora2.runs.places import record_paths
 
 Start = Callable[[Iterable[str]], Ended]  # does the run of a command line
 
 
 def list_experiment(name: str, jobs: Sequence[Job], *, as_json: bool) -> int:
-    """Print what would be done, and return the exit code."""
+    """Print what would be done, and return the exit code.
+
+    Raises:
+        UserError: some jobs are refused.
+    """
     statuses = survey(jobs)
     say(f"{name}: {state_counts(statuses)}")
     print(list_jobs(statuses, as_json=as_json))
+    refuse(statuses)
     return 0
 
 
-def run_experiment(name: str, jobs: Sequence[Job], start: Start) -> int:
-    """Do what is missing of an experiment, and return the exit code of `run_jobs`."""
+def run_experiment(name: str, jobs: Sequence[Job], start: Start, train: Path) -> int:
+    """Do what is missing of an experiment, and return the exit code of `run_jobs`.
+
+    Raises:
+        UserError: some jobs are refused; none has been started.
+    """
     statuses = survey(jobs)
+    refuse(statuses)
     say(f"{name}: {state_counts(statuses)}")
-    return run_jobs(statuses, start)
+    code = run_jobs(statuses, start, train)
+    tell_export(survey(jobs), train)
+    return code
+
+
+def tell_export(statuses: Sequence[JobStatus], train: Path) -> None:
+    """Say by which command a trained adapter is taken away, if there is one."""
+    if (record := _exportable(statuses)) is not None:
+        say(f"an adapter to take away: {shell_command(train.with_name('export.py'), ['lora', str(record)])}")
+
+
+def _exportable(statuses: Sequence[JobStatus]) -> Path | None:
+    """The record of the last LoRA² run whose weights are here; None if there is none."""
+    for status in reversed(statuses):
+        cfg, run = status.job.cfg, status.run
+        if status.state == "done" and run is not None and cfg.method.name == "lora2":
+            weights = Path(cfg.output_dir) / run.run_id / "best.safetensors"
+            found = [path for path in record_paths(cfg.results_dir, run.run_id) if path.exists()]
+            if weights.exists() and found:
+                return found[0]
+    return None
+
+
+def refuse(statuses: Sequence[JobStatus]) -> None:
+    """Raise UserError if some jobs would be refused: equal reasons once, with their number."""
+    if told := refusals(statuses):
+        raise UserError("\n  ".join(told))
+
+
+def refusals(statuses: Sequence[JobStatus]) -> list[str]:
+    """Say why jobs are refused, a sentence for each reason."""
+    return together((status.job.label, status.refused) for status in statuses if status.refused is not None)
 
 
 def list_jobs(statuses: Sequence[JobStatus], *, as_json: bool) -> str:
@@ -34,13 +80,18 @@ def list_jobs(statuses: Sequence[JobStatus], *, as_json: bool) -> str:
     lines = []
     for item in estimates:
         time = "      –" if item.seconds is None else f"{item.seconds / 3600:6.2f}h"
-        overrides = " ".join(item.status.job.overrides)
+        overrides = shlex.join(item.status.job.overrides)
         lines.append(f"{item.status.state:8} {time} {item.cost.steps:7,} steps  {overrides}")
     return "\n".join(lines)
 
 
-def run_jobs(statuses: Sequence[JobStatus], start: Start) -> int:
+def run_jobs(statuses: Sequence[JobStatus], start: Start, train: Path) -> int:
     """Do every job that is to do or has failed before; a failing one does not stop the others.
+
+    Args:
+        statuses: of all jobs.
+        start: does one.
+        train: the script to name in the command that repeats a failed one.
 
     Returns:
         0 unless a job failed (1) or was interrupted (130).
@@ -58,8 +109,7 @@ def run_jobs(statuses: Sequence[JobStatus], start: Start) -> int:
             elsewhere += 1
         elif ended.code:
             say(f"FAILED: {job.label}: {ended.reason}")
-            command = f"python scripts/train.py {' '.join(job.overrides)}"
-            failures.append(f"{job.label}: {ended.reason}\n    {command}")
+            failures.append(f"{job.label}: {ended.reason}\n    {shell_command(train, job.overrides)}")
     now = len(statuses) - before - elsewhere - len(failures)
     parts = [f"{now} done now", f"{before} done before", f"{len(failures)} failed"]
     if elsewhere:
@@ -75,4 +125,5 @@ def count(statuses: Sequence[JobStatus], state: State) -> int:
 
 def state_counts(statuses: Sequence[JobStatus]) -> str:
     """Count the jobs in every state, in one line."""
-    return ", ".join(f"{count(statuses, state)} {state}" for state in STATES)
+    counts = {state: count(statuses, state) for state in STATES}
+    return ", ".join(f"{number} {state}" for state, number in counts.items() if number or state != "refused")

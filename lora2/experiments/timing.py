@@ -14,7 +14,9 @@ from lora2.config.identity import run_id, timed_id
 from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.models.weights import weight_source
-from lora2.runs.record import record_path, write_record
+from lora2.runs.places import record_paths
+from lora2.runs.record import write_record
+from lora2.training.environment import forget_variables
 
 ROUNDS = (4, 1000)  # tensors of every round are kept: all methods get the same
 SHARED = {"batch_size", "max_length", "padding", "group_by_length", "precision", "max_steps", "accumulation"}
@@ -29,6 +31,8 @@ def time_jobs(jobs: Sequence[Job]) -> int:
     Raises:
         UserError: the jobs cannot be timed side by side; nothing was.
     """
+    for note in forget_variables():
+        say(f"note: {note}")
     groups: dict[tuple[str, int], list[RunConfig]] = defaultdict(list)
     for job in jobs:
         groups[job.cfg.task, job.cfg.seed].append(job.cfg)
@@ -73,8 +77,8 @@ def _time_group(cfgs: Sequence[RunConfig]) -> int:
     """Time one task's methods, unless all have their record; 1 if it failed."""
     first = cfgs[0]
     raw = load_raw(first.task, first.data.source, first.data.folder, on_bad_row=first.data.on_bad_row)
-    paths = [record_path(cfg.results_dir, timed_id(run_id(cfg, raw.fingerprint))) for cfg in cfgs]
-    if not first.force and all(path.exists() for path in paths):
+    places = [record_paths(cfg.results_dir, timed_id(run_id(cfg, raw.fingerprint))) for cfg in cfgs]
+    if not first.force and all(any(path.exists() for path in paths) for paths in places):
         say(f"{first.task}: timed already; force=true measures again")
         return 0
     steps = first.recipe.total_steps(len(raw.splits["train"]))

@@ -1,12 +1,14 @@
 """The record and the settings of a finished run, or the reason why there are none; known without torch."""
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from lora2.common.errors import UserError
 from lora2.config.schema import RunConfig
+from lora2.runs.reader import UnreadableRecordError, read_run
 from lora2.runs.record import RunRecord, read_record, record_path
 
 
@@ -20,7 +22,7 @@ def finished_run(run: str, results: Path) -> tuple[RunRecord, RunConfig]:
     Raises:
         UserError: no such run, or not a finished one.
     """
-    record = read_record(_record_file(run, results))
+    record = read_record(find_record(run, (results,)))
     if record.status == "timed":
         raise UserError(
             f"{record.run_id}: only the steps of this run were timed, nothing was trained; give a finished run: "
@@ -51,13 +53,33 @@ def require_lora2(record: RunRecord) -> None:
         )
 
 
-def _record_file(run: str, results: Path) -> Path:
-    for path in (record_path(results, run), Path(run)):
+def find_record(run: str, places: Sequence[Path]) -> Path:
+    """Find a run's record.
+
+    Args:
+        run: a run id, or the path of a record.
+        places: results folders, each with runs/.
+
+    Raises:
+        UserError: there is none; names the nearest ones, those with weights first.
+    """
+    for path in (*(record_path(place, run) for place in places), Path(run)):
         if path.is_file():
             return path
-    known = sorted(path.stem for path in (results / "runs").glob("*.json"))
+    runs = [path for place in places for path in sorted((place / "runs").glob("*.json"))]
+    known = sorted({path.stem for path in runs if _has_weights(path)} or {path.stem for path in runs})
     near = difflib.get_close_matches(run, known, n=3, cutoff=0.4) or known[:3]
+    where = ", ".join(str(place / "runs") for place in places)
     raise UserError(
-        f"{run}: no such run in {results / 'runs'}, and no such file. "
+        f"{run}: no such run in {where}, and no such file. "
         + (f"Nearest: {', '.join(near)}" if near else "There are no runs yet; scripts/train.py makes them")
     )
+
+
+def _has_weights(path: Path) -> bool:
+    """Whether the weights of a record's run are on this machine."""
+    try:
+        resolved = read_run(path).resolved
+    except UnreadableRecordError:
+        return False
+    return any((Path(str(resolved.get("output_dir"))) / path.stem).glob("*.safetensors"))

@@ -1,26 +1,32 @@
 """One run from its settings to its exit code: what can go wrong is found before torch is imported."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from lora2.common.errors import BusyError
 from lora2.common.files import StorageError
 from lora2.common.terminal import say
 from lora2.config.identity import run_id, setting_id
-from lora2.config.schedule import settle_budget
+from lora2.config.schedule import limit_notes, settle_budget
 from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
 from lora2.models.weights import weight_source
 from lora2.runs.caveats import named
 from lora2.runs.lock import sole_owner
+from lora2.runs.places import record_paths
 from lora2.runs.reason import give_reason
 from lora2.runs.record import RunRecord, read_record, record_path
-from lora2.training.environment import check_environment
+from lora2.training.environment import check_environment, forget_variables
 
 
-def run(cfg: RunConfig) -> int:
+def run(cfg: RunConfig, remarks: Sequence[str] = ()) -> int:
     """Do the run unless its record is there already, and return the exit code.
+
+    Args:
+        cfg: all its settings.
+        remarks: notes for the record on how it was asked for.
 
     Returns:
         0 done, 1 failed, 128 + signal stopped.
@@ -31,15 +37,19 @@ def run(cfg: RunConfig) -> int:
     """
     started = time.perf_counter()
     check_environment(cfg.tracker.name)
+    forgotten = forget_variables()
     raw = load_raw(cfg.task, cfg.data.source, cfg.data.folder, on_bad_row=cfg.data.on_bad_row)
     name, path = run_id(cfg, raw.fingerprint), record_path(cfg.results_dir, run_id(cfg, raw.fingerprint))
-    if _is_done(cfg, path):
-        say(f"{name}: done already, see {path}; force=true runs it again")
-        return 0
-    settled, notes = settle_budget(cfg, train_size(len(raw.splits["train"]), cfg.selection))
+    for known in record_paths(cfg.results_dir, name):
+        if _is_done(cfg, known):
+            say(f"{name}: done already, see {known}; force=true runs it again")
+            return 0
+    examples = train_size(len(raw.splits["train"]), cfg.selection)
+    settled, adapted = settle_budget(cfg, examples)
+    notes = [*remarks, *forgotten, *raw.warnings, *limit_notes(cfg.recipe, examples), *adapted]
     if not cfg.model.random_init:
         weight_source(cfg.model)  # fetched, or refused
-    for note in (*raw.warnings, *notes):
+    for note in notes:
         say(f"{name}: note: {note}")
     try:
         with sole_owner(Path(cfg.output_dir) / name):
@@ -53,7 +63,7 @@ def run(cfg: RunConfig) -> int:
                 raw,
                 run_id=name,
                 setting_id=setting_id(cfg, raw.fingerprint),
-                notes=[*raw.warnings, *notes],
+                notes=notes,
                 started=started,
             )
     except StorageError as error:  # there is no record to tell of it

@@ -39,7 +39,7 @@ def answer(case: BadInput) -> Answer:
         before = set(Path(name).rglob("*.json"))
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = _code(*case.command.split())
-        written = sorted(path.name for path in set(Path(name).glob("results/runs/*.json")) - before)
+        written = sorted(path.name for path in set(Path(name).rglob("runs/*.json")) - before)
     return Answer(code, out.getvalue(), err.getvalue(), "torch" in sys.modules, written)
 
 

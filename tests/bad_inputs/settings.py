@@ -23,7 +23,7 @@ def _file_in_the_way(folder: Path) -> None:
 SETTINGS = (
     _setting("unknown task", "task=rtee", "task: got 'rtee'", "allowed are cola, sst2", "task=rte"),
     _setting("two tasks", "task=[rte,mrpc]", "task: got ['rte', 'mrpc']", "allowed are cola", "task=rte"),
-    _setting("no task", "task=", "task: got None", "allowed are cola", "task=rte"),
+    _setting("no task", "task=null", "task: got None", "allowed are cola", "task=rte"),
     _setting("k = 0", "rank.k=0", "rank.k: got 0", "allowed is greater than or equal to 1", "rank.k="),
     _setting("k a fraction", "rank.k=1.5", "rank.k: got 1.5", "allowed is a valid integer", "rank.k="),
     _setting("no k", "rank.k=null", "rank.k: no value", "LoRA² needs an outer width", "rank.k=8"),
@@ -54,7 +54,7 @@ SETTINGS = (
         "recipe.precision=",
     ),
     _setting("negative rate", "recipe.lr=-1", "recipe.lr: got -1", "greater than 0", "recipe.lr="),
-    _setting("rate not a number", "recipe.lr=.nan", "recipe.lr: got nan", "a finite number", "recipe.lr="),
+    _setting("rate not a number", "recipe.lr=nan", "recipe.lr: got nan", "a finite number", "recipe.lr="),
     _setting("rate a word", "recipe.lr=fast", "recipe.lr: got 'fast'", "a valid number", "recipe.lr="),
     _setting("rate a truth", "recipe.lr=true", "recipe.lr: got True", "a valid number", "recipe.lr="),
     _setting("rate an open list", "recipe.lr=[", "recipe.lr: got '['", "allowed are numbers, words", "recipe.lr="),
@@ -118,7 +118,7 @@ SETTINGS = (
     _setting("no minutes", "checkpoint.every_minutes=0", "checkpoint.every_minutes: got 0", "greater than 0", "="),
     _setting("misspelled key", "recipe.learning_rate=1", "recipe.learning_rate", "allowed are those", "--cfg job"),
     _setting("no equals sign", "rte", "rte: ", "allowed are group=option and key=value", "task=rte"),
-    _setting("appended key", "+more=1", "+more=1: ", "allowed are group=option and key=value", "task=rte"),
+    _setting("appended key", "+more=1", "more: unknown key", "allowed are the keys", "--cfg job"),
     _setting(
         "heads that do not divide",
         "model.architecture.hidden_size=33",
@@ -145,7 +145,7 @@ SETTINGS = (
         "pinned by its commit, 40 hexadecimal digits",
         "model.revision=COMMIT",
     ),
-    _setting("results nowhere", "results_dir=", "results_dir: no value", "set results_dir=", "results_dir="),
+    _setting("results nowhere", "results_dir=", "results_dir: no value", "allowed is a folder", "results_dir=DIR"),
     BadInput(
         "outputs below a file",
         "config",

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from helpers.runs import CONFIGS, compose
 
-from lora2.config.compose import compose_with_origins, flatten
+from lora2.config.compose import compose_with_origins
 from lora2.config.resolve import Draft, apply_fidelity, drop_unused, fill_from_recipe, resolve_with_origins
+from lora2.config.tree import flatten
 
 ROWS = {
     "all": {"recipe.lr": 1, "rank.r": 8},

@@ -116,7 +116,7 @@ for sys.argv[1:] in json.loads(sys.argv[1]):
 from pathlib import Path
 from lora2.runs.reader import load_runs
 from lora2.analysis.tables.build import build
-print([table.header for table in build("runs", load_runs(Path("results/runs"))[0], Path("results/paper"))])
+print([table.header for table in build("runs", load_runs(Path("outputs/results/runs"))[0], Path("results/paper"))])
 """
 
 
@@ -139,7 +139,7 @@ def test_the_examples_apply_and_run(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "WNLI acc" in done.stdout
-    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "results" / "runs").iterdir())]
+    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "outputs" / "results" / "runs").iterdir())]
     made = [(record["config"]["model"], record["config"]["task"], record["config"]["variant"]) for record in records]
     assert made == [("electra_small", "rte", "lora2_k8"), ("tiny", "rte", "ia3"), ("tiny", "wnli", "lora2_k8")]
     assert all(record["status"] == "ok" and all(record["checks"].values()) for record in records)

@@ -56,9 +56,11 @@ def test_the_benchmarks_names_are_those_of_its_parts():
 def test_the_benchmark_measures_and_publishes_each_part(monkeypatch, tmp_path, capsys):
     done = []
     monkeypatch.setattr(bench, "measure", lambda part, what: done.append((part, what.output)))
-    monkeypatch.setattr(bench, "publish_benchmark", lambda part, folder, page: done.append((part, page.name)))
+    monkeypatch.setattr(bench, "publish_benchmark", lambda part, folder, page: done.append((part, page and page.name)))
     assert bench.main(["padding", "--output", str(tmp_path)]) == 0
-    assert done == [("padding", tmp_path), ("padding", "RESULTS.md")]
+    assert bench.main(["padding", "--write"]) == 0
+    own = runs.ROOT / "results" / "bench"
+    assert done == [("padding", tmp_path), ("padding", None), ("padding", own), ("padding", "RESULTS.md")]
     assert bench.main(["--rounds", "3"]) == 2
 
 
@@ -77,7 +79,7 @@ def test_each_part_of_the_benchmark_ends_in_its_file_and_in_the_page(part, monke
     (tmp_path / "docs").mkdir()
     page = tmp_path / "docs" / "RESULTS.md"
     page.write_text("before\n<!-- bench:begin -->\n<!-- bench:end -->\nafter\n")
-    assert bench.main([part, "--rounds", "40"]) == 0
+    assert bench.main([part, "--rounds", "40", "--write"]) == 0
     told = {
         "steps": "### Targets",
         "memory": "### Targets",

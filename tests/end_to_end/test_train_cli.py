@@ -237,6 +237,16 @@ def test_a_missed_final_budget_leaves_a_failed_record(tmp_path, monkeypatch):
     assert "final budget missed" in record.error
 
 
+def test_what_was_given_and_does_nothing_is_in_the_record(tmp_path):
+    given = ("method=lora", "rank.k=4", "recipe.max_steps=4", "recipe.epochs=1", "recipe.batch_size=512")
+    done = command(*TINY, *folders(tmp_path), *given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    notes = only_record(tmp_path).notes
+    for name in ("rank.k: given, but without effect here (not used by lora)", "recipe.max_steps=4: given, but without"):
+        assert sum(note.startswith(name) for note in notes) == 1
+        assert f"note: {name}" in done.stderr
+
+
 # ------------------------------------------------------------------------------------------------------ the budget
 
 

@@ -238,7 +238,7 @@ def test_probes_are_the_shortest_and_the_longest_of_each_method():
         ("lora", "cola"), ("lora", "rte"), ("bitfit", "cola"), ("bitfit", "rte"),
     ]  # fmt: skip
     assert [job.cfg.task for job in probes(expand("table1", ["task=qqp,qnli", "row=bitfit"], seeds=1))] == ["qnli"]
-    cfg = resolve(compose(probe_overrides(chosen[0].overrides)))
+    cfg = resolve(compose(probe_overrides(chosen[0])))
     assert (cfg.recipe.max_steps, cfg.results_dir) == (PROBE_STEPS, "outputs/probe")
 
 
@@ -274,7 +274,7 @@ def test_plan_probes_first_if_asked_and_tells_of_a_probe_that_failed(code, monke
     monkeypatch.setattr(experiment, "start", lambda overrides: started.append(list(overrides)) or Ended(code))
     jobs = expand("table4", ["task=rte,cola"], seeds=1)
     assert experiment.main(["plan", "table4", "task=rte,cola", "--seeds", "1", "--probe"]) == code
-    assert started == [probe_overrides(job.overrides) for job in probes(jobs)]
+    assert started == [probe_overrides(job) for job in probes(jobs)]
     out, err = capsys.readouterr()
     assert out.startswith("### Plan of table4\n")
     assert f"probe 1/{len(started)}: " in err

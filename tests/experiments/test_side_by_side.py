@@ -23,12 +23,14 @@ def folder(tmp_path, monkeypatch):
     """Timed once: the results folder."""
     monkeypatch.chdir(tmp_path)
     assert experiment.main(["time", "table2", *TINY]) == 0
-    return tmp_path / "results"
+    return tmp_path / "outputs" / "results"
 
 
 def test_every_method_is_timed_on_the_same_batches(folder: Path, capsys):
     records = [read_record(path) for path in sorted(folder.glob("runs/*.json"))]
-    assert {record.config.variant for record in records} == set(grid("table2")["row"])
+    assert {record.config.variant for record in records} == {
+        word.removeprefix("row=") for word in grid("table2")["row"]
+    }
     assert {record.status for record in records} == {"timed"}
     assert len({(record.tokens, record.positions, record.steps) for record in records}) == 1
     for record in records:
@@ -39,7 +41,7 @@ def test_every_method_is_timed_on_the_same_batches(folder: Path, capsys):
     with pytest.raises(UserError, match="only the steps of this run were timed, nothing was trained"):
         finished_run(records[0].run_id, folder)
     table = next(part for part in parts("table2", load_runs(folder / "runs")[0], runs.ROOT / "results" / "paper")[1:])
-    assert set(table.variants) == set(grid("table2")["row"])
+    assert set(table.variants) == {word.removeprefix("row=") for word in grid("table2")["row"]}
 
 
 def test_what_is_timed_is_done_until_asked_again(folder: Path, capsys):
@@ -57,7 +59,7 @@ def test_what_is_timed_is_done_until_asked_again(folder: Path, capsys):
 def test_every_seed_has_its_comparison(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert experiment.main(["time", "table2", *TINY, "--seeds", "2", "row=bitfit,lora2_k1"]) == 0
-    found = [read_record(path) for path in (tmp_path / "results" / "runs").iterdir()]
+    found = [read_record(path) for path in (tmp_path / "outputs" / "results" / "runs").iterdir()]
     assert sorted((record.config.seed, record.config.variant) for record in found) == [
         (seed, variant) for seed in (0, 1) for variant in ("bitfit", "lora2_k1")
     ]
@@ -79,7 +81,7 @@ def test_a_task_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsy
     arguments = [x for x in TINY if not x.startswith("task")]
     assert experiment.main(["time", "table2", *arguments, "task=stsb,rte", "row=bitfit,lora2_k1"]) == 1
     assert "stsb: oom: MemoryError: no room" in capsys.readouterr().err
-    assert len(list((tmp_path / "results" / "runs").iterdir())) == 2
+    assert len(list((tmp_path / "outputs" / "results" / "runs").iterdir())) == 2
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from helpers import fake_records
+from helpers import fake_records, runs
 from helpers.runs import expand
 
 from lora2.config.identity import run_id
+from lora2.config.overrides import shell_command
 from lora2.experiments import status_view
 from lora2.experiments.run_process import Ended
 from lora2.experiments.status import survey
@@ -18,6 +19,7 @@ from lora2.runs.record import record_path
 from scripts import experiment
 
 DATA = "f" * 64
+TRAIN = runs.ROOT / "scripts" / "train.py"
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +29,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 @pytest.fixture
 def jobs():
-    return expand("table4", ["task=rte", "data=demo", "model=tiny"], seeds=1)
+    return expand("table4", ["task=rte", "data=demo", "model=tiny", "recipe=demo"], seeds=1)
 
 
 def leave_record(job, state="ok", data=DATA):
@@ -52,18 +54,16 @@ def test_a_failing_job_does_not_stop_the_others(jobs, capfd):
         started.append(overrides)
         return Ended(1, "it diverged") if "method.targets=qv" in overrides else Ended(0)
 
-    assert run_jobs(survey(jobs), start) == 1
+    assert run_jobs(survey(jobs), start, TRAIN) == 1
     assert started == [job.overrides for job in jobs]
     said = capfd.readouterr().err
     assert "[2/4] method.targets=qv seed=0\nFAILED: method.targets=qv seed=0: it diverged\n[3/4]" in said
-    summary = (
-        "4 runs: 3 done now, 0 done before, 1 failed\n  method.targets=qv seed=0: it diverged\n    python scripts/"
-    )
-    assert summary in said
+    summary = "4 runs: 3 done now, 0 done before, 1 failed\n  method.targets=qv seed=0: it diverged\n    "
+    assert said.split(summary)[1] == f"{shell_command(TRAIN, jobs[1].overrides)}\n"
 
 
 def test_all_done_is_zero(jobs):
-    assert run_jobs(survey(jobs), lambda overrides: Ended(0)) == 0
+    assert run_jobs(survey(jobs), lambda overrides: Ended(0), TRAIN) == 0
 
 
 def test_what_is_done_is_not_started(jobs, capfd):
@@ -73,7 +73,7 @@ def test_what_is_done_is_not_started(jobs, capfd):
     assert [item.state for item in statuses] == ["done", "failed", "to do", "to do"]
     assert state_counts(statuses) == "1 done, 0 running, 1 failed, 2 to do"
     started = []
-    assert run_jobs(statuses, lambda overrides: started.append(overrides) or Ended(0)) == 0
+    assert run_jobs(statuses, lambda overrides: started.append(overrides) or Ended(0), TRAIN) == 0
     assert started == [job.overrides for job in jobs[1:]]
     assert "4 runs: 3 done now, 1 done before, 0 failed" in capfd.readouterr().err
 
@@ -82,14 +82,14 @@ def test_a_record_of_other_data_is_another_run(jobs):
     leave_record(jobs[0], data="a" * 64)
     leave_record(jobs[1], data="b" * 64)
     assert [item.state for item in survey(jobs)] == ["done", "done", "to do", "to do"]
-    other = expand("table4", ["task=rte", "data=demo", "model=tiny", "recipe.lr=0.5"], seeds=1)
+    other = expand("table4", ["task=rte", "data=demo", "model=tiny", "recipe=demo", "recipe.lr=0.5"], seeds=1)
     assert {item.state for item in survey(other)} == {"to do"}
 
 
 @pytest.mark.parametrize("code", [-2, -15, 130, 138, 143])
 def test_an_interrupt_stops_the_sweep(jobs, code, capfd):
     started = []
-    assert run_jobs(survey(jobs), lambda overrides: started.append(overrides) or Ended(code)) == 130
+    assert run_jobs(survey(jobs), lambda overrides: started.append(overrides) or Ended(code), TRAIN) == 130
     assert len(started) == 1
     assert "goes on from here" in capfd.readouterr().err
 
@@ -98,7 +98,7 @@ def test_an_interrupt_stops_the_sweep(jobs, code, capfd):
 def test_a_job_that_died_does_not_stop_the_sweep(jobs, code, capfd):
     """-9 is the system's out-of-memory killer."""
     started = []
-    assert run_jobs(survey(jobs), lambda overrides: started.append(overrides) or Ended(code)) == 1
+    assert run_jobs(survey(jobs), lambda overrides: started.append(overrides) or Ended(code), TRAIN) == 1
     assert len(started) == len(jobs)
     assert f"{len(jobs)} failed" in capfd.readouterr().err
 
@@ -111,13 +111,14 @@ def test_a_job_in_another_process_is_left_alone(jobs, capfd):
         assert held_locks(Path(jobs[1].cfg.output_dir)) == {folder.name}
         statuses = survey(jobs)
         assert [item.state for item in statuses] == ["done", "running", "to do", "to do"]
-        assert run_jobs(statuses, lambda overrides: Ended(0)) == 0
+        assert run_jobs(statuses, lambda overrides: Ended(0), TRAIN) == 0
     assert "4 runs: 2 done now, 1 done before, 0 failed, 1 left to another process\n" in capfd.readouterr().err
     assert survey(jobs)[1].state == "to do"
 
 
 def test_a_job_that_another_process_has_begun_meanwhile_is_left_to_it(jobs, capfd):
-    assert run_jobs(survey(jobs), lambda overrides: Ended(3 if "method.targets=qk" in overrides else 0, "busy")) == 0
+    ended = {True: Ended(3, "busy"), False: Ended(0)}
+    assert run_jobs(survey(jobs), lambda overrides: ended["method.targets=qk" in overrides], TRAIN) == 0
     said = capfd.readouterr().err
     assert "left to another process: method.targets=qk seed=0\n" in said
     assert "4 runs: 3 done now, 0 done before, 0 failed, 1 left to another process\n" in said
@@ -140,6 +141,55 @@ def test_damaged_records_are_left_out(jobs):
     assert survey(jobs)[1].state == "to do"
 
 
+# ------------------------------------------------------------------------------------------------------- refused jobs
+
+TOO_SHORT = ["table3", "--model", "tiny", "task=rte", "--data", "demo", "recipe.max_steps=30", "--seeds", "2"]
+
+
+def test_what_is_wrong_for_every_job_is_told_once_and_nothing_starts(monkeypatch, capsys):
+    monkeypatch.setattr(experiment, "start", lambda *arguments: pytest.fail("something was started"))
+    assert experiment.main(["run", *TOO_SHORT]) == 2
+    said = capsys.readouterr().err
+    assert said.count("budget.t_i=600 and budget.t_f=1800 do not fit into the 30 optimizer steps") == 1
+    assert said.startswith("error: 10 jobs (method.penalty.terms=[uv] seed=0 ...): ")
+
+
+def test_a_dry_run_and_status_know_refused_jobs(capsys):
+    assert experiment.main(["run", *TOO_SHORT, "--dry-run"]) == 2
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["refused"] * 10
+    assert err.startswith("table3: 0 done, 0 running, 0 failed, 0 to do, 10 refused\nerror: 10 jobs (")
+    assert experiment.main(["status", *TOO_SHORT]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("method.penalty.terms=[uv]        !!")
+    assert lines[-2].startswith("! 10 jobs (")
+    assert "10 refused" in lines[-1]
+
+
+def test_the_cure_that_is_told_works(monkeypatch):
+    started = []
+    monkeypatch.setattr(experiment, "start", lambda overrides: started.append(overrides) or Ended(0))
+    assert experiment.main(["run", *TOO_SHORT, "budget.scale=auto"]) == 0
+    assert len(started) == 10
+
+
+def test_data_and_weights_that_are_not_there_are_told_once(tmp_path, capsys):
+    (tmp_path / "glue").mkdir()
+    assert experiment.main(["run", "table3", "--data", "local", "--data-dir", "glue", "model=minilm"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: 25 jobs (method.penalty.terms=[uv] task=mrpc seed=0 ...): ")
+    assert said.count("error: ") == 1
+    assert said.count("25 jobs") == 4  # a reason for each task
+    (tmp_path / "model").mkdir()
+    assert experiment.main(["run", "table4", "--data", "demo", "recipe=demo", "model.path=model"]) == 2
+    assert "error: 80 jobs (" in capsys.readouterr().err
+
+
+def test_wrong_settings_are_told_once(capsys):
+    assert experiment.main(["run", "table3", "recipe.lr=-1"]) == 2
+    assert capsys.readouterr().err.count("recipe.lr: got -1") == 1
+
+
 # -------------------------------------------------------------------------------------------------------- the commands
 
 
@@ -150,16 +200,21 @@ def test_dry_run_lists_and_runs_nothing(monkeypatch, capsys):
     lines = out.splitlines()
     assert len(lines) == 10
     assert all(line.startswith("to do") and "3,900 steps" in line for line in lines)
-    assert lines[0].endswith("experiment=table3 model=roberta_large task=rte method.penalty.terms=[uv] seed=0")
+    assert lines[0].endswith("experiment=table3 model=roberta_large task=rte 'method.penalty.terms=[uv]' seed=0")
     assert err == "table3: 0 done, 0 running, 0 failed, 10 to do\n"
 
 
 def test_run_does_what_is_missing_with_the_settings_of_the_command_line(monkeypatch, capsys):
     started = []
     monkeypatch.setattr(experiment, "start", lambda overrides: started.append(" ".join(overrides)) or Ended(0))
-    leave_record(expand("table4", ["model=tiny", "data=demo", "task=rte"], seeds=1)[0])
-    assert experiment.main(["run", "table4", "--seeds", "1", "--model", "tiny", "task=rte", "--data", "demo"]) == 0
-    assert [text.split("task=rte ")[1] for text in started] == [
+    leave_record(expand("table4", ["model=tiny", "data=demo", "task=rte", "recipe=demo"], seeds=1)[0])
+    assert (
+        experiment.main(
+            ["run", "table4", "--seeds", "1", "--model", "tiny", "task=rte", "--data", "demo", "recipe=demo"]
+        )
+        == 0
+    )
+    assert [text.split("recipe=demo ")[1] for text in started] == [
         f"method.targets={targets} seed=0" for targets in ("qv", "qkv", "all")
     ]
     assert all(text.startswith("experiment=table4 model=tiny data=demo") for text in started)

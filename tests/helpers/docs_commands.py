@@ -103,6 +103,7 @@ KINDS: dict[tuple[str, str | None], Callable[[str, Words], object]] = {  # by sc
     ("results", "claims"): run,
     ("results", "diagnostics"): run,
     ("results", "report"): parse,  # seconds, and tests/analysis/test_report.py
+    ("results", "publish"): parse,  # writes; tests/analysis/test_published.py
     ("results", "dashboard"): parse,  # seconds, and tests/analysis/test_dashboard.py
     ("export", "lora"): parse,
     ("export", "merged"): parse,

@@ -1,5 +1,6 @@
 """Mistakes in an export that must leave no trace; the others are in tests/bad_inputs/."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,11 @@ def test_push_is_refused_before_any_work(
     assert cli.main(["lora", home.run_id, "--results", str(home.results), "--push", name]) == 2
     assert message in capsys.readouterr().err
     assert not (home.outputs / home.run_id / "export").exists()
+
+
+def test_only_runs_whose_weights_are_here_are_proposed(home: Home, capsys: pytest.CaptureFixture[str]):
+    data = json.loads((home.results / "runs" / f"{home.run_id}.json").read_text())
+    twin = home.results / "runs" / "bert-mixed-rt.json"
+    twin.write_text(json.dumps({**data, "run_id": twin.stem}))
+    assert cli.main(["lora", "bert-mixed-rt3", "--results", str(home.results)]) == 2
+    assert capsys.readouterr().err.endswith(f"Nearest: {home.run_id}\n")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote
 
 import jinja2
@@ -25,6 +26,7 @@ from lora2.analysis.html.scores import READING, filled, score_table, verdicts
 from lora2.analysis.paper import load_figure3
 from lora2.analysis.tables.build import Part, parts
 from lora2.common.rendering import Table, read_text, write_text
+from lora2.runs.places import load_places
 from lora2.runs.reader import Run, load_runs
 
 HERE = Path(__file__).parent
@@ -43,10 +45,10 @@ class Fact:
     href: str
 
 
-def write_page(results: Path, output: Path) -> None:
-    """Write the page of a results folder; its links lead from `output` to the records."""
-    link = Path(os.path.relpath(results / "runs", output.parent)).as_posix()
-    write_text(output, build_page(results, plotting_library(), quote(link)))
+def write_page(results: Path, output: Path, also: Sequence[Path] = ()) -> None:
+    """Write the page of a results folder, with the runs of others; its links lead from `output` to the records."""
+    links = [quote(Path(os.path.relpath(place / "runs", output.parent)).as_posix()) for place in (results, *also)]
+    write_text(output, build_page(results, plotting_library(), links[0], dict(zip(links[1:], also, strict=True))))
 
 
 def plotting_library() -> str:
@@ -57,18 +59,24 @@ def plotting_library() -> str:
     return f"(() => {{\n{vl_convert.javascript_bundle(GLOBALS)}\n}})();"
 
 
-def build_page(results: Path, library: str, runs_link: str = "runs") -> str:
+def build_page(
+    results: Path, library: str, runs_link: str = "runs", also: Mapping[str, Path] = MappingProxyType({})
+) -> str:
     """Build the page as HTML; a damaged record costs a warning in it.
 
     Args:
         results: the folder that holds runs/, paper/ and bench/.
         library: the plotting library's script.
         runs_link: the way from the page to the records.
+        also: further results folders whose runs are shown, by the way to their records.
 
     Raises:
         UserError: the paper's numbers or the benchmark cannot be read.
     """
-    runs, warnings = load_runs(results / "runs")
+    links: dict[str, str] = {}
+    for way, place in reversed([(runs_link, results), *also.items()]):
+        links |= {run.run_id: way for run in load_runs(place / "runs")[0]}
+    runs, warnings = load_places([results, *also.values()])
     papers = results / "paper"
     benchmark = read_benchmark(results / "bench" / "latest.json")
     table1 = [part for part in parts("table1", runs, papers) if part.layout.papers]
@@ -98,7 +106,7 @@ def build_page(results: Path, library: str, runs_link: str = "runs") -> str:
         claims=_claims(claims),
         settings=settings,
         warnings=warnings,
-        runs_link=runs_link,
+        links=links,
     )
 
 

@@ -3,14 +3,13 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lora2.common.rendering import MISSING, Table
 from lora2.config.schema import RunConfig
 from lora2.experiments.cost.lengths import measure
 from lora2.experiments.cost.plan import Cost, cost
-from lora2.experiments.cost.speed import PROBES, Speed, calibrate, gpu_speed
+from lora2.experiments.cost.speed import Speed, calibrate, gpu_speed, probe_folder
 from lora2.experiments.status import JobStatus
 from lora2.runs.reader import load_runs
 
@@ -32,7 +31,7 @@ class Estimate:
 
 def estimate(statuses: Sequence[JobStatus], speed_of: Callable[[RunConfig], Speed | None]) -> list[Estimate]:
     """Estimate cost and time of every job; data at hand is measured first."""
-    measure(status.job.cfg for status in statuses)
+    measure(status.job.cfg for status in statuses if status.refused is None)
     found = []
     for status in statuses:
         speed, what = speed_of(status.job.cfg), cost(status.job.cfg)
@@ -48,7 +47,8 @@ def gpu(name: str, utilisation: float) -> Callable[[RunConfig], Speed | None]:
 
 def this_device(statuses: Sequence[JobStatus]) -> Callable[[RunConfig], Speed | None]:
     """Take speeds from what has run here: probes where there are any of the kind, else the experiment's own runs."""
-    probes, _ = load_runs(Path(PROBES) / "runs")
+    folders = {probe_folder(status.job.cfg) for status in statuses}
+    probes = [run for folder in sorted(folders) for run in load_runs(folder / "runs")[0]]
     runs = [status.run for status in statuses if status.run is not None]
     known: dict[tuple[str, str, str], Speed | None] = {}
 

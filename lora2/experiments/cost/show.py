@@ -10,7 +10,7 @@ from lora2.experiments.cost.estimate import as_json_text, as_table, estimate, gp
 from lora2.experiments.cost.lengths import measure
 from lora2.experiments.cost.speed import probe_overrides, probes
 from lora2.experiments.status import survey
-from lora2.experiments.sweep import Start, state_counts
+from lora2.experiments.sweep import Start, refusals, refuse, state_counts
 
 
 def show_plan(
@@ -30,12 +30,15 @@ def show_plan(
         0 done, 1 a probe failed.
 
     Raises:
-        UserError: no such share, no such GPU, or data that cannot be read.
+        UserError: no such share, no such GPU, or probes of jobs that are refused.
     """
     if not 0 < utilisation <= 1:
         raise UserError(f"--utilisation: got {utilisation:g}; give a share above 0, up to 1: --utilisation 0.35")
     statuses = survey(jobs)
-    failed = 0 if probe_with is None else run_probes(jobs, probe_with)
+    failed = 0
+    if probe_with is not None:
+        refuse(statuses)
+        failed = run_probes(jobs, probe_with)
     estimates = estimate(statuses, gpu(gpu_name, utilisation) if gpu_name else this_device(statuses))
     if as_json:
         print(as_json_text(estimates))
@@ -43,6 +46,8 @@ def show_plan(
     print(render([as_table(f"Plan of {name}", estimates)], "markdown"), end="")
     left = hours([item.left for item in estimates])
     say(f"{state_counts(statuses)}; hours left: {'unknown' if left is None else f'{left:,.1f}'}")
+    for line in refusals(statuses):
+        say(f"refused: {line}")
     return failed
 
 
@@ -53,6 +58,6 @@ def run_probes(jobs: Sequence[Job], start: Start) -> int:
     failed = 0
     for index, job in enumerate(chosen, 1):
         say(f"probe {index}/{len(chosen)}: {job.label}")
-        if start(probe_overrides(job.overrides)).code != 0:
+        if start(probe_overrides(job)).code != 0:
             failed = 1
     return failed

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from lora2.common.errors import UserError
 from lora2.config.grid import Job
+from lora2.config.overrides import quote
 from lora2.config.schema import RunConfig
 from lora2.experiments.cost.plan import Cost, cost, train_flops
 from lora2.glue.tasks import TASKS
@@ -17,7 +18,6 @@ from lora2.runs.reader import Run, Times
 
 SHEETS = Path(__file__).with_name("gpus.yaml")
 PROBE_STEPS = 20
-PROBES = "outputs/probe"  # their records, apart from the real ones; the token cache is shared
 PROBE_DEV_ROWS = 1500  # a probe ends with an evaluation, so it takes tasks with small dev sets where there are some
 APART = 1.5  # ratio of two probes' arithmetic from which a line through both means something
 START_SECONDS = 20.0  # imports, weights, cached tokens; of a GPU that no run was seen on
@@ -111,13 +111,19 @@ def calibrate(runs: Iterable[Run], cfg: RunConfig) -> Speed | None:
     return Speed(overhead=overhead, train_rate=rate, eval_rate=evaluated, start=start, source=source)
 
 
-def probe_overrides(overrides: Sequence[str]) -> list[str]:
+def probe_folder(cfg: RunConfig) -> Path:
+    """Say where the records of probes go, apart from the real ones; the token cache is shared."""
+    return Path(cfg.output_dir) / "probe"
+
+
+def probe_overrides(job: Job) -> list[str]:
     """Turn a job's command line into a probe: 20 steps, one evaluation, records apart from the real ones."""
     probe = {
         "recipe.max_steps": PROBE_STEPS, "recipe.eval_every": PROBE_STEPS, "budget.scale": "auto",
-        "results_dir": PROBES, "force": "true",
+        "force": "true",
     }  # fmt: skip
-    return [*overrides, *(f"{key}={value}" for key, value in probe.items())]
+    settings = [f"{key}={value}" for key, value in probe.items()]
+    return [*job.overrides, *settings, quote("results_dir", str(probe_folder(job.cfg)))]
 
 
 def probes(jobs: Sequence[Job]) -> list[Job]:

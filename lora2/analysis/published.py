@@ -1,0 +1,76 @@
+"""Take a user's own good runs into results/, and make everything there anew that is made of runs."""
+
+import shutil
+from pathlib import Path
+
+from lora2.analysis.publish import publish_claims, publish_diagnostics, publish_figure3, publish_readme, publish_table
+from lora2.common.errors import UserError
+from lora2.common.terminal import say
+from lora2.runs.format import RESULTS
+from lora2.runs.reader import Run, load_runs
+
+TABLES = ("runs", "table1", "table2", "table3", "table4")
+
+
+def publish_runs(own: Path, results: Path, *, readme: Path, page: Path) -> int:
+    """Copy the runs that may be published, and renew tables, figure and the blocks of the two pages.
+
+    A run that is published already stays as it is.
+
+    Args:
+        own: the results folder that runs write to.
+        results: the folder of what is published.
+        readme: the page with the results block.
+        page: the page with the blocks of claims and diagnostics.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        UserError: there is no such folder, or a page lacks its block.
+    """
+    if not results.is_dir():
+        raise UserError(f"--results: no folder {results}; give the folder that holds runs/ and paper/: --results DIR")
+    runs, warnings = load_runs(own / "runs")
+    for warning in warnings:
+        say(f"warning: {warning}")
+    taken = [run for run in runs if _take(run, own, results)]
+    say(f"{len(taken)} of {len(runs)} runs in {own} published")
+    for name in TABLES:
+        path = results / "tables" / f"{name}.md"
+        if name == "runs" or path.exists():
+            publish_table(name, results, None, "markdown", path)
+    publish_figure3(results, None, "lora2_k8", None, results / "figures" / "figure3.png")
+    publish_readme("runs", results, None, readme, check=False)
+    publish_claims(results, "markdown", page, check=False)
+    publish_diagnostics(results, "markdown", page)
+    return 0
+
+
+def objections(run: Run) -> list[str]:
+    """Say why a run must not be published; nothing for a clean, full, real one."""
+    limit = run.resolved.get("recipe", {}).get("max_steps")
+    failed = [name for name, passed in run.checks.items() if not passed]
+    found = {
+        f"its status is {run.status}": run.status not in RESULTS,
+        "its data is synthetic": run.synthetic,
+        "its weights are random": run.model_random_init,
+        f"it was shortened: recipe.max_steps={limit}": run.status == "ok" and limit is not None and run.steps >= limit,
+        f"checks failed: {', '.join(failed)}": bool(failed),
+        "its code is of no known commit": not run.provenance.get("git_commit"),
+        "its code had changes that are not committed": bool(run.provenance.get("dirty_diff")),
+    }
+    return [reason for reason, holds in found.items() if holds]
+
+
+def _take(run: Run, own: Path, results: Path) -> bool:
+    """Copy one record, or say why not."""
+    target = results / "runs" / f"{run.run_id}.json"
+    reasons = ["it is published already"] if target.exists() else objections(run)
+    if reasons:
+        say(f"left out: {run.run_id}: {'; '.join(reasons)}")
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(own / "runs" / target.name, target)
+    say(f"published: {run.run_id}")
+    return True

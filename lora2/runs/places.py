@@ -1,0 +1,31 @@
+"""Where records are: published ones in results/ (`make publish` takes them there), a user's own below outputs/."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lora2.runs.reader import Run, load_runs
+
+PUBLISHED = Path("results")
+OWN = Path("outputs", "results")  # configs/train.yaml: results_dir
+DEMO = Path("outputs", "demo")  # configs/experiment/demo.yaml
+
+
+def record_paths(results_dir: str, run_id: str) -> list[Path]:
+    """List where the record of a run may be: its own folder, and for the usual one also the published records."""
+    folders = [Path(results_dir), *([PUBLISHED] if Path(results_dir) == OWN else [])]
+    return [folder / "runs" / f"{run_id}.json" for folder in folders]
+
+
+def load_places(places: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """Read the runs of several results folders; a run that is in two of them is taken from the first.
+
+    Returns:
+        The runs by name, and a warning for each file that is not a record.
+    """
+    found: dict[str, Run] = {}
+    warnings: list[str] = []
+    for place in places:
+        runs, more = load_runs(place / "runs")
+        found = {run.run_id: run for run in runs} | found
+        warnings += more
+    return [found[name] for name in sorted(found)], warnings
