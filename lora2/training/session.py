@@ -23,6 +23,7 @@ from lora2.models.checksum import weights_hash
 from lora2.runs.provenance import provenance
 from lora2.runs.record import RunRecord, read_record, record_path
 from lora2.training.build import build_accelerator, build_trainer
+from lora2.training.captured.choice import capture_notes
 from lora2.training.checkpoint import Checkpoint, CheckpointFolder
 from lora2.training.data import load_task_data
 from lora2.training.failure import Failure, explain
@@ -34,6 +35,7 @@ from lora2.training.recording import (
     known_fields,
     peak_memory,
     save_record,
+    way_of_computing,
 )
 from lora2.training.state import TrainState, trained_parameters
 from lora2.training.step import emulated_products
@@ -62,9 +64,10 @@ def execute(
         StorageError: the record could not be written.
     """
     quiet_transformers()
-    known = known_fields(cfg, raw, run_id, setting_id, notes)
     tracker = None if cfg.tracker.name == "none" else cfg.tracker.name
     accelerator = build_accelerator(cfg.recipe.precision, tracker, cfg.output_dir)
+    notes += capture_notes(cfg.step, accelerator, cfg.recipe.accumulation)
+    known = known_fields(cfg, raw, run_id, setting_id, notes)
     checkpoints = CheckpointFolder(Path(cfg.output_dir) / run_id / CHECKPOINTS, run_id)
     tracking = Tracking(accelerator, cfg, run_id, setting_id)
     earlier = _content(record_path(cfg.results_dir, run_id))
@@ -82,7 +85,7 @@ def execute(
         record = RunRecord(**known, status=failure.status, error=failure.reason)
     else:
         record = finished_record(known, result, time.perf_counter() - started)
-    record.provenance = provenance(device_name(accelerator.device))
+    record.provenance = provenance(device_name(accelerator.device)) | way_of_computing(cfg, accelerator)
     record.memory = peak_memory(accelerator.device)
     if failure is None or failure.together:
         # after any other end the run can go on from its last checkpoint

@@ -95,9 +95,9 @@ def _positions(train: TokenisedSplit, batch: np.ndarray, limit: int | None) -> i
 
 def _evaluation_seconds(runner: Runner, dev: TokenisedSplit, batch_size: int, pad_id: int) -> float:
     """Time one pass over the dev set as the trainer does it: merged, no gradient, larger batches."""
-    model, method = runner.train_step.model, runner.train_step.method
+    model, method = runner.train_step.model, runner.method
     model.eval()
     begun = time.perf_counter()
-    with emulated_products(runner.train_step.accelerator), method.merged():
+    with emulated_products(runner.accelerator), method.merged():
         compute_logits(model, dev, batch_size=batch_size, pad_id=pad_id)
     return time.perf_counter() - begun
