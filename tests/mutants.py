@@ -86,7 +86,7 @@ MUTANTS = (
     _mutant(
         "<= threshold instead of exact top-b",
         "core/functional.py",
-        "    mask[order[:budget]] = True\n    return mask",
+        "    return torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, order[:budget], True)",
         "    return scores >= scores[order[budget - 1]]",
         FUNCTIONAL,
         issue2=True,
@@ -173,10 +173,9 @@ MUTANTS = (
     ),
     _mutant(
         "NaN scores accepted",
-        "core/functional.py",
-        "torch.isfinite(scores).all()",
-        "torch.ones(1).all()",
-        FUNCTIONAL,
+        "core/allocator.py",
+        "(~torch.isfinite(scores)).sum()",
+        "torch.zeros_like(self._lost)",
         ALLOCATOR,
     ),
     # ---------------------------------------------------------------------------- lowrank_linear
