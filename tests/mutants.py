@@ -475,6 +475,20 @@ MUTANTS = (
         "training/test_step.py",
     ),
     _mutant(
+        "dev scores of another model than the trained one",
+        "training/evaluate.py",
+        'if accelerator.mixed_precision == "no" else',
+        "if True else",
+        "training/test_forms.py",
+    ),
+    _mutant(
+        "forms compared in 16 bits",
+        "training/session.py",
+        "keep_fp32_wrapper=False",
+        "keep_fp32_wrapper=True",
+        "training/test_forms.py",
+    ),
+    _mutant(
         "phases run into each other",
         "training/clock.py",
         "        self._last = now\n",
