@@ -48,6 +48,7 @@ ALLOCATOR, BUDGET, INJECT, TRAINER = (
     "core/test_inject.py",
     "training/test_loop.py",
 )
+CAPTURED = "training/test_captured.py"
 
 MUTANTS = (
     # ------------------------------------------------------------ the eight of issue 2, Done when 1
@@ -86,7 +87,7 @@ MUTANTS = (
     _mutant(
         "<= threshold instead of exact top-b",
         "core/functional.py",
-        "    mask[order[:budget]] = True\n    return mask",
+        "    return torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, order[:budget], True)",
         "    return scores >= scores[order[budget - 1]]",
         FUNCTIONAL,
         issue2=True,
@@ -299,10 +300,9 @@ MUTANTS = (
     ),
     _mutant(
         "NaN scores accepted",
-        "core/functional.py",
-        "torch.isfinite(scores).all()",
-        "torch.ones(1).all()",
-        FUNCTIONAL,
+        "core/allocator.py",
+        "(~torch.isfinite(scores)).sum()",
+        "torch.zeros_like(self._lost)",
         ALLOCATOR,
     ),
     # ---------------------------------------------------------------------------- lowrank_linear
@@ -359,7 +359,7 @@ MUTANTS = (
     _mutant(
         "unmerge subtracts nothing",
         "core/layers.py",
-        "self.weight, self._original, self._cast_weight = self._original[0], None, None",
+        "self.weight, self._original = self._original[0], None",
         "self._original = None",
         LAYERS,
     ),
@@ -522,6 +522,98 @@ MUTANTS = (
         "return logits[np.argsort(order)]",
         "return logits",
         "models/test_logits.py",
+    ),
+    _mutant(
+        "a cast copy dropped by a merge",
+        "core/layers.py",
+        "self.weight, self._original = self._original[0], None",
+        "self.weight, self._original, self._cast = self._original[0], None, None",
+        CAPTURED,
+    ),
+    _mutant(
+        "every step reads whether its scores are finite",
+        "core/allocator.py",
+        'if scores.device.type == "cpu":',
+        "if True:",
+        ALLOCATOR,
+    ),
+    _mutant(
+        "a captured step adds to the gradients of the one before",
+        "training/captured/step.py",
+        "        self._eager.optimizer.zero_grad(set_to_none=False)\n",
+        "",
+        CAPTURED,
+    ),
+    _mutant(
+        "a captured step trains on the batch it was captured with",
+        "training/captured/step.py",
+        "            tensor.copy_(part.tensors[name])\n",
+        "            pass\n",
+        CAPTURED,
+    ),
+    _mutant(
+        "the gradients of a captured step move",
+        "training/captured/step.py",
+        "zero_grad(set_to_none=False)",
+        "zero_grad(set_to_none=True)",
+        CAPTURED,
+    ),
+    _mutant(
+        "the shape that was used last goes",
+        "training/captured/step.py",
+        "        self._captured.move_to_end(shape)\n",
+        "",
+        CAPTURED,
+    ),
+    _mutant("graphs outlive their run", "training/loop.py", "with closing(train_step), ", "with ", CAPTURED),
+    _mutant(
+        "a look does not forget the steps that were in order",
+        "training/finite.py",
+        "        self._passed.clear()\n",
+        "        pass\n",
+        CAPTURED,
+    ),
+    _mutant(
+        "a run is evaluated before it is looked at",
+        "training/loop.py",
+        "                if self._is_looked_at(state.steps):\n                    train_step.look()\n",
+        "                if self._is_looked_at(state.steps):\n",
+        CAPTURED,
+    ),
+    _mutant(
+        "positions of padding to a multiple are not counted",
+        "training/loop.py",
+        "                    pad_to_multiple=multiple,\n",
+        "",
+        CAPTURED,
+    ),
+    _mutant(
+        "a width beyond what the model takes",
+        "glue/batches.py",
+        "max(width, min(rounded, at_most))",
+        "rounded",
+        "glue/test_glue_batches.py",
+    ),
+    _mutant(
+        "a device's seconds are counted twice",
+        "training/clock.py",
+        "        self._marks = [(None, last)]\n",
+        "",
+        "training/test_step.py",
+    ),
+    _mutant(
+        "dev scores of another model than the trained one",
+        "training/evaluate.py",
+        'if accelerator.mixed_precision == "no" else',
+        "if True else",
+        "training/test_forms.py",
+    ),
+    _mutant(
+        "forms compared in 16 bits",
+        "training/session.py",
+        "keep_fp32_wrapper=False",
+        "keep_fp32_wrapper=True",
+        "training/test_forms.py",
     ),
     _mutant(
         "phases run into each other",

@@ -7,8 +7,18 @@ from collections.abc import Iterable
 from lora2.config.schema import RunConfig
 from lora2.glue.tasks import TASKS
 
-# Settings that cannot change a number of the record.
-IDENTITY_FREE = ("experiment", "results_dir", "output_dir", "num_workers", "force", "tracker", "checkpoint")
+# Settings that cannot change a number of the record by more than another machine would.
+IDENTITY_FREE = (
+    "experiment",
+    "results_dir",
+    "output_dir",
+    "num_workers",
+    "force",
+    "tracker",
+    "checkpoint",
+    "step",
+    "deterministic",
+)
 
 
 def run_id(cfg: RunConfig, data_fingerprint: str) -> str:

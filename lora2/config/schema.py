@@ -112,6 +112,8 @@ class RunConfig(Settings):
     output_dir: str
     num_workers: Natural  # processes that make batches ahead of training; changes no number
     force: bool
+    step: Literal["auto", "eager", "captured"] = "auto"  # how a training step is carried out; changes no number
+    deterministic: Literal["auto", True, False] = "auto"  # whether a GPU computes the same bits every time
 
     @property
     def variant(self) -> str:

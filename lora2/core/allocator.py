@@ -31,7 +31,10 @@ class RankAllocator:
         beta2: β2, smoothing of its uncertainty.
 
     Attributes:
-        keep: (matrices · r,) bool, the mask in the global order.
+        keep: (matrices · r,) bool, the mask in the global order, on the device of the factors.
+
+    On a GPU no step waits for a score: whether one was not finite is gathered there, and looked at when the mask is
+    read anyway, by `ranks` and `assert_final_budget`. On a CPU `mask` looks at once.
 
     >>> import torch
     >>> from lora2 import BudgetSchedule, LoRA2Config, RankAllocator, inject
@@ -66,7 +69,9 @@ class RankAllocator:
         names = SCORED_FACTORS[score]
         self.stats = [{name: _zero_statistics(getattr(stack, name)) for name in names} for stack in self.stacks]
         self.positions = [_positions(stack, layers) for stack in self.stacks]
-        self.keep = torch.ones(schedule.initial, dtype=torch.bool, device=self.stacks[0].lam.device)  # (matrices · r,)
+        device = self.stacks[0].lam.device
+        self.keep = torch.ones(schedule.initial, dtype=torch.bool, device=device)  # (matrices · r,)
+        self._lost = torch.zeros((), dtype=torch.int64, device=device)  # the most scores that were not finite at once
 
     @torch.no_grad()
     def observe(self, step: int) -> None:
@@ -126,11 +131,15 @@ class RankAllocator:
             b(step), the number of singular values that the budget allows.
 
         Raises:
-            FloatingPointError: a score is not finite.
+            FloatingPointError: a score is not finite; on a GPU `ranks` and the others that read the mask raise it.
         """
         budget = self.schedule.at(step)
         if self.schedule.updates_mask(step):
-            self.keep = top_mask(self.scores(), budget)
+            scores = self.scores()
+            self._lost = torch.maximum(self._lost, (~torch.isfinite(scores)).sum())
+            if scores.device.type == "cpu":
+                self.assert_finite()
+            self.keep = top_mask(scores, budget)
         if self.schedule.updates_mask(step) or step > self.schedule.final:
             self._apply()
         return budget
@@ -148,16 +157,31 @@ class RankAllocator:
 
         Args:
             names: names for the layers, in their order.
+
+        Raises:
+            FloatingPointError: the mask was made of scores that were not finite.
         """
+        self.assert_finite()
         per_matrix = self._rows().sum(1).tolist()
         return dict(zip(names, per_matrix, strict=True))
+
+    def assert_finite(self) -> None:
+        """Check that every score so far was finite, so that there was an order to keep the largest by.
+
+        Raises:
+            FloatingPointError: one was NaN or infinite.
+        """
+        if lost := int(self._lost):
+            raise FloatingPointError(f"{lost} of {self.keep.numel()} importance scores are not finite")
 
     def assert_final_budget(self) -> None:
         """Check that the final budget was met.
 
         Raises:
+            FloatingPointError: a mask was made of scores that were not finite.
             RuntimeError: the mask does not keep exactly the target number of singular values, or others are not zero.
         """
+        self.assert_finite()
         kept = int(self.keep.sum())
         alive = sum(int(stack.lam.count_nonzero()) for stack in self.stacks)
         if kept != self.schedule.target or alive > kept:

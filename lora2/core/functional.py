@@ -141,18 +141,11 @@ def singular_value_scores(importance: Mapping[str, Tensor]) -> Tensor:
 def top_mask(scores: Tensor, budget: int) -> Tensor:
     """Return the mask, (m,) bool, of the `budget` largest scores; of equal scores the first in order stays.
 
+    Nothing here reads the device. Scores that are not finite have no order, and the caller must look for them.
+
     Args:
         scores: (m,).
         budget: how many to keep, exactly.
-
-    Raises:
-        FloatingPointError: a score is NaN or infinite, so there is no order to keep.
     """
-    if not bool(torch.isfinite(scores).all()):
-        raise FloatingPointError(
-            f"{int((~torch.isfinite(scores)).sum())} of {scores.numel()} importance scores are not finite"
-        )
     order = torch.sort(scores, descending=True, stable=True).indices  # (m,)
-    mask = torch.zeros_like(scores, dtype=torch.bool)
-    mask[order[:budget]] = True
-    return mask
+    return torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, order[:budget], True)

@@ -126,7 +126,9 @@ class LoRA2Linear(nn.Module):
         # second parameter while the layer is merged.
         self._stack = (stack,)
         self._original: tuple[Tensor] | None = None
-        self._cast_weight: tuple[tuple[object, ...], Tensor] | None = None
+        # Weight and bias of the unmerged layer in another dtype, and what they were made of. A captured CUDA graph
+        # reads this memory at every replay, so merging in between must not drop it.
+        self._cast: tuple[tuple[object, ...], Tensor, Tensor | None] | None = None
 
     @property
     def stack(self) -> FactorStack:
@@ -154,10 +156,12 @@ class LoRA2Linear(nn.Module):
         """Return weight and bias in the compute dtype, of which autocast would make a new copy in every pass."""
         if dtype == self.weight.dtype:
             return self.weight, self.bias
-        key = (dtype, self.weight.data_ptr(), self.weight._version)
-        if self._cast_weight is None or self._cast_weight[0] != key:
-            self._cast_weight = (key, self.weight.detach().to(dtype))
-        return self._cast_weight[1], None if self.bias is None else self.bias.to(dtype)
+        if self.is_merged:
+            return self.weight.to(dtype), _cast(self.bias, dtype)
+        key = (dtype, *(x for tensor in (self.weight, self.bias) if tensor is not None for x in _content(tensor)))
+        if self._cast is None or self._cast[0] != key:
+            self._cast = (key, self.weight.detach().to(dtype), _cast(self.bias, dtype))
+        return self._cast[1], self._cast[2]
 
     @torch.no_grad()
     def delta_weight(self) -> Tensor:
@@ -200,12 +204,21 @@ class LoRA2Linear(nn.Module):
     def unmerge(self) -> None:
         """Restore the very tensor that `merge` replaced."""
         if self._original is not None:
-            self.weight, self._original, self._cast_weight = self._original[0], None, None
+            self.weight, self._original = self._original[0], None
 
     def extra_repr(self) -> str:
         """Return the shapes, as nn.Linear shows them."""
         (o, d), (_, r, k) = self.weight.shape, self.stack.u.shape
         return f"in_features={d}, out_features={o}, k={k}, r={r}, merged={self.is_merged}"
+
+
+def _content(tensor: Tensor) -> tuple[int, int]:
+    """Return what changes when a tensor is replaced or written to."""
+    return tensor.data_ptr(), tensor._version
+
+
+def _cast(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if bias is None else bias.detach().to(dtype)
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

@@ -85,8 +85,20 @@ def shard(batch: Indices, *, rank: int, world: int, accumulation: int) -> list[I
     return [parts[micro * world + rank] for micro in range(accumulation)]
 
 
-def padded_width(lengths: npt.NDArray[np.integer], *, max_length: int | None = None, pad_to_multiple: int = 1) -> int:
+def padded_width(
+    lengths: npt.NDArray[np.integer],
+    *,
+    max_length: int | None = None,
+    pad_to_multiple: int = 1,
+    at_most: int | None = None,
+) -> int:
     """Return the sequence length to which `collate` pads examples of these lengths.
+
+    Args:
+        lengths: tokens per example, (n,).
+        max_length: the length to pad to; None for the longest of these.
+        pad_to_multiple: it is rounded up to a multiple of this.
+        at_most: but not beyond this, the longest that the model takes; None for no such bound.
 
     Raises:
         ValueError: a sequence is longer than `max_length`.
@@ -95,7 +107,8 @@ def padded_width(lengths: npt.NDArray[np.integer], *, max_length: int | None = N
     if max_length is not None and longest > max_length:
         raise ValueError(f"max_length: got {max_length}, but a sequence has {longest} tokens; tokenise with it first.")
     width = longest if max_length is None else max_length
-    return math.ceil(width / pad_to_multiple) * pad_to_multiple
+    rounded = math.ceil(width / pad_to_multiple) * pad_to_multiple
+    return rounded if at_most is None else max(width, min(rounded, at_most))
 
 
 def padding_share(

@@ -19,6 +19,7 @@ def collate(
     pad_id: int,
     max_length: int | None = None,
     pad_to_multiple: int = 1,
+    at_most: int | None = None,
 ) -> dict[str, Tensor]:
     """Return the chosen examples as tensors, padded on the right.
 
@@ -26,6 +27,7 @@ def collate(
         pad_id: the tokenizer's padding id.
         max_length: pad to this length (a literal replay of the released code); None pads to the longest of the batch.
         pad_to_multiple: round the length up to a multiple of this.
+        at_most: but not beyond this, the longest that the model takes.
 
     Returns:
         `input_ids`, `attention_mask` and, where the split has them, `token_type_ids`: int64 (b, s); `labels`: int64
@@ -34,7 +36,9 @@ def collate(
     Raises:
         ValueError: a sequence is longer than `max_length`.
     """
-    width = padded_width(split.lengths[indices], max_length=max_length, pad_to_multiple=pad_to_multiple)
+    width = padded_width(
+        split.lengths[indices], max_length=max_length, pad_to_multiple=pad_to_multiple, at_most=at_most
+    )
     starts, lengths = split.offsets[indices], split.lengths[indices]
     mask = np.arange(width) < lengths[:, None]  # (b, s)
     source = (starts[:, None] + np.arange(width))[mask]  # positions in the flat arrays, row by row

@@ -49,7 +49,7 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> "MicroBatch":
         """Return the same on a device."""
-        return MicroBatch({name: tensor.to(device) for name, tensor in self.tensors.items()}, self.weight)
+        return MicroBatch({name: to_device(tensor, device) for name, tensor in self.tensors.items()}, self.weight)
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class StepDataset(Dataset[StepBatch]):
         max_length: what every batch is padded to; None for the longest of each.
         rank, world: this process, and the number of processes.
         accumulation: micro-batches of each process in a step.
+        pad_to_multiple, at_most: as for `padded_width`.
     """
 
     split: TokenisedSplit
@@ -88,6 +89,8 @@ class StepDataset(Dataset[StepBatch]):
     rank: int
     world: int
     accumulation: int
+    pad_to_multiple: int = 1
+    at_most: int | None = None
 
     def __getitem__(self, step: int) -> StepBatch:
         examples = self.sampler.batch(step)
@@ -96,8 +99,22 @@ class StepDataset(Dataset[StepBatch]):
 
     def _micro_batch(self, part: Indices) -> MicroBatch:
         indices = part if len(part) else np.zeros(1, np.int64)
-        tensors = collate(self.split, indices, pad_id=self.pad_id, max_length=self.max_length)
+        tensors = collate(
+            self.split,
+            indices,
+            pad_id=self.pad_id,
+            max_length=self.max_length,
+            pad_to_multiple=self.pad_to_multiple,
+            at_most=self.at_most,
+        )
         return MicroBatch(tensors, weight=int(len(part) > 0))
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on a device; a GPU fetches it when it gets there, and the host goes on."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def load(batches: StepDataset, start: int, stop: int, workers: int) -> Iterator[StepBatch]:

@@ -66,8 +66,8 @@ class Timing(ClosedModel):
     seconds_per_step: float = Field(description="mean; the median where the status is timed")
     tokens_per_s: float = Field(description="real tokens, padding not counted")
     shares: dict[str, float] = Field(
-        description="share of train_s: forward, backward, penalty, method, optimizer, data; by the host's clock, "
-        "so on a GPU the waiting falls to the phase that waits"
+        description="share of train_s: forward, backward, penalty, method, optimizer, data; a captured "
+        "step has gradients in place of the first three. On a GPU by the device's own events"
     )
 
 
@@ -111,7 +111,9 @@ class RunRecord(ClosedModel):
     timing: Timing | None = None
     memory: dict[str, float] = Field(default={}, description="peak bytes")
     provenance: dict[str, Any] = Field(
-        default={}, description="git commit, dirty-diff hash, package versions, device, date"
+        default={},
+        description="git commit, dirty-diff hash, package versions, device, date; whether steps were captured, "
+        "in TF32, deterministic",
     )
 
 

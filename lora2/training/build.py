@@ -1,5 +1,7 @@
 """From settings to a trainer that is ready to fit: the same for a run, for the benchmark and for tests."""
 
+import os
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
@@ -9,6 +11,7 @@ from lora2.common.errors import UserError
 from lora2.config.schema import RunConfig
 from lora2.models.backbone import load_model
 from lora2.models.methods.build import build
+from lora2.training.captured.forward import make_capturable
 from lora2.training.data import TaskData
 from lora2.training.loop import RunControl, Trainer
 
@@ -32,6 +35,8 @@ def build_accelerator(precision: str, tracker: str | None = None, folder: str | 
         raise UserError(
             "recipe.precision: fp16 needs a GPU, here is none; allowed are fp32 and bf16: recipe.precision=bf16"
         )
+    if not cpu:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else its products are not the same every time
     mixed = "no" if precision == "fp32" else precision
     return Accelerator(mixed_precision=mixed, log_with=tracker, project_dir=folder, cpu=cpu)
 
@@ -51,6 +56,8 @@ def build_trainer(
     """
     set_seed(cfg.seed)
     model = load_model(cfg.model, data.task.num_labels, cfg.recipe.cls_dropout)
+    if accelerator.device.type == "cuda":
+        make_capturable(model)
     torch.nn.Module.to(model, accelerator.device)  # before the method, whose state lives where the weights do
     return Trainer(
         accelerator=accelerator,
@@ -60,5 +67,7 @@ def build_trainer(
         recipe=cfg.recipe,
         seed=cfg.seed,
         num_workers=cfg.num_workers,
+        step=cfg.step,
+        deterministic=accelerator.device.type == "cuda" and cfg.deterministic is not False,
         control=control or RunControl(),
     )

@@ -13,6 +13,8 @@ from lora2.glue.tasks import TASKS, TaskSpec
 from lora2.glue.tokens import TokenisedSplit, tokenise
 from lora2.models.tokenizer import load_tokenizer
 
+GPU_WIDTHS = 8  # its matrix units take 16-bit numbers by eights
+
 
 @dataclass(frozen=True)
 class TaskData:
@@ -41,11 +43,14 @@ def load_task_data(cfg: RunConfig, raw: RawTask) -> TaskData:
     return TaskData(task=TASKS[cfg.task], splits=splits, pad_id=int(tokenizer.pad_token_id or 0))
 
 
-def train_batches(data: TaskData, recipe: RecipeConfig, seed: int, rank: int = 0, world: int = 1) -> StepDataset:
+def train_batches(
+    data: TaskData, recipe: RecipeConfig, seed: int, *, device: str, rank: int = 0, world: int = 1
+) -> StepDataset:
     """Return the batches of a run, by the number of the step.
 
     Args:
         seed: decides their order.
+        device: the type of the device that they are for, which decides their widths.
         rank, world: the process that they are for, and the number of processes.
     """
     train = data.splits["train"]
@@ -57,4 +62,14 @@ def train_batches(data: TaskData, recipe: RecipeConfig, seed: int, rank: int = 0
         rank=rank,
         world=world,
         accumulation=recipe.accumulation,
+        pad_to_multiple=width_multiple(device),
+        at_most=recipe.max_length,
     )
+
+
+def width_multiple(device: str) -> int:
+    """Return what the widths of training batches are multiples of on a type of device.
+
+    On a GPU there are few widths then, and a captured step for each; a CPU pays for every position of padding.
+    """
+    return GPU_WIDTHS if device == "cuda" else 1

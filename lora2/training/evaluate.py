@@ -1,6 +1,7 @@
 """Dev-set scores of a model; the processes of a run share the work."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,9 +36,18 @@ class Evaluation:
     selection: float
 
 
+def evaluation_form(method: Method, accelerator: Accelerator) -> AbstractContextManager[None]:
+    """Return the context in which a model is evaluated: merged in float32, as it was trained in 16 bits.
+
+    W + ΔW rounded to 16 bits is another function than W rounded to 16 bits beside ΔW, and only the latter was trained.
+    In float32 merging changes no more than the last digits of the logits.
+    """
+    return method.merged() if accelerator.mixed_precision == "no" else nullcontext()
+
+
 @dataclass(frozen=True)
 class Evaluator:
-    """Scores the task's dev splits with the method merged into the model where it can be.
+    """Scores the task's dev splits with the model that was trained, or with a cheaper form that computes the same.
 
     Args:
         batch_size: examples per optimizer step of training.
@@ -74,7 +84,7 @@ class Evaluator:
         model = self.accelerator.unwrap_model(model, keep_fp32_wrapper=True)
         splits = {name: self.data.splits[name] for name in names}
         model.eval()
-        with torch.no_grad(), self.method.merged():
+        with torch.no_grad(), evaluation_form(self.method, self.accelerator):
             predictions = {name: predict(self.data.task, self.logits(model, split)) for name, split in splits.items()}
         model.train()
         return predictions, {name: split.labels for name, split in splits.items() if split.labels is not None}

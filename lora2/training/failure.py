@@ -7,8 +7,8 @@ import torch
 
 from lora2.common.files import StorageError
 from lora2.glue.loader import WorkerLostError
+from lora2.training.finite import DivergedError
 from lora2.training.loop import CancelledError
-from lora2.training.step import DivergedError
 
 
 @dataclass(frozen=True)

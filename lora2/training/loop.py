@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +18,17 @@ from lora2.glue.batches import padded_width, shard
 from lora2.glue.heldout import HELDOUT
 from lora2.glue.loader import StepBatch, load
 from lora2.models.methods.base import Method
+from lora2.training.captured.capturer import CudaCapturer
+from lora2.training.captured.choice import StepKind, captures
+from lora2.training.captured.step import CapturedStep
 from lora2.training.checkpoint import Checkpoint, CheckpointFolder
-from lora2.training.clock import PhaseClock
-from lora2.training.data import TaskData, train_batches
+from lora2.training.clock import PhaseClock, clock_for
+from lora2.training.data import TaskData, train_batches, width_multiple
 from lora2.training.evaluate import Evaluation, Evaluator
+from lora2.training.finite import DivergedError, FiniteWatch
 from lora2.training.optim import linear_schedule, optimizer_groups, warmup_steps
 from lora2.training.state import TrainState, capture, restore, trained_parameters
-from lora2.training.step import DivergedError, TrainStep, emulated_products
+from lora2.training.step import Step, TrainStep, emulated_products
 
 HISTORY_POINTS = 500  # training losses kept in a record, whatever the length of the run
 MONITOR_POINTS = 50  # looks into the method: a line for every matrix's rank, so fewer
@@ -58,6 +63,8 @@ class Trainer:
         method: the fine-tuning method that was applied to `model`.
         seed: decides the order of the batches.
         num_workers: processes that make batches ahead of training; 0 for none.
+        step: whether steps are captured or eager; changes no number.
+        deterministic: whether a GPU must compute gradients the same way every time.
     """
 
     accelerator: Accelerator
@@ -67,6 +74,8 @@ class Trainer:
     recipe: RecipeConfig
     seed: int
     num_workers: int = 0
+    step: StepKind = "auto"
+    deterministic: bool = False
     control: RunControl = field(default_factory=RunControl)
 
     @property
@@ -85,18 +94,22 @@ class Trainer:
             max_length=self.recipe.padded_to,
         )
 
-    def build_step(self) -> TrainStep:
+    def build_step(self) -> Step:
         """Make the optimizer, and return the training step; once a run."""
         optimizer = torch.optim.AdamW(optimizer_groups(self.method, self.recipe), lr=self.recipe.lr, fused=True)
         model, optimizer = self.accelerator.prepare(self.model, optimizer)
-        return TrainStep(
+        eager = TrainStep(
             accelerator=self.accelerator,
             model=model,
             optimizer=optimizer,
             method=self.method,
             task=self.data.task,
             max_grad_norm=self.recipe.max_grad_norm,
+            deterministic=self.deterministic,
+            watch=FiniteWatch(self.accelerator.device),
         )
+        captured = captures(self.step, self.accelerator, self.recipe.accumulation)
+        return CapturedStep(eager, CudaCapturer()) if captured else eager
 
     def fit(self, found: Checkpoint | None = None) -> TrainState:
         """Train from a checkpoint or the start, and return the course of the whole run.
@@ -109,13 +122,16 @@ class Trainer:
         train_step = self.build_step()
         optimizer, total = train_step.optimizer, self.total_steps
         state = TrainState() if found is None else restore(found, self.method, optimizer, self.accelerator)
-        clock, saved_at = PhaseClock(state.seconds), time.monotonic()
-        with self._progress(state.steps) as bar, emulated_products(self.accelerator):
+        clock, saved_at = clock_for(self.accelerator.device, state.seconds), time.monotonic()
+        with closing(train_step), self._progress(state.steps) as bar, emulated_products(self.accelerator):
             for index, batch in self._batches(state.steps, clock):
                 # one optimizer step
                 rate = self._set_learning_rate(optimizer, index)
                 losses = train_step(batch, index, clock)
                 self._count(state, batch)
+                if self._is_looked_at(state.steps):
+                    train_step.look()
+                    clock.settle()
 
                 # what it was like: progress, history, tracker
                 bar.update()
@@ -126,15 +142,18 @@ class Trainer:
                     self._note_monitor(state)
 
                 # evaluation
-                if state.steps % self._eval_every == 0 or state.steps == total:
+                if self._is_evaluated(state.steps):
                     clock.start()
                     evaluation = self._evaluate(train_step.model)
                     clock.lap("eval")
+                    clock.settle()
                     self._note_evaluation(state, evaluation)
 
                 # a checkpoint, when it is time or when the run must stop
                 stop = self._agree(self.control.stop())
                 if stop or self._agree(self._is_due(state.steps, saved_at)):
+                    train_step.look()
+                    clock.settle()
                     self._save(capture(state, self.method, optimizer, self.accelerator))
                     saved_at = time.monotonic()
                 if stop:
@@ -146,7 +165,9 @@ class Trainer:
     def _batches(self, start: int, clock: PhaseClock) -> Iterator[tuple[int, StepBatch]]:
         """Yield number and batch, on the device, of every step that is left."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        batches = train_batches(self.data, self.recipe, self.seed, rank, world)
+        batches = train_batches(
+            self.data, self.recipe, self.seed, device=self.accelerator.device.type, rank=rank, world=world
+        )
         loaded = load(batches, start, self.total_steps, self.num_workers)
         for index in range(start, self.total_steps):
             clock.start()
@@ -165,11 +186,17 @@ class Trainer:
         """Count the step, and its tokens over all processes."""
         lengths, examples = self.data.splits["train"].lengths, batch.examples
         world, accumulation = self.accelerator.num_processes, self.recipe.accumulation
+        multiple = width_multiple(self.accelerator.device.type)
         state.steps += 1
         state.tokens += int(lengths[examples].sum())
         for rank in range(world):
             for part in shard(examples, rank=rank, world=world, accumulation=accumulation):
-                state.padded_tokens += len(part) * padded_width(lengths[part], max_length=self.recipe.padded_to)
+                state.padded_tokens += len(part) * padded_width(
+                    lengths[part],
+                    max_length=self.recipe.padded_to,
+                    pad_to_multiple=multiple,
+                    at_most=self.recipe.max_length,
+                )
 
     # ------------------------------------------------------------------------------------------------ evaluation
 
@@ -177,6 +204,15 @@ class Trainer:
     def _eval_every(self) -> int:
         """Steps from one evaluation to the next: the recipe's, or an epoch."""
         return self.recipe.eval_every or math.ceil(len(self.data.splits["train"]) / self.recipe.batch_size)
+
+    def _is_evaluated(self, steps: int) -> bool:
+        """Whether an evaluation follows this step; the last one always."""
+        return steps % self._eval_every == 0 or steps == self.total_steps
+
+    def _is_looked_at(self, steps: int) -> bool:
+        """Whether the device is read after this step anyway, so that it costs nothing to ask it for more."""
+        noted = self._is_point(steps, HISTORY_POINTS) or self._is_point(steps, MONITOR_POINTS)
+        return noted or self._is_evaluated(steps)
 
     def _evaluate(self, model: nn.Module) -> Evaluation:
         """Score the dev splits, and the split that the best checkpoint is chosen by."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from lora2.common.errors import UserError
 from lora2.common.files import StorageError
@@ -17,6 +18,7 @@ from lora2.runs.caveats import Caveat, in_order
 from lora2.runs.format import Checkpoint
 from lora2.runs.provenance import cpu_name
 from lora2.runs.record import Counts, Metrics, RecordConfig, RunRecord, Timing, read_record, record_path, write_record
+from lora2.training.captured.choice import captures
 from lora2.training.state import TrainState
 
 
@@ -140,6 +142,21 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def way_of_computing(cfg: RunConfig, accelerator: Accelerator) -> dict[str, bool]:
+    """Return what a record says of how its numbers were computed, besides on which device.
+
+    Returns:
+        captured: steps were CUDA graphs. tf32: float32 products were rounded to TF32. deterministic: the same command
+        gives the same bits on the same machine.
+    """
+    cpu = accelerator.device.type == "cpu"
+    return {
+        "captured": captures(cfg.step, accelerator, cfg.recipe.accumulation),
+        "tf32": not cpu and torch.get_float32_matmul_precision() != "highest",
+        "deterministic": cpu or cfg.deterministic is not False,
+    }
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:

@@ -1,7 +1,9 @@
 """The one training step: every run takes it, and every benchmark times it."""
 
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +16,39 @@ from lora2.glue.loader import MicroBatch, StepBatch
 from lora2.glue.tasks import TaskSpec
 from lora2.models.methods.base import Method
 from lora2.training.clock import PhaseClock
+from lora2.training.finite import FiniteWatch
+
+Losses = dict[str, Tensor]  # by name, scalars on the device
 
 
-class DivergedError(RuntimeError):
-    """The loss or the gradient is not finite."""
+class Step(Protocol):
+    """An optimizer step, however it is carried out; the loop and the benchmark know no more of it."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is trained, as the accelerator has prepared it."""
+        ...
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer, as the accelerator has prepared it."""
+        ...
+
+    def __call__(self, batch: StepBatch, index: int, clock: PhaseClock) -> Losses:
+        """Do a step; see TrainStep."""
+        ...
+
+    def look(self) -> None:
+        """Read from the device whether all steps were in order.
+
+        Raises:
+            DivergedError: a gradient was not finite.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the steps needed; none may follow."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,6 +63,8 @@ class TrainStep:
         method: the fine-tuning method that was applied to the model.
         task: decides the loss.
         max_grad_norm: the norm that gradients are clipped to.
+        deterministic: whether a GPU must compute the gradients the same way every time.
+        watch: gathers whether gradients are finite.
     """
 
     accelerator: Accelerator
@@ -40,8 +73,10 @@ class TrainStep:
     method: Method
     task: TaskSpec
     max_grad_norm: float
+    deterministic: bool = False
+    watch: FiniteWatch = field(kw_only=True)
 
-    def __call__(self, batch: StepBatch, index: int, clock: PhaseClock) -> dict[str, Tensor]:
+    def __call__(self, batch: StepBatch, index: int, clock: PhaseClock) -> Losses:
         """Do the step.
 
         Args:
@@ -54,41 +89,78 @@ class TrainStep:
             for each regulariser.
 
         Raises:
-            DivergedError: a gradient is not finite, and there is no loss scale that could be too high.
+            DivergedError: a gradient was not finite, and there is no loss scale that could be too high. A GPU is asked
+                only every so many steps.
         """
         clock.start()
-
-        # Gradients of the task loss, one micro-batch after the other; processes exchange them with the last one.
-        loss = torch.zeros((), device=self.accelerator.device)
-        for number, part in enumerate(batch.parts, start=1):
-            with nullcontext() if number == len(batch.parts) else self.accelerator.no_sync(self.model):
-                loss += self._backward(part, len(batch.examples), clock)
-
-        # Gradients of the regularisers, once a step.
-        penalties = self.method.penalties()
-        if penalties:
-            self.accelerator.backward(torch.stack(list(penalties.values())).sum())
-        clock.lap("penalty")
-
-        # Clip.
-        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = self.accelerator.clip_grad_norm_(trained, self.max_grad_norm)
-        grads_finite = bool(torch.isfinite(norm))
+        losses, norm = self.gradients(batch.parts, len(batch.examples), clock)
+        if self.accelerator.scaler is None:
+            self.watch.note(norm)
+            self.watch.passed(index, losses[keys.TASK_LOSS])
+            grads_finite = True
+        else:
+            grads_finite = bool(torch.isfinite(norm))  # else the scaler skips the step, and so must the method
         clock.lap("optimizer")
-        if not grads_finite and self.accelerator.scaler is None:
-            raise DivergedError(f"step {index}: the gradient is not finite, task loss {float(loss):g}; lower recipe.lr")
+        self.update(index, grads_finite, clock)
+        self.optimizer.zero_grad()
+        clock.lap("optimizer")
+        return losses
 
-        # The method reads weights and gradients, the optimizer changes the weights, the method masks them.
+    def gradients(self, parts: Sequence[MicroBatch], batch_size: int, clock: PhaseClock) -> tuple[Losses, Tensor]:
+        """Add the gradients of the step, clipped, to those that are there.
+
+        Args:
+            parts: the process's own micro-batches.
+            batch_size: examples of the global batch.
+            clock: is told the phases.
+
+        Returns:
+            The losses, and the norm of the gradients before they were clipped.
+        """
+        with _deterministic_algorithms(self.deterministic):
+            # Gradients of the task loss, one micro-batch after the other; processes exchange them with the last one.
+            loss = torch.zeros((), device=self.accelerator.device)
+            for number, part in enumerate(parts, start=1):
+                with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.model):
+                    loss += self._backward(part, batch_size, clock)
+
+            # Gradients of the regularisers, once a step.
+            penalties = self.method.penalties()
+            if penalties:
+                self.accelerator.backward(torch.stack(list(penalties.values())).sum())
+            clock.lap("penalty")
+
+            # Clip.
+            trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+            norm = self.accelerator.clip_grad_norm_(trained, self.max_grad_norm)
+
+        orthogonality = {keys.penalty(name): value.detach() for name, value in penalties.items()}
+        return {keys.TASK_LOSS: self.accelerator.reduce(loss, "sum"), **orthogonality}, norm
+
+    def update(self, index: int, grads_finite: bool, clock: PhaseClock) -> None:
+        """Let the method read weights and gradients, the optimizer change the weights, the method mask them.
+
+        Args:
+            index: the number of the step, from 0.
+            grads_finite: False if the gradients overflowed, so that the optimizer will skip the step.
+            clock: is told the phases.
+        """
         with self.method.step(index, grads_finite):
             clock.lap("method")
             self.optimizer.step()
             clock.lap("optimizer")
         clock.lap("method")
-        self.optimizer.zero_grad()
-        clock.lap("optimizer")
 
-        orthogonality = {keys.penalty(name): value.detach() for name, value in penalties.items()}
-        return {keys.TASK_LOSS: self.accelerator.reduce(loss, "sum"), **orthogonality}
+    def look(self) -> None:
+        """Read from the device whether all steps were in order.
+
+        Raises:
+            DivergedError: a gradient was not finite.
+        """
+        self.watch.look()
+
+    def close(self) -> None:
+        """Do nothing: a step keeps nothing between two calls."""
 
     def _backward(self, part: MicroBatch, batch_size: int, clock: PhaseClock) -> Tensor:
         """Add a micro-batch's gradients; returns its share of the global batch's mean loss."""
@@ -117,3 +189,24 @@ def emulated_products(accelerator: Accelerator) -> AbstractContextManager[object
     """Return the context for every forward pass: bf16 products are emulated where the processor has none."""
     emulate = accelerator.mixed_precision == "bf16" and needs_emulation(accelerator.device)
     return EmulatedProducts() if emulate else nullcontext()
+
+
+@contextmanager
+def _deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Inside, torch takes only algorithms that give the same bits every time.
+
+    It is on for the gradients alone: PEFT's allocator needs kthvalue, which torch then refuses on a GPU though its
+    value is always the same.
+    """
+    if not wanted:
+        yield
+        return
+    settings: Any = torch.utils.deterministic
+    before, fills = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    settings.fill_uninitialized_memory = False  # it is a kernel more for every new tensor, and nothing reads them unset
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        settings.fill_uninitialized_memory = fills

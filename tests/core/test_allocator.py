@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers import oracle
+from helpers.host_tensors import NoHostUse
 from helpers.toys import adapted, matrix, randomise_factors, tokens
 from torch import Tensor
 
@@ -190,8 +191,12 @@ def test_scores_that_are_not_finite_are_refused(bad):
     give_gradients(adapter, 0)
     adapter.factor_stacks()[0].lam.grad[0, 0] = bad
     allocator.observe(0)
-    with pytest.raises(FloatingPointError, match="not finite"):
+    with pytest.raises(FloatingPointError, match=r"1 of \d+ importance scores are not finite"):
         allocator.mask(T_I + 1)
+    # on a GPU `mask` only notes it there, and what reads the mask tells of it
+    for read in (lambda: allocator.ranks(list(adapter.layers)), allocator.assert_final_budget):
+        with pytest.raises(FloatingPointError, match="not finite"):
+            read()
 
 
 def test_observing_without_gradients_is_refused():
@@ -275,4 +280,17 @@ def test_its_state_lives_where_the_weights_do():
     layers = list(adapter.layers.values())
     allocator = RankAllocator(layers, schedule(len(layers)))
     assert {tensor.device.type for tensor in allocator.state_dict().values()} == {"meta"}
+
+
+def test_no_step_reads_the_device():
+    """A GPU would wait for Python, and Python for it."""
+    model, adapter = adapted("bert", k=3, r=R)
+    model.to("meta")
+    layers = list(adapter.layers.values())
+    allocator = RankAllocator(layers, schedule(len(layers)))
+    for parameter in adapter.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with NoHostUse():
+        allocator.observe(0)
+        assert allocator.mask(T_I + 1) < len(layers) * R
     assert {position.device.type for position in allocator.positions} == {"meta"}

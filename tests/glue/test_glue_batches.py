@@ -94,6 +94,9 @@ def test_collate_widths_and_kinds():
     assert collate(SPLIT, np.array([0]), pad_id=0)["input_ids"].shape == (1, 3)
     assert collate(SPLIT, np.array([0]), pad_id=0, max_length=16)["input_ids"].shape == (1, 16)
     assert collate(SPLIT, np.array([0, 1]), pad_id=0, pad_to_multiple=8)["attention_mask"].shape == (2, 8)
+    for at_most, width in ((16, 8), (7, 7), (5, 5)):  # never beyond the longest that the model takes
+        wide = collate(SPLIT, np.array([0, 1]), pad_id=0, pad_to_multiple=8, at_most=at_most)
+        assert wide["input_ids"].shape == (2, width)
     with pytest.raises(ValueError, match="max_length: got 4, but a sequence has 5"):
         collate(SPLIT, np.array([1]), pad_id=0, max_length=4)
     scores = TokenisedSplit(SPLIT.input_ids, None, SPLIT.offsets, np.array([0.5, 4.0], np.float32))

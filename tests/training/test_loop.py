@@ -18,9 +18,10 @@ from lora2.glue.tasks import TASKS
 from lora2.models.methods.lora2 import LoRA2
 from lora2.models.methods.subset import Subset
 from lora2.training.evaluate import Evaluator
+from lora2.training.finite import DivergedError
 from lora2.training.loop import Trainer
 from lora2.training.state import TrainState, trained_parameters
-from lora2.training.step import DivergedError, task_loss
+from lora2.training.step import task_loss
 
 
 class Watched:

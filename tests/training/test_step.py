@@ -1,14 +1,16 @@
 """The training step and its clock: every second of a step falls to one phase."""
 
+from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
+import torch
 from helpers.toys import Mlp
 from helpers.training import lora2, split, trainer
 
 from lora2.glue.collate import collate
 from lora2.glue.loader import MicroBatch, StepBatch
-from lora2.training.clock import PhaseClock
+from lora2.training.clock import DeviceClock, PhaseClock, clock_for
 
 
 def test_a_clock_adds_what_lies_between_two_laps():
@@ -33,3 +35,62 @@ def test_a_step_tells_every_phase():
     assert seconds == {"forward": 2, "backward": 2, "penalty": 1, "optimizer": 3, "method": 2}
     assert set(losses) == {"loss/task", "loss/orth_uv", "loss/orth_UV", "loss/orth_PQ"}
     assert all(loss.shape == () and not loss.requires_grad for loss in losses.values())
+
+
+@dataclass
+class Device:
+    """A device that is asked for work and does it later; its clock stands until it is waited for."""
+
+    asked: float = 0.0  # milliseconds of work so far
+    waits: list[float] = field(default_factory=list)
+
+    def event(self) -> "Mark":
+        return Mark(self)
+
+
+@dataclass
+class Mark:
+    """The part of torch.cuda.Event that the clock uses."""
+
+    device: Device
+    at: float = -1.0
+
+    def record(self) -> None:
+        self.at = self.device.asked
+
+    def synchronize(self) -> None:
+        self.device.waits.append(self.at)
+
+    def elapsed_time(self, end: "Mark") -> float:
+        assert self.device.waits[-1:] >= [end.at], "an event is asked for its time before the device was there"
+        return end.at - self.at
+
+
+def test_a_devices_phases_are_told_by_its_own_marks():
+    device, seconds = Device(), {"forward": 1.0}
+    clock = DeviceClock(seconds, device.event)
+    for phase, milliseconds in (("forward", 20), ("backward", 30)):
+        device.asked += milliseconds
+        clock.lap(phase)
+    device.asked += 500
+    clock.start()  # what lies before it belongs to no phase
+    device.asked += 7
+    clock.lap("forward")
+    assert seconds == {"forward": 1.0}
+    assert device.waits == []  # nothing but `settle` waits
+    clock.settle()
+    assert seconds == {"forward": 1.0 + 0.02 + 0.007, "backward": 0.03}
+    clock.settle()  # nothing is counted twice
+    device.asked += 4
+    clock.lap("backward")
+    clock.settle()
+    assert seconds == {"forward": 1.027, "backward": 0.034}
+
+
+def test_a_cpu_has_the_hosts_clock():
+    seconds: dict[str, float] = {}
+    clock = clock_for(torch.device("cpu"), seconds)
+    assert type(clock) is PhaseClock
+    clock.lap("data")
+    assert seconds["data"] > 0
+    clock.settle()

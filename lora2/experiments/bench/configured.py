@@ -10,7 +10,8 @@ from lora2.training.data import TaskData
 
 def configured_runner(cfg: RunConfig, data: TaskData, accelerator: Accelerator) -> Runner:
     """Build the trainer of a config whose budget fits its steps, and return a runner of its step."""
-    train_step = build_trainer(cfg, data, accelerator).build_step()
+    trainer = build_trainer(cfg, data, accelerator)
+    train_step = trainer.build_step()
     for group in train_step.optimizer.param_groups:
         group["lr"] = RATE
-    return Runner(train_step)
+    return Runner(train_step, accelerator, trainer.method)

@@ -20,9 +20,13 @@ from lora2.glue.loader import MicroBatch, StepBatch
 from lora2.glue.tasks import TASKS
 from lora2.models.methods.base import Method
 from lora2.training.build import build_accelerator
+from lora2.training.captured.capturer import CudaCapturer
+from lora2.training.captured.forward import make_capturable
+from lora2.training.captured.step import CapturedStep
 from lora2.training.clock import PhaseClock
+from lora2.training.finite import FiniteWatch
 from lora2.training.state import trained_parameters
-from lora2.training.step import TrainStep, emulated_products
+from lora2.training.step import Step, TrainStep, emulated_products
 
 METHOD_PHASES = ("penalty", "method")  # regulariser; importance and allocation
 RATE = 1e-4  # of learning: nothing diverges at it, and it costs the same as another
@@ -44,20 +48,22 @@ class Runner:
         seconds: of each step so far, by phase.
     """
 
-    train_step: TrainStep
+    train_step: Step
+    accelerator: Accelerator
+    method: Method
     seconds: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        device: torch.device = self.train_step.accelerator.device
+        device: torch.device = self.accelerator.device
         return device
 
     def step(self, batch: StepBatch, index: int) -> float:
         """Do one training step on a batch that is on the device, and return its seconds."""
         phases: dict[str, float] = {}
         begun = self._now()
-        with emulated_products(self.train_step.accelerator):
+        with emulated_products(self.accelerator):
             self.train_step(batch, index, PhaseClock(phases, self._now))
         self.seconds.append(phases)
         return self._now() - begun
@@ -68,22 +74,30 @@ class Runner:
         return time.perf_counter()
 
 
-def make_runner(apply: Callable[[nn.Module], Method], shape: Shape, accelerator: Accelerator) -> Runner:
-    """Build one method on a fresh backbone of the given shape, in the accelerator's precision."""
+def make_runner(
+    apply: Callable[[nn.Module], Method], shape: Shape, accelerator: Accelerator, *, captured: bool = False
+) -> Runner:
+    """Build one method on a fresh backbone of the given shape, in the accelerator's precision.
+
+    Args:
+        captured: replay its steps as CUDA graphs, after two that are not; needs a GPU.
+    """
     model = backbone(shape).to(accelerator.device)  # before the method, whose state lives where the weights do
+    if captured:
+        make_capturable(model)
     method = apply(model)
     optimizer = torch.optim.AdamW(list(trained_parameters(method).values()), lr=RATE, fused=True)
     model, optimizer = accelerator.prepare(model, optimizer)
-    return Runner(
-        TrainStep(
-            accelerator=accelerator,
-            model=model,
-            optimizer=optimizer,
-            method=method,
-            task=TASKS["rte"],  # two classes
-            max_grad_norm=1.0,
-        )
+    step = TrainStep(
+        accelerator=accelerator,
+        model=model,
+        optimizer=optimizer,
+        method=method,
+        task=TASKS["rte"],  # two classes
+        max_grad_norm=1.0,
+        watch=FiniteWatch(accelerator.device),
     )
+    return Runner(CapturedStep(step, CudaCapturer()) if captured else step, accelerator, method)
 
 
 def make_batch(shape: Shape, device: torch.device) -> StepBatch:

@@ -25,11 +25,12 @@ class NaiveLinear(nn.Module):
         super().__init__()
         self.base = base
         self.scale = alpha / r
-        self.a = nn.Parameter(0.02 * torch.randn(k, base.in_features))
-        self.b = nn.Parameter(0.02 * torch.randn(r, k))
-        self.e = nn.Parameter(torch.zeros(r, 1))
-        self.aa = nn.Parameter(0.02 * torch.randn(k, r))
-        self.bb = nn.Parameter(0.02 * torch.randn(base.out_features, k))
+        device = base.weight.device
+        self.a = nn.Parameter(0.02 * torch.randn(k, base.in_features, device=device))
+        self.b = nn.Parameter(0.02 * torch.randn(r, k, device=device))
+        self.e = nn.Parameter(torch.zeros(r, 1, device=device))
+        self.aa = nn.Parameter(0.02 * torch.randn(k, r, device=device))
+        self.bb = nn.Parameter(0.02 * torch.randn(base.out_features, k, device=device))
         self.stats = {name: [torch.zeros_like(getattr(self, name)) for _ in range(2)] for name in SCORED}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,13 +62,13 @@ class Naive(Method):
 
     def penalties(self) -> dict[str, Tensor]:
         """Return the sum of six terms a matrix, computed one after another."""
-        total = torch.zeros(())
+        total = torch.zeros((), device=self.layers[0].a.device)
         for layer in self.layers:
             p, q = layer.b @ layer.a, layer.aa.T @ layer.bb.T  # (r, d), (r, o)
             for gram in (
                 layer.a @ layer.a.T, layer.b.T @ layer.b, layer.bb.T @ layer.bb, layer.aa @ layer.aa.T, p @ p.T, q @ q.T
             ):  # fmt: skip
-                total = total + (gram - torch.eye(len(gram))).square().sum()
+                total = total + (gram - torch.eye(len(gram), device=gram.device)).square().sum()
         return {"all": self.weight * total}
 
     @contextmanager

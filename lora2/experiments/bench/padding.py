@@ -27,6 +27,7 @@ from lora2.models.backbone import quiet_transformers
 from lora2.models.logits import compute_logits
 from lora2.training.build import build_accelerator
 from lora2.training.data import load_task_data
+from lora2.training.evaluate import evaluation_form
 from lora2.training.step import emulated_products
 
 STEPS = 12
@@ -96,10 +97,10 @@ def _positions(train: TokenisedSplit, batch: np.ndarray, limit: int | None) -> i
 
 
 def _evaluation_seconds(runner: Runner, dev: TokenisedSplit, batch_size: int, pad_id: int) -> float:
-    """Time one pass over the dev set as the trainer does it: merged, no gradient, larger batches."""
-    model, method = runner.train_step.model, runner.train_step.method
+    """Time one pass over the dev set as the trainer does it: no gradient, larger batches."""
+    model, method = runner.train_step.model, runner.method
     model.eval()
     begun = time.perf_counter()
-    with emulated_products(runner.train_step.accelerator), method.merged():
+    with emulated_products(runner.accelerator), evaluation_form(method, runner.accelerator):
         compute_logits(model, dev, batch_size=batch_size, pad_id=pad_id)
     return time.perf_counter() - begun

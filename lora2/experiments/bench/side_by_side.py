@@ -68,7 +68,7 @@ def _time_in_turn(runners: Sequence[Runner], rounds: Sequence[StepBatch], task: 
 def _rounds(cfg: RunConfig, data: TaskData, device: torch.device) -> list[StepBatch]:
     """Return the batches that a run of one process would take, one after the other."""
     steps = range(cfg.recipe.total_steps(len(data.splits["train"])))
-    batches = train_batches(data, cfg.recipe, cfg.seed)
+    batches = train_batches(data, cfg.recipe, cfg.seed, device=device.type)
     return [batches[step].to(device) for step in steps]
 
 
@@ -80,7 +80,7 @@ def _record(
     inputs = [each.parts[0].inputs for each in rounds]
     tokens = [int(each["attention_mask"].sum()) for each in inputs]
     train, padded_tokens = sum(counted), sum(each["input_ids"].numel() for each in inputs)
-    counts = runner.train_step.method.count_parameters()
+    counts = runner.method.count_parameters()
     return RunRecord(
         **known,
         status="timed",

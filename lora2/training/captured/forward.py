@@ -1,0 +1,94 @@
+"""What must be kept from a backbone's forward pass so that it can be captured: reading the device, and host tensors.
+
+Each mend is given to one model; nothing of transformers is replaced for others. tests/training/test_captured.py fails
+when a mend is no longer needed, and when it is no longer enough.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MASKED_BY_LIBRARY = ("bert", "roberta", "mpnet")  # their masks are made by transformers.masking_utils
+
+
+def make_capturable(model: nn.Module) -> None:
+    """Let the model's forward pass run on the device alone, from the second pass of each width on.
+
+    Args:
+        model: bert, roberta, deberta-v2 or mpnet with a classification head; another model is left as it is.
+    """
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    if kind in MASKED_BY_LIBRARY:
+        model.register_forward_pre_hook(_with_whole_mask, with_kwargs=True)
+    encoder: Any
+    if kind == "deberta-v2":
+        encoder = model.get_submodule("deberta.encoder")
+        encoder.get_rel_pos = RelativePositions(encoder.get_rel_pos)
+    if kind == "mpnet":
+        encoder = model.get_submodule("mpnet.encoder")
+        encoder.compute_position_bias = PositionBias(encoder)
+
+
+def _with_whole_mask(model: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Give the model its attention mask as (b, 1, s, s), which it takes as it is.
+
+    Of a mask (b, s) transformers asks whether it masks anything, which reads the device (seen in 5.23), and 5.17 makes
+    a tensor of the host's for the attention that is not fused.
+    """
+    config: Any = model.config
+    mask: Tensor = kwargs["attention_mask"]  # (b, s)
+    width = mask.shape[1]
+    kept = mask.bool()[:, None, None, :].expand(-1, 1, width, -1)  # (b, 1, s, s)
+    if config._attn_implementation != "sdpa":  # which takes the mask as a term of the scores
+        term = torch.zeros((), device=mask.device)
+        kept = torch.where(kept, term, torch.finfo(term.dtype).min)
+    return args, {**kwargs, "attention_mask": kept}
+
+
+class RelativePositions:
+    """DeBERTa's buckets of relative positions, made once for each width instead of in every pass.
+
+    Making them copies numbers of the host to the device (make_log_bucket_position, seen in 5.17 and 5.23). They depend
+    on the width alone, and are kept as long as the model, as a captured graph reads them.
+
+    Args:
+        make: the encoder's own method.
+    """
+
+    def __init__(self, make: Callable[..., Tensor | None]) -> None:
+        self._make = make
+        self._made: dict[tuple[int, torch.device], Tensor | None] = {}
+
+    def __call__(self, hidden_states: Tensor, query_states: Any = None, relative_pos: Any = None) -> Tensor | None:
+        """Return the buckets (1, s, s) for hidden states (b, s, d)."""
+        if query_states is not None or relative_pos is not None:
+            return self._make(hidden_states, query_states, relative_pos)
+        key = (hidden_states.shape[-2], hidden_states.device)
+        if key not in self._made:
+            self._made[key] = self._make(hidden_states)
+        return self._made[key]
+
+
+class PositionBias:
+    """MPNet's bias of relative positions, with its buckets made once for each width.
+
+    5.17 makes the buckets on the host and copies them to the device; 5.23 makes them on the device, in every pass.
+
+    Args:
+        encoder: the model's; its table of biases may be trained, so only the buckets are kept.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        self._table, self._to_buckets = encoder.relative_attention_bias, encoder.relative_position_bucket
+        self._made: dict[tuple[int, torch.device], Tensor] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the bias of the attention scores, (b, heads, s, s), for hidden states (b, s, d)."""
+        key = (x.shape[1], x.device)
+        if key not in self._made:
+            places = torch.arange(x.shape[1])
+            self._made[key] = self._to_buckets(places[None, :] - places[:, None]).to(x.device)  # (s, s)
+        bias: Tensor = self._table(self._made[key]).permute(2, 0, 1)  # (heads, s, s)
+        return bias.expand(len(x), -1, -1, -1).contiguous()
