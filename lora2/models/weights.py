@@ -38,6 +38,11 @@ def weight_source(cfg: ModelConfig) -> Path:
     return folder
 
 
+def on_hub(cfg: ModelConfig) -> bool:
+    """Return whether the weights are those of the hub's page: from neither a folder nor a package, nor random."""
+    return cfg.hub_id is not None and cfg.path is None and cfg.package is None and not cfg.random_init
+
+
 def unavailable(cfg: ModelConfig, source: object, reason: object) -> UserError:
     """Return the error for weights that cannot be loaded.
 

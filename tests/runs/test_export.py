@@ -6,16 +6,19 @@ Also: the pair of least rank is ΔW exactly; what is dropped, what stands in for
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
+from glue.conftest import WORDS, make_tokenizer
 from helpers import runs
 from helpers.exporting import Home, K, R, make_run
-from helpers.toys import KINDS, SIZES, adapted, encoder
+from helpers.toys import KINDS, SIZES, adapted, encoder, tokens
 from httpx2 import ConnectError
 from huggingface_hub import HfApi
-from peft import PeftModel
+from peft import AutoPeftModelForSequenceClassification, LoraConfig, PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -25,7 +28,7 @@ from lora2.core.layers import LoRA2Linear
 from lora2.core.targets import HEADS, head_parameters
 from lora2.runs.export.folder import FACTS, export_run
 from lora2.runs.export.folder import TOLERANCE as TOLERANCE_OF_EXPORT
-from lora2.runs.export.formats import largest_difference, save_lora, save_merged
+from lora2.runs.export.formats import ALWAYS_WRITTEN, TRIED_PEFT, largest_difference, save_lora, save_merged
 from lora2.runs.restore import open_run, trained_model
 from scripts import export as cli
 
@@ -37,7 +40,7 @@ OUTSIDE = """
 import json, sys
 sys.modules["lora2"] = None  # an import of it now raises ImportError
 import torch
-from peft import PeftModel
+from peft import AutoPeftModelForSequenceClassification, LoraConfig, PeftModel
 from safetensors.torch import save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 jobs, ids, mask = json.loads(sys.argv[1]), *torch.tensor(json.loads(sys.argv[2]))
@@ -140,6 +143,60 @@ def test_config_names_only_what_is_left_and_scales_by_one(tmp_path: Path):
     loaded = PeftModel.from_pretrained(encoder("deberta-v2"), str(tmp_path))
     scales = {m.scaling["default"] for m in loaded.modules() if hasattr(m, "scaling")}
     assert scales == {1.0}
+
+
+# Fields of LoraConfig and its parents in peft 0.12.0, src/peft/tuners/lora/config.py and src/peft/config.py. It refuses
+# any other key ("unexpected keyword argument").
+PEFT_0_12 = {
+    "auto_mapping", "base_model_name_or_path", "revision", "peft_type", "task_type", "inference_mode",
+    "r", "target_modules", "lora_alpha", "lora_dropout", "fan_in_fan_out", "bias", "use_rslora", "modules_to_save",
+    "init_lora_weights", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "megatron_config",
+    "megatron_core", "loftq_config", "use_dora", "layer_replication",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", ["mixed", "none"])
+def test_config_has_no_key_that_an_old_peft_refuses_and_no_default(pattern: str, tmp_path: Path):
+    home = make_run(tmp_path, "bert", pattern)
+    export_run(open_run(home.run_id, "best", home.results), "lora", tmp_path / "lora")
+    config = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
+    assert config.keys() <= PEFT_0_12
+    assert ALWAYS_WRITTEN <= config.keys()
+    defaults = LoraConfig().to_dict()
+    assert {key for key, value in config.items() if value == defaults[key]} <= ALWAYS_WRITTEN
+
+
+def test_the_tried_versions_end_with_the_installed_one():
+    assert TRIED_PEFT[-1] == metadata.version("peft")
+
+
+def test_auto_classes_find_a_base_that_is_a_folder(tmp_path: Path):
+    base = tmp_path / "own" / "base"
+    encoder("bert").save_pretrained(base)
+    make_tokenizer(WORDS).save_pretrained(base)
+    batch = tokens()
+    homes = {"random": make_run(tmp_path / "a", "bert", "mixed"), "own": make_run(tmp_path / "b", "bert", "one", path=base)}
+    for name, home in homes.items():
+        saved = open_run(home.run_id, "best", home.results)
+        export_run(saved, "lora", tmp_path / name / "lora")
+        loaded = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / name / "lora", num_labels=2).eval()
+        torch.testing.assert_close(loaded(**batch).logits, trained_model(saved)[0](**batch).logits)
+
+
+def test_a_folder_given_for_a_hub_model_is_the_base_that_is_named(tmp_path: Path):
+    """model.path wins over model.hub_id where weights are loaded, so the export must not name the hub's."""
+    base = tmp_path / "base"
+    encoder("bert").save_pretrained(base)
+    make_tokenizer(WORDS).save_pretrained(base)
+    home = make_run(tmp_path, "bert", "one", path=base)
+    saved = open_run(home.run_id, "best", home.results)
+    model = saved.cfg.model.model_copy(update={"hub_id": "some/bert", "revision": "abc"})
+    saved = replace(saved, cfg=saved.cfg.model_copy(update={"model": model}))
+    export_run(saved, "lora", tmp_path / "lora")
+    config = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(base)
+    assert "revision" not in config
+    assert "base_model:" not in (tmp_path / "lora" / "README.md").read_text()
 
 
 def test_equal_adapters_have_equal_files(tmp_path: Path):

@@ -10,10 +10,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lora2.common.errors import UserError
+from lora2.config.schema import ModelConfig
 from lora2.core.inject import Adapter
 from lora2.core.layers import LoRA2Linear
 from lora2.core.targets import HEADS
 from lora2.models.methods.lora2 import LoRA2
+from lora2.models.weights import on_hub, weight_source
 from lora2.runs.export.formats import largest_difference, load_lora, load_merged, save_lora, save_merged
 from lora2.runs.export.model_card import Exported, Form, model_card
 from lora2.runs.finished import require_lora2
@@ -47,19 +49,20 @@ def export_run(saved: SavedRun, form: Form, folder: Path) -> Exported:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as scratch:
         new = Path(scratch) / "export"
-        exported = _write(saved, form, new)
+        exported = _write(saved, form, new, folder)
         if folder.exists():
             shutil.rmtree(folder)
         new.rename(folder)
     return exported
 
 
-def _write(saved: SavedRun, form: Form, folder: Path) -> Exported:
+def _write(saved: SavedRun, form: Form, folder: Path, home: Path) -> Exported:
+    """Write into `folder`, which will lie at `home` in the end."""
     folder.mkdir()
     model, method = trained_model(saved)
     assert isinstance(method, LoRA2)
     if form == "lora":
-        ranks, loaded = _write_lora(saved, model, folder)
+        ranks, loaded = _write_lora(saved, model, folder, home)
     else:
         ranks, loaded = _write_merged(saved, model, method.adapter, folder)
     exported = Exported(
@@ -76,14 +79,17 @@ def _write(saved: SavedRun, form: Form, folder: Path) -> Exported:
     return exported
 
 
-def _write_lora(saved: SavedRun, model: PreTrainedModel, folder: Path) -> tuple[dict[str, int], nn.Module]:
+def _write_lora(
+    saved: SavedRun, model: PreTrainedModel, folder: Path, home: Path
+) -> tuple[dict[str, int], nn.Module]:
     """Write the adapter; a random backbone, which nobody else can have, is put beside it in base/."""
     source = saved.cfg.model
+    from_hub = on_hub(source)
     ranks = save_lora(
         model,
         folder,
-        base=source.hub_id,
-        revision=source.revision if source.hub_id else None,
+        base=source.hub_id if from_hub else str(_base_folder(source, home).resolve()),
+        revision=source.revision if from_hub else None,
         task_type="SEQ_CLS",
         whole=HEADS[source.model_type],
     )
@@ -92,6 +98,11 @@ def _write_lora(saved: SavedRun, model: PreTrainedModel, folder: Path) -> tuple[
         base.save_pretrained(folder / "base")
         tokenizer(saved).save_pretrained(folder / "base")
     return ranks, load_lora(base, folder)
+
+
+def _base_folder(source: ModelConfig, home: Path) -> Path:
+    """Where the backbone lies on this machine, for AutoPeftModelForSequenceClassification."""
+    return home / "base" if source.random_init else weight_source(source)
 
 
 def _write_merged(
