@@ -40,6 +40,7 @@ def _mutant(name: str, file: str, old: str, new: str, *tests: str, issue2: bool 
     return Mutant(name, f"lora2/{file}", old, new, tuple(f"tests/{test}" for test in tests), issue2)
 
 
+LIBRARY = "core/test_trainer.py"
 FUNCTIONAL, LAYERS, LINEAR = "core/test_functional.py", "core/test_layers.py", "core/test_linear.py"
 ALLOCATOR, BUDGET, INJECT, TRAINER = (
     "core/test_allocator.py",
@@ -402,6 +403,50 @@ MUTANTS = (
         "        self._last = now\n",
         "",
         "training/test_step.py",
+    ),
+    # ------------------------------------------------------------------- transformers' Trainer, export
+    _mutant(
+        "micro-batches' mean losses are added up",
+        "core/hf.py",
+        "loss = loss * (items / (items if total is None else total))",
+        "pass",
+        LIBRARY,
+    ),
+    _mutant(
+        "micro-batches weigh alike whatever their size",
+        "core/hf.py",
+        "loss = loss * (items / (items if total is None else total))",
+        "loss = loss / self.current_gradient_accumulation_steps",
+        LIBRARY,
+    ),
+    _mutant(
+        "a micro-batch's loss is told the whole step's items",
+        "core/hf.py",
+        "None if num_items_in_batch is None else items\n",
+        "num_items_in_batch\n",
+        LIBRARY,
+    ),
+    _mutant("the Trainer divides once more", "core/hf.py", "loss_is_scaled_for_ga = True", "pass", LIBRARY),
+    _mutant(
+        "the budget is checked after other weights were loaded",
+        "core/hf.py",
+        "def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any)",
+        "def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any)",
+        LIBRARY,
+    ),
+    _mutant(
+        "the export writes every default of its PEFT",
+        "runs/export/formats.py",
+        "for key, x in content.items() if key in ALWAYS_WRITTEN or x != defaults.get(key)}",
+        "for key, x in content.items() if key or defaults}",
+        "runs/test_export.py",
+    ),
+    _mutant(
+        "the export names the hub's model whatever it was trained from",
+        "models/weights.py",
+        "return cfg.hub_id is not None and cfg.path is None and",
+        "return cfg.hub_id is not None and",
+        "runs/test_export.py",
     ),
     # ------------------------------------------------------------------------- batches and metrics
     _mutant(

@@ -56,7 +56,9 @@ def main(target: str) -> int:
             environment = {**os.environ, "PYTHONPATH": target}
             command = [sys.executable, "-c", LOAD]
             print(kind, end=" ", flush=True)
-            codes.append(subprocess.run(command, input=json.dumps(job), text=True, env=environment, check=False).returncode)
+            codes.append(
+                subprocess.run(command, input=json.dumps(job), text=True, env=environment, check=False).returncode
+            )
     return max(codes)
 
 

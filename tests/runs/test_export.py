@@ -161,7 +161,7 @@ def test_config_has_no_key_that_an_old_peft_refuses_and_no_default(pattern: str,
     export_run(open_run(home.run_id, "best", home.results), "lora", tmp_path / "lora")
     config = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
     assert config.keys() <= PEFT_0_12
-    assert ALWAYS_WRITTEN <= config.keys()
+    assert config.keys() >= ALWAYS_WRITTEN
     defaults = LoraConfig().to_dict()
     assert {key for key, value in config.items() if value == defaults[key]} <= ALWAYS_WRITTEN
 
@@ -175,7 +175,10 @@ def test_auto_classes_find_a_base_that_is_a_folder(tmp_path: Path):
     encoder("bert").save_pretrained(base)
     make_tokenizer(WORDS).save_pretrained(base)
     batch = tokens()
-    homes = {"random": make_run(tmp_path / "a", "bert", "mixed"), "own": make_run(tmp_path / "b", "bert", "one", path=base)}
+    homes = {
+        "random": make_run(tmp_path / "a", "bert", "mixed"),
+        "own": make_run(tmp_path / "b", "bert", "one", path=base),
+    }
     for name, home in homes.items():
         saved = open_run(home.run_id, "best", home.results)
         export_run(saved, "lora", tmp_path / name / "lora")

@@ -79,9 +79,7 @@ def _write(saved: SavedRun, form: Form, folder: Path, home: Path) -> Exported:
     return exported
 
 
-def _write_lora(
-    saved: SavedRun, model: PreTrainedModel, folder: Path, home: Path
-) -> tuple[dict[str, int], nn.Module]:
+def _write_lora(saved: SavedRun, model: PreTrainedModel, folder: Path, home: Path) -> tuple[dict[str, int], nn.Module]:
     """Write the adapter; a random backbone, which nobody else can have, is put beside it in base/."""
     source = saved.cfg.model
     from_hub = on_hub(source)

@@ -21,8 +21,10 @@ from lora2.core.layers import LoRA2Linear
 
 PREFIX = "base_model.model."  # PEFT's, before every name of the base model
 TRIED_PEFT = ("0.12.0", "0.15.2", "0.18.1", "0.21.2")  # each gave logits equal to the trained model's, docs/USE.md
-ALWAYS_WRITTEN = frozenset(  # what says which adapter it is; old versions of PEFT read peft_type, and have other defaults
-    {"peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "target_modules", "inference_mode"}
+ALWAYS_WRITTEN = (
+    frozenset(  # what says which adapter it is; old versions of PEFT read peft_type, and have other defaults
+        {"peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "target_modules", "inference_mode"}
+    )
 )
 
 
