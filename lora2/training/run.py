@@ -11,7 +11,9 @@ from lora2.config.schedule import settle_budget
 from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
-from lora2.models.weights import weight_source
+from lora2.glue.tasks import TASKS
+from lora2.models.weights import head_notes, weight_source
+from lora2.runs.initial import source_notes
 from lora2.runs.lock import sole_owner
 from lora2.runs.reason import give_reason
 from lora2.runs.record import RunRecord, read_record, record_path
@@ -37,7 +39,9 @@ def run(cfg: RunConfig) -> int:
         return 0
     settled, notes = settle_budget(cfg, train_size(len(raw.splits["train"]), cfg.selection))
     if not cfg.model.random_init:
-        weight_source(cfg.model)  # fetched, or refused
+        folder = weight_source(cfg.model)  # fetched, or refused
+        notes += head_notes(cfg.model, folder, TASKS[cfg.task].num_labels)
+    notes += source_notes(cfg)
     for note in (*raw.warnings, *notes):
         say(f"{name}: note: {note}")
     try:

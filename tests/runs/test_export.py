@@ -22,13 +22,16 @@ from peft import AutoPeftModelForSequenceClassification, LoraConfig, PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lora2.config.initial import FACTORS
 from lora2.config.resolve import resolve
+from lora2.core.heads import HEADS
 from lora2.core.inject import Adapter
 from lora2.core.layers import LoRA2Linear
-from lora2.core.targets import HEADS, head_parameters
-from lora2.runs.export.folder import FACTS, export_run
+from lora2.core.targets import head_parameters
 from lora2.runs.export.folder import TOLERANCE as TOLERANCE_OF_EXPORT
+from lora2.runs.export.folder import export_run
 from lora2.runs.export.formats import ALWAYS_WRITTEN, TRIED_PEFT, largest_difference, save_lora, save_merged
+from lora2.runs.initial import EXPORT_FACTS
 from lora2.runs.restore import open_run, trained_model
 from scripts import export as cli
 
@@ -254,12 +257,12 @@ def test_command_writes_the_folder_says_so_and_replaces_an_earlier_export(home: 
     assert said.out == f"{folder}\n"
     assert "9 of 12 matrices" in said.err  # 0, 1, 2, 3, 4 in turn: the first, sixth and eleventh are empty
     assert {path.name for path in folder.iterdir()} == {
-        "README.md", FACTS, "adapter_config.json", "adapter_model.safetensors", "base",
+        "README.md", EXPORT_FACTS, FACTORS, "adapter_config.json", "adapter_model.safetensors", "base",
     }  # fmt: skip
     (folder / "stale").touch()
     assert cli.main(arguments) == 0
     assert not (folder / "stale").exists()
-    facts = json.loads((folder / FACTS).read_text())
+    facts = json.loads((folder / EXPORT_FACTS).read_text())
     assert (facts["run_id"], facts["form"], facts["which"]) == (home.run_id, "lora", "best")
     assert [path.name for path in folder.parent.iterdir()] == ["lora-best"]
 
