@@ -102,6 +102,27 @@ def test_the_adapters_content_names_the_run_and_its_head_does_not(tmp_path: Path
     assert run_id(cfg, "data") != before  # a plan knows a job whose source is not there
 
 
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (("model=minilm", "task=mrpc"), "minilm-mrpc-lora2_k8-s0-6af09d23fb8d"),
+        (
+            ("model=roberta_large", "task=rte", "method=lora", "recipe=lora_table9", "data=hub"),
+            "roberta_large-rte-lora_r8_modules-qv-s0-12f110ace063",
+        ),
+    ],
+)
+def test_runs_from_before_these_settings_keep_their_names(overrides: tuple[str, ...], name: str):
+    """Names that commit d26a26f gave; a finished run is found by its name."""
+    assert run_id(resolve(compose(*overrides)), "data") == name
+
+
+def test_a_kept_head_is_another_run():
+    cfg = resolve(compose("model=minilm"))
+    kept = cfg.model_copy(update={"model": cfg.model.model_copy(update={"keep_head": True})})
+    assert run_id(kept, "data") != run_id(cfg, "data")
+
+
 def test_what_was_pruned_starts_with_zeros(tmp_path: Path):
     home = make_run(tmp_path, "bert", "one")
     began, stored = beginning(starting(home)), load_file(home.weights)
