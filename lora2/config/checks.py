@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lora2.config.initial import STARTABLE
 from lora2.config.methods import method_problems
 from lora2.glue.tasks import TASKS
 
@@ -84,6 +85,17 @@ def _source_problems(values: Mapping[str, Any]) -> list[str]:
         found.append(
             f"data.on_bad_row: got 'drop'; data={values['data.source']} has no bad rows, allowed is refuse there: "
             f"data.on_bad_row=refuse, or use data=local"
+        )
+    if values.get("model.keep_head") is True and values.get("model.random_init") is True:
+        found.append(
+            "model.keep_head: got true with random weights, which have no trained head; allowed is false: "
+            "model.keep_head=false"
+        )
+    method = values.get("method.name")
+    if values.get("init_from") is not None and method not in STARTABLE:
+        found.append(
+            f"init_from: got {values['init_from']!r} for method={method}; allowed for {', '.join(STARTABLE)}: "
+            f"method=lora, or init_from=null"
         )
     if path is not None and not _is_folder(path):
         found.append(f"model.path: {_got(path)}; give one with config.json, model.safetensors and tokenizer.json")

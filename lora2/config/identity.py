@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 
+from lora2.config.initial import adapter_hash
 from lora2.config.schema import RunConfig
 from lora2.glue.tasks import TASKS
 
@@ -39,6 +40,13 @@ def setting_id(cfg: RunConfig, data_fingerprint: str) -> str:
 def _short_hash(cfg: RunConfig, data_fingerprint: str, left_out: Iterable[str]) -> str:
     settings = cfg.model_dump(mode="json", exclude=set(left_out))
     settings["data"] = {"fingerprint": data_fingerprint}  # what the data is, not where it lies
+    # keep_head and init_from are left out where unused, so that runs from before them keep their names
+    if not cfg.model.keep_head:
+        del settings["model"]["keep_head"]
+    if cfg.init_from is None:
+        del settings["init_from"]
+    else:
+        settings["init_from"] = adapter_hash(cfg)  # what it is, not where it lies
     settings["task_version"] = TASKS[cfg.task].version
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

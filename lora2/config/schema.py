@@ -23,7 +23,10 @@ from lora2.config.methods import (
 
 
 class ModelConfig(Settings):
-    """The backbone: one source of weights (hub_id, path or package), or random weights from `architecture`."""
+    """The backbone: one source of weights (hub_id, path or package), or random weights from `architecture`.
+
+    A run starts from a fresh head, also where the weights come with a trained one; `keep_head` starts from that.
+    """
 
     name: Name
     model_type: Literal["bert", "roberta", "deberta-v2", "mpnet"]
@@ -32,6 +35,7 @@ class ModelConfig(Settings):
     package: Module | None = None
     path: str | None = None
     random_init: bool = False
+    keep_head: bool = False
     architecture: dict[str, Any]
 
 
@@ -94,7 +98,11 @@ class TrackerConfig(Settings):
 
 
 class RunConfig(Settings):
-    """All settings of one run."""
+    """All settings of one run.
+
+    `init_from` is a run, or a folder with its weights, from whose adapter this one starts, with a fresh head
+    (lora2/config/initial.py).
+    """
 
     model: ModelConfig
     task: str
@@ -106,6 +114,7 @@ class RunConfig(Settings):
     tracker: TrackerConfig
     seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)]
     selection: Literal["dev", "heldout"] = "dev"
+    init_from: Annotated[str, Field(min_length=1)] | None = None
     checkpoint: CheckpointConfig = CheckpointConfig()
     experiment: str
     results_dir: str
@@ -117,5 +126,6 @@ class RunConfig(Settings):
 
     @property
     def variant(self) -> str:
-        """The method with its size, as the tables' rows name it: "lora2_k8", "bitfit"."""
-        return variant_name(self.method, self.rank, self.budget)
+        """The method with its size, as the tables' rows name it: "lora2_k8", "bitfit", "lora_r8_init"."""
+        name = variant_name(self.method, self.rank, self.budget)
+        return name if self.init_from is None else f"{name}_init"

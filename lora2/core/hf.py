@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import find_batch_size
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -25,7 +26,7 @@ STATE_FILE = "lora2_allocator.safetensors"  # in each of the Trainer's checkpoin
 
 
 class LoRA2Callback(TrainerCallback):
-    """Prune singular values under a budget while the Trainer trains, and check at the end that it was met.
+    """Prune singular values under a budget while the Trainer trains, and check after the last step that it was met.
 
     Its statistics are saved with the Trainer's checkpoints and read again by `train(resume_from_checkpoint=...)`.
 
@@ -79,10 +80,11 @@ class LoRA2Callback(TrainerCallback):
         if state.is_world_process_zero:
             save_file(self.allocator.state_dict(), _checkpoint(args, state) / STATE_FILE)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Check the final budget if training went to its last step.
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Check the final budget when the last step has been taken.
+
+        Not at the end of training: by then `load_best_model_at_end` may have put other weights in their place, from
+        before the final ranks.
 
         Raises:
             RuntimeError: the budget was missed.
@@ -97,13 +99,22 @@ class LoRA2Trainer(Trainer):
     The regularisers have a backward pass of their own. So every loss that the Trainer reports, in training and in
     evaluation, is the task's alone, and gradient accumulation does not multiply the regularisers.
 
+    An optimizer step trains the mean loss of all its items (labels that are not -100), however it is cut into
+    micro-batches, so γ means the same for each cut. The Trainer itself leaves that to the model's loss, and adds up the
+    means of a loss that does not know of the other micro-batches, as every sequence classifier's.
+
     Args:
         adapter: what `inject` returned.
         gamma: γ, the weight of the regularisers.
         terms: which of "uv", "UV", "PQ".
         form: "squared" as printed, or "norm" as AdaLoRA's trainer has it.
         kwargs: what transformers.Trainer takes.
+
+    Raises:
+        UserError: several GPUs in one process, whose copies of the model would not share the factors.
     """
+
+    loss_is_scaled_for_ga = True  # by compute_loss
 
     def __init__(
         self,
@@ -115,23 +126,70 @@ class LoRA2Trainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if self.args.n_gpu > 1:
+            raise UserError(
+                f"args.n_gpu: got {self.args.n_gpu}; allowed is one GPU a process: torchrun --nproc-per-node "
+                f"{self.args.n_gpu} SCRIPT, or CUDA_VISIBLE_DEVICES=0"
+            )
         self._regularise = (adapter, gamma, terms, form)
+        self._step_items: Tensor | int | None = None  # of all micro-batches of the optimizer step, in this process
 
     def penalty(self) -> Tensor:
         """Return γ times the sum of the regularisers, a scalar."""
         adapter, gamma, terms, form = self._regularise
         return gamma * torch.stack(list(adapter.penalties(terms, form).values())).sum()
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Tensor | int | None]:
+        """Fetch the micro-batches of an optimizer step, and count their items."""
+        samples, number = super().get_batch_samples(*args, **kwargs)
+        self._step_items = sum(_items(inputs) for inputs in samples)
+        return samples, number
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return a batch's mean loss; in training, times the batch's share of its optimizer step's items.
+
+        The model, or `compute_loss_func`, is told of this batch's items alone. So its loss is the batch's mean, whether
+        it divides a sum by that number or takes the mean by itself.
+
+        Args:
+            model: in training mode, or in evaluation, where this does what the Trainer does.
+            inputs: one micro-batch.
+            return_outputs: return (loss, outputs).
+            num_items_in_batch: the items of the whole optimizer step, of all processes; None if the Trainer does not
+                count them for this model.
+        """
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        items = _items(inputs)
+        total = self._step_items if num_items_in_batch is None else num_items_in_batch
+        told = None if num_items_in_batch is None else items
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=told)
+        loss = loss * (items / (items if total is None else total))
+        return (loss, outputs) if return_outputs else loss
+
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Run the Trainer's own step, and add the regularisers' gradient at an optimizer step's last micro-batch.
 
         Returns:
-            The task's loss, detached, a scalar.
+            The micro-batch's share of the task's loss, detached, a scalar; over an optimizer step they add up to it.
         """
         loss = super().training_step(model, inputs, *args, **kwargs)
         if self.accelerator.sync_gradients:
             self.accelerator.backward(self.penalty())
         return loss
+
+
+def _items(inputs: dict[str, Any]) -> Tensor:
+    """What a batch's mean loss is taken over: labels that are not -100; without labels, rows. At least 1."""
+    labels = inputs.get("labels")
+    count = labels.ne(-100).sum() if isinstance(labels, Tensor) else torch.tensor(find_batch_size(inputs) or 1)
+    return count.clamp(min=1)
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:

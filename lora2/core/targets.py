@@ -1,4 +1,4 @@
-"""Which linear layers of a transformers model carry an adapter, and which modules are its classification head."""
+"""Which linear layers of a transformers model carry an adapter, and the parameters of its classification head."""
 
 import difflib
 import re
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from lora2.common.errors import UserError
+from lora2.core.heads import HEADS
 
 _BERT = {
     "query": "attention.self.query",
@@ -28,12 +29,6 @@ _MPNET = _BERT | {
     "attn_output": "attention.attn.o",
 }
 LAYOUTS: dict[str, dict[str, str]] = {"bert": _BERT, "roberta": _BERT, "deberta-v2": _DEBERTA, "mpnet": _MPNET}
-HEADS: dict[str, tuple[str, ...]] = {
-    "bert": ("bert.pooler", "classifier"),
-    "roberta": ("classifier",),
-    "deberta-v2": ("pooler", "classifier"),
-    "mpnet": ("classifier",),
-}
 
 
 def find_targets(model: nn.Module, wanted: Sequence[str]) -> dict[str, str]:

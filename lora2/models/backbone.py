@@ -4,11 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from safetensors.torch import load_file
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from lora2.config.schema import ModelConfig
-from lora2.models.weights import loading, unavailable, weight_source
+from lora2.core.heads import HEADS
+from lora2.models.weights import keeps_head, loading, trained_labels, unavailable, weight_files, weight_source
 
 
 def quiet_transformers() -> None:
@@ -20,21 +27,24 @@ def quiet_transformers() -> None:
 def load_model(cfg: ModelConfig, num_labels: int, cls_dropout: float | None) -> PreTrainedModel:
     """Load backbone and head in float32 and in training mode. Only safetensors are read, and no code is run.
 
+    The head is fresh, and the same whether the weights come with a trained one or not, unless cfg.keep_head.
+
     Args:
         cfg: which backbone, and whether it is pretrained.
         num_labels: outputs of the head; 1 for regression.
         cls_dropout: dropout before the classifier; None keeps the backbone's own.
 
     Raises:
-        UserError: weights are missing, not safetensors, or lack a part of the encoder.
+        UserError: weights are missing, not safetensors, lack a part of the encoder, or the head to keep.
     """
-    source = "model.architecture" if cfg.random_init else weight_source(cfg)
-    with loading(cfg, source, "model"):
+    source = None if cfg.random_init else weight_source(cfg)
+    with loading(cfg, source or "model.architecture", "model"):
         config = _architecture(cfg, source)
         config.num_labels = num_labels
+        config.problem_type = None  # of the task that the weights were trained for
         if cls_dropout is not None:
             setattr(config, "cls_dropout" if cfg.model_type == "deberta-v2" else "classifier_dropout", cls_dropout)
-        if cfg.random_init:
+        if source is None:
             model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
         else:
             model = _pretrained(cfg, source, config)
@@ -44,22 +54,27 @@ def load_model(cfg: ModelConfig, num_labels: int, cls_dropout: float | None) -> 
     return model  # type: ignore[no-any-return]
 
 
-def _architecture(cfg: ModelConfig, source: str | Path) -> Any:
-    if cfg.random_init:
+def _architecture(cfg: ModelConfig, source: Path | None) -> Any:
+    if source is None:
         return AutoConfig.for_model(cfg.model_type, **cfg.architecture)
     return AutoConfig.from_pretrained(source, trust_remote_code=False)
 
 
-def _pretrained(cfg: ModelConfig, source: str | Path, config: Any) -> PreTrainedModel:
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        source,
-        config=config,
-        dtype=torch.float32,  # transformers 5 would take the checkpoint's, which is float16 for DeBERTaV3
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # they are refused below, by name
-    )
+def _pretrained(cfg: ModelConfig, source: Path, config: Any) -> PreTrainedModel:
+    options: dict[str, Any] = {
+        "config": config,
+        "dtype": torch.float32,  # transformers 5 would take the checkpoint's, which is float16 for DeBERTaV3
+        "use_safetensors": True,
+        "trust_remote_code": False,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # they are refused below, by name
+    }
+    if keeps_head(cfg, source, config.num_labels) or trained_labels(cfg, source) is None:
+        model, report = AutoModelForSequenceClassification.from_pretrained(source, **options)
+    else:
+        kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]  # the auto class wants a folder
+        left = _without_head(cfg, source)
+        model, report = kind.from_pretrained(None, state_dict=left, **options)  # type: ignore[attr-defined]
     for name, stored, wanted in report["mismatched_keys"]:
         raise unavailable(cfg, source, f"{name} is {tuple(stored)} in the file, its config.json wants {tuple(wanted)}")
     encoder = f"{model.base_model_prefix}."
@@ -67,3 +82,10 @@ def _pretrained(cfg: ModelConfig, source: str | Path, config: Any) -> PreTrained
     if lost:
         raise unavailable(cfg, source, f"it lacks {len(lost)} encoder tensors, the first is {lost[0]}")
     return model  # type: ignore[no-any-return]
+
+
+def _without_head(cfg: ModelConfig, source: Path) -> dict[str, torch.Tensor]:
+    """Read all tensors but those of the head that somebody has trained."""
+    head = tuple(f"{module}." for module in HEADS[cfg.model_type])
+    tensors = {name: x for file in weight_files(source) for name, x in load_file(file).items()}
+    return {name: x for name, x in tensors.items() if not name.startswith(head)}

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from lora2.common.errors import UserError
 from lora2.common.hub_snapshot import model_snapshot
 from lora2.config.schema import ModelConfig
+from lora2.core.heads import LAST_LAYER
 
 WEIGHTS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
@@ -38,6 +39,16 @@ def weight_source(cfg: ModelConfig) -> Path:
     return folder
 
 
+def on_hub(cfg: ModelConfig) -> bool:
+    """Return whether the weights are those of the hub's page: from neither a folder nor a package, nor random."""
+    return cfg.hub_id is not None and cfg.path is None and cfg.package is None and not cfg.random_init
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors of a folder: one, or the parts of a large model; none where there are none."""
+    return [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob("model-*.safetensors"))
+
+
 def unavailable(cfg: ModelConfig, source: object, reason: object) -> UserError:
     """Return the error for weights that cannot be loaded.
 
@@ -52,6 +63,52 @@ def unavailable(cfg: ModelConfig, source: object, reason: object) -> UserError:
         f"model.safetensors and tokenizer.json with model.path=DIR, use model=minilm, or model.random_init=true for "
         f"timing and counts"
     )
+
+
+def keeps_head(cfg: ModelConfig, folder: Path, num_labels: int) -> bool:
+    """Return whether the run starts from the trained head in the folder; only `model.keep_head` asks for that.
+
+    Args:
+        cfg: which backbone.
+        folder: of the weights, as weight_source returns it.
+        num_labels: outputs of the task's head.
+
+    Raises:
+        UserError: it is asked for, and there is no such head, or one of another size.
+    """
+    if not cfg.keep_head:
+        return False
+    stored = trained_labels(cfg, folder)
+    if stored != num_labels:
+        found = "no trained head" if stored is None else f"a head of {stored} outputs"
+        raise UserError(
+            f"model.keep_head: got true, but {str(folder)!r} has {found}, and the task needs {num_labels}; allowed is "
+            f"a head of that size: model.keep_head=false starts from a fresh one"
+        )
+    return True
+
+
+def trained_labels(cfg: ModelConfig, folder: Path) -> int | None:
+    """Return the number of outputs of the trained head in the folder; None if its weights come without one."""
+    name = f"{LAST_LAYER[cfg.model_type]}.weight"
+    for file in weight_files(folder):
+        with safe_open(file, framework="np") as tensors:
+            if name in set(tensors.keys()):
+                return int(tensors.get_slice(name).get_shape()[0])
+    return None
+
+
+def head_notes(cfg: ModelConfig, folder: Path, num_labels: int) -> list[str]:
+    """Say which head the run starts from, where its weights come with a trained one.
+
+    Raises:
+        UserError: as keeps_head.
+    """
+    if keeps_head(cfg, folder, num_labels):
+        return [f"model.keep_head: the head starts as the trained one in {folder}"]
+    if trained_labels(cfg, folder) is None:
+        return []
+    return [f"the head starts fresh; the trained one in {folder} is left out (model.keep_head=true would keep it)"]
 
 
 @contextmanager
@@ -118,7 +175,7 @@ def _check(folder: Path, cfg: ModelConfig) -> None:
 
 
 def _check_weights(folder: Path, cfg: ModelConfig) -> None:
-    files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob("model-*.safetensors"))
+    files = weight_files(folder)
     if not files:
         pickle = f"; {PICKLE} is a pickle, which is never loaded: save it as safetensors on a machine you can lose"
         raise unavailable(cfg, folder, f"no {WEIGHTS}{pickle if (folder / PICKLE).exists() else ''}")

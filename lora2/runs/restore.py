@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lora2.common.errors import UserError
+from lora2.config.initial import is_adapter
 from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.glue.tasks import TASKS
@@ -21,6 +22,7 @@ from lora2.models.methods.base import Method
 from lora2.models.methods.build import build
 from lora2.models.tokenizer import load_tokenizer
 from lora2.runs.finished import finished_run
+from lora2.runs.initial import find_source
 from lora2.runs.record import RunRecord
 
 Which = Literal["best", "last"]
@@ -84,11 +86,41 @@ def trained_model(saved: SavedRun) -> tuple[PreTrainedModel, Method]:
     method = build(model, unpruned, saved.record.steps)
     _check_backbone(saved, model)
     trained = {name: p for group in method.groups for name, p in group.parameters.items()}
-    _check_weights(saved, trained)
+    _check_weights(f"{saved.record.run_id}, {saved.which}.safetensors", saved.weights, trained)
     for name, parameter in trained.items():
         parameter.copy_(saved.weights[name])
     model.eval()
     return model, method
+
+
+@torch.no_grad()
+def start_from_source(model: nn.Module, method: Method, cfg: RunConfig) -> None:
+    """Give the adapter the values of the best evaluation of the run that `init_from` names; the head stays fresh.
+
+    Λ is among them: where that run pruned a singular value, this one starts with a zero. It counts in a new budget's
+    b_0 like any other, its importance starts at zero too (Λ times its gradient), and it grows again if its gradient
+    says so before the budget shrinks; without a budget it is free from the first step on.
+
+    Args:
+        model: with its method applied.
+        method: of LoRA or LoRA².
+        cfg: the settings of the run that starts.
+
+    Raises:
+        UserError: as find_source; the backbone is another one; or the file is damaged.
+    """
+    source = find_source(cfg)
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    if weights_hash(model, frozen) != source.frozen_weights:
+        raise UserError(
+            f"init_from: {source.run_id} was trained on another backbone than model={cfg.model.name} with "
+            f"seed={cfg.seed} gives (hashes.frozen_weights of its record differs); allowed is the same: model.path=DIR"
+        )
+    trained = {name: p for group in method.groups for name, p in group.parameters.items() if is_adapter(name)}
+    stored = {name: x for name, x in _read_weights(source.path).items() if is_adapter(name)}
+    _check_weights(f"init_from={cfg.init_from}", stored, trained)
+    for name, parameter in trained.items():
+        parameter.copy_(stored[name])
 
 
 def tokenizer(saved: SavedRun) -> PreTrainedTokenizerBase:
@@ -124,16 +156,15 @@ def _check_backbone(saved: SavedRun, model: nn.Module) -> None:
         )
 
 
-def _check_weights(saved: SavedRun, trained: dict[str, nn.Parameter]) -> None:
-    where = f"{saved.record.run_id}, {saved.which}.safetensors"
-    if odd := sorted(trained.keys() ^ saved.weights.keys()):
+def _check_weights(where: str, stored: dict[str, Tensor], trained: dict[str, nn.Parameter]) -> None:
+    if odd := sorted(trained.keys() ^ stored.keys()):
         missing = "lacks" if odd[0] in trained else "has an unknown"
         raise UserError(
             f"{where}: {missing} {odd[0]} ({len(odd)} names differ); allowed are the names that this run trained: "
             f"run it again with force=true"
         )
     for name, parameter in trained.items():
-        tensor = saved.weights[name]
+        tensor = stored[name]
         if tensor.shape != parameter.shape or not bool(torch.isfinite(tensor).all()):
             raise UserError(
                 f"{where}: {name} should be {tuple(parameter.shape)} finite numbers, the file has "

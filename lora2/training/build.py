@@ -11,6 +11,7 @@ from lora2.common.errors import UserError
 from lora2.config.schema import RunConfig
 from lora2.models.backbone import load_model
 from lora2.models.methods.build import build
+from lora2.runs.restore import start_from_source
 from lora2.training.captured.forward import make_capturable
 from lora2.training.data import TaskData
 from lora2.training.loop import RunControl, Trainer
@@ -52,17 +53,20 @@ def build_trainer(
         control: how the run is kept, stopped and watched; None for none of these.
 
     Raises:
-        UserError: the model's weights are not to be had.
+        UserError: the model's weights are not to be had, or not those of the adapter that it is to start from.
     """
     set_seed(cfg.seed)
     model = load_model(cfg.model, data.task.num_labels, cfg.recipe.cls_dropout)
     if accelerator.device.type == "cuda":
         make_capturable(model)
     torch.nn.Module.to(model, accelerator.device)  # before the method, whose state lives where the weights do
+    method = build(model, cfg, cfg.recipe.total_steps(len(data.splits["train"])))
+    if cfg.init_from is not None:
+        start_from_source(model, method, cfg)
     return Trainer(
         accelerator=accelerator,
         model=model,
-        method=build(model, cfg, cfg.recipe.total_steps(len(data.splits["train"]))),
+        method=method,
         data=data,
         recipe=cfg.recipe,
         seed=cfg.seed,

@@ -12,8 +12,10 @@ from lora2.config.schedule import limit_notes, settle_budget
 from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
-from lora2.models.weights import weight_source
+from lora2.glue.tasks import TASKS
+from lora2.models.weights import head_notes, weight_source
 from lora2.runs.caveats import named
+from lora2.runs.initial import source_notes
 from lora2.runs.lock import sole_owner
 from lora2.runs.places import record_paths
 from lora2.runs.reason import give_reason
@@ -48,7 +50,9 @@ def run(cfg: RunConfig, remarks: Sequence[str] = ()) -> int:
     settled, adapted = settle_budget(cfg, examples)
     notes = [*remarks, *forgotten, *raw.warnings, *limit_notes(cfg.recipe, examples), *adapted]
     if not cfg.model.random_init:
-        weight_source(cfg.model)  # fetched, or refused
+        folder = weight_source(cfg.model)  # fetched, or refused
+        notes += head_notes(cfg.model, folder, TASKS[cfg.task].num_labels)
+    notes += source_notes(cfg)
     for note in notes:
         say(f"{name}: note: {note}")
     try:

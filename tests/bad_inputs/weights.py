@@ -82,9 +82,65 @@ def _late(what: str, overrides: str, *says: str) -> BadInput:
     return BadInput(what, "config", f"train {TINY} {overrides}", says, needs_torch=True)
 
 
+def _other_head(folder: Path) -> None:
+    """A whole BERT that was trained on a task of three classes."""
+    from helpers.toys import encoder
+
+    model = encoder("bert")
+    model.config.num_labels = 3
+    type(model)(model.config).save_pretrained(folder / "folder")
+    _word_tokenizer(folder)
+
+
+def _damaged_export(folder: Path) -> None:
+    """A run's export whose facts are cut off."""
+    _saved_run()(folder)
+    (folder / "export").mkdir()
+    weights = folder / "outputs" / "bert-mixed-rte" / "best.safetensors"
+    weights.rename(folder / "export" / "lora2_factors.safetensors")
+    (folder / "export" / "lora2_export.json").write_text('{"run_id": "x"')
+
+
+START = f"train {TINY}"
+
+
+def _start(what: str, overrides: str, *says: str, prepare: Callable[[Path], None] | None = None) -> BadInput:
+    return BadInput(what, "config", f"{START} {overrides}", says, prepare, needs_torch=prepare is not None)
+
+
 AGAIN = "run it again with force=true"
 
+SOURCES = (  # known before torch is imported
+    _start("a head of random weights is to be kept", "model.keep_head=true", "model.keep_head", "allowed is", "=false"),
+    _start("starts from no run", "init_from=nothing", "init_from: got 'nothing'", "allowed are", "init_from=RUN_ID"),
+    _start("full starts from a run", "method=full init_from=x", "init_from: got 'x'", "allowed for lora", "=null"),
+)
+
 WEIGHTS = (
+    BadInput(
+        "a trained head of another size is to be kept",
+        "model folder",
+        f"{FOLDER} model.keep_head=true",
+        ("model.keep_head: got true", "has a head of 3 outputs", "model.keep_head=false"),
+        _other_head,
+        needs_torch=True,
+    ),
+    _start(
+        "starts from an adapter of another size",
+        "init_from=bert-mixed-rte rank.k=3",
+        "rank.k: got 3",
+        "allowed is that",
+        "rank.k=2",
+        prepare=_saved_run(),
+    ),
+    _start(
+        "starts from a damaged export",
+        "init_from=export",
+        "lora2_export.json cannot be read",
+        "allowed is a folder",
+        "export the run again",
+        prepare=_damaged_export,
+    ),
     _late("fp16 without a GPU", "recipe.precision=fp16", "recipe.precision: fp16 needs a GPU", "allowed are", "=bf16"),
     _late("no room for text", "recipe.max_length=3", "recipe.max_length: got 3", "allowed is more", "=128"),
     _late(

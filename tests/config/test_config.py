@@ -265,6 +265,7 @@ OTHER = {  # another allowed value of each setting that is a word or null
     "tracker.project": "other",
     "checkpoint.every_steps": 5,
     "selection": "heldout",
+    "init_from": "some-run",
 }
 
 

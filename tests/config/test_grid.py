@@ -19,8 +19,8 @@ from lora2.config.resolve import resolve
 from lora2.training.run import run
 
 JOBS = {
-    "ablation_contributions": 80, "demo": 6, "figure3": 20, "importance": 80, "init": 8, "methods": 11,
-    "roberta_large": 240, "sceptic": 5, "sweep_k": 120, "sweep_r": 80, "table1": 400, "table2": 56,
+    "ablation_contributions": 80, "demo": 6, "figure3": 20, "importance": 80, "init": 8, "lora_mnli_init": 15,
+    "methods": 11, "roberta_large": 240, "sceptic": 5, "sweep_k": 120, "sweep_r": 80, "table1": 400, "table2": 56,
     "table3": 100, "table4": 80, "unpruned": 80,
 }  # fmt: skip
 TINY = ["model=tiny", "data=demo", "task=rte", "recipe=demo", "recipe.max_steps=2", "recipe.precision=fp32"]
@@ -80,7 +80,7 @@ def test_rows_of_table2_and_of_roberta_large_have_the_papers_names():
 
 @pytest.mark.parametrize("name", JOBS)
 def test_one_job_of_each_experiment_runs_two_steps(name):
-    job = expand(name, TINY, seeds=1)[-1]
+    job = expand(name, [*TINY, "init_from=null"], seeds=1)[-1]
     assert run(job.cfg) == 0
 
 

@@ -11,10 +11,11 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from lora2.common.errors import UserError
 from lora2.core.counts import DEBERTA_V3_BASE, ROBERTA_LARGE, lora2_parameters
+from lora2.core.heads import HEADS
 from lora2.core.inject import LoRA2Config, inject
 from lora2.core.layers import LoRA2Linear
 from lora2.core.matrices import MATRICES, SUBSETS
-from lora2.core.targets import HEADS, LAYOUTS, find_targets, head_parameters
+from lora2.core.targets import LAYOUTS, find_targets, head_parameters
 
 MODELS = Path(__file__).parents[2] / "configs" / "model"
 

@@ -138,6 +138,8 @@ def try_command(words: Words) -> None:
             KINDS[name, command](name, rest)
         case [python, "tests/mutants.py", *rest] if "python" in python:
             assert set(rest) <= {"--only", "issue2"}
+        case [python, "tests/try_peft.py", _] if "python" in python:
+            assert (ROOT / "tests" / "try_peft.py").is_file()
         case [python, script] if "python" in python and script.startswith("tests/faults/"):
             assert (ROOT / script).is_file()
         case ["torchrun" | "accelerate", *rest]:

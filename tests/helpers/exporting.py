@@ -39,17 +39,19 @@ class Home:
         return self.outputs / self.run_id / "best.safetensors"
 
 
-def settings(kind: str, task: str = "rte") -> RunConfig:
-    """LoRA² with k=2, r=4 on a two-layer encoder with random weights."""
+def settings(kind: str, task: str = "rte", path: Path | None = None) -> RunConfig:
+    """LoRA² with k=2, r=4 on a two-layer encoder with random weights, or with those in the folder `path`."""
     cfg = resolve(runs.compose("model=tiny", f"task={task}", "data=demo", f"rank.k={K}", f"rank.r={R}", "recipe=demo"))
     model = cfg.model.model_copy(update={"model_type": kind, "architecture": {**SIZES, **EXTRA[kind]}, "name": kind})
+    if path is not None:
+        model = model.model_copy(update={"path": str(path), "random_init": False})
     return cfg.model_copy(update={"model": model})
 
 
 @torch.no_grad()
-def make_run(folder: Path, kind: str, pattern: str, task: str = "rte") -> Home:
+def make_run(folder: Path, kind: str, pattern: str, task: str = "rte", path: Path | None = None) -> Home:
     """A run's files without its training: factors and head far from their start, Λ with zeros as `pattern` says."""
-    cfg = settings(kind, task)
+    cfg = settings(kind, task, path)
     torch.manual_seed(cfg.seed)
     model = load_model(cfg.model, 1 if task == "stsb" else 2, None)
     head = {name for name, _ in head_parameters(model)}

@@ -6,26 +6,32 @@ Also: the pair of least rank is ΔW exactly; what is dropped, what stands in for
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
+from glue.conftest import WORDS, make_tokenizer
 from helpers import runs
 from helpers.exporting import Home, K, R, make_run
-from helpers.toys import KINDS, SIZES, adapted, encoder
+from helpers.toys import KINDS, SIZES, adapted, encoder, tokens
 from httpx2 import ConnectError
 from huggingface_hub import HfApi
-from peft import PeftModel
+from peft import AutoPeftModelForSequenceClassification, LoraConfig, PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lora2.config.initial import FACTORS
 from lora2.config.resolve import resolve
+from lora2.core.heads import HEADS
 from lora2.core.inject import Adapter
 from lora2.core.layers import LoRA2Linear
-from lora2.core.targets import HEADS, head_parameters
-from lora2.runs.export.folder import FACTS, export_run
+from lora2.core.targets import head_parameters
 from lora2.runs.export.folder import TOLERANCE as TOLERANCE_OF_EXPORT
-from lora2.runs.export.formats import largest_difference, save_lora, save_merged
+from lora2.runs.export.folder import export_run
+from lora2.runs.export.formats import ALWAYS_WRITTEN, TRIED_PEFT, largest_difference, save_lora, save_merged
+from lora2.runs.initial import EXPORT_FACTS
 from lora2.runs.restore import open_run, trained_model
 from scripts import export as cli
 
@@ -37,7 +43,7 @@ OUTSIDE = """
 import json, sys
 sys.modules["lora2"] = None  # an import of it now raises ImportError
 import torch
-from peft import PeftModel
+from peft import AutoPeftModelForSequenceClassification, LoraConfig, PeftModel
 from safetensors.torch import save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 jobs, ids, mask = json.loads(sys.argv[1]), *torch.tensor(json.loads(sys.argv[2]))
@@ -142,6 +148,63 @@ def test_config_names_only_what_is_left_and_scales_by_one(tmp_path: Path):
     assert scales == {1.0}
 
 
+# Fields of LoraConfig and its parents in peft 0.12.0, src/peft/tuners/lora/config.py and src/peft/config.py. It refuses
+# any other key ("unexpected keyword argument").
+PEFT_0_12 = {
+    "auto_mapping", "base_model_name_or_path", "revision", "peft_type", "task_type", "inference_mode",
+    "r", "target_modules", "lora_alpha", "lora_dropout", "fan_in_fan_out", "bias", "use_rslora", "modules_to_save",
+    "init_lora_weights", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "megatron_config",
+    "megatron_core", "loftq_config", "use_dora", "layer_replication",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", ["mixed", "none"])
+def test_config_has_no_key_that_an_old_peft_refuses_and_no_default(pattern: str, tmp_path: Path):
+    home = make_run(tmp_path, "bert", pattern)
+    export_run(open_run(home.run_id, "best", home.results), "lora", tmp_path / "lora")
+    config = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
+    assert config.keys() <= PEFT_0_12
+    assert config.keys() >= ALWAYS_WRITTEN
+    defaults = LoraConfig().to_dict()
+    assert {key for key, value in config.items() if value == defaults[key]} <= ALWAYS_WRITTEN
+
+
+def test_the_tried_versions_end_with_the_installed_one():
+    assert TRIED_PEFT[-1] == metadata.version("peft")
+
+
+def test_auto_classes_find_a_base_that_is_a_folder(tmp_path: Path):
+    base = tmp_path / "own" / "base"
+    encoder("bert").save_pretrained(base)
+    make_tokenizer(WORDS).save_pretrained(base)
+    batch = tokens()
+    homes = {
+        "random": make_run(tmp_path / "a", "bert", "mixed"),
+        "own": make_run(tmp_path / "b", "bert", "one", path=base),
+    }
+    for name, home in homes.items():
+        saved = open_run(home.run_id, "best", home.results)
+        export_run(saved, "lora", tmp_path / name / "lora")
+        loaded = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / name / "lora", num_labels=2).eval()
+        torch.testing.assert_close(loaded(**batch).logits, trained_model(saved)[0](**batch).logits)
+
+
+def test_a_folder_given_for_a_hub_model_is_the_base_that_is_named(tmp_path: Path):
+    """model.path wins over model.hub_id where weights are loaded, so the export must not name the hub's."""
+    base = tmp_path / "base"
+    encoder("bert").save_pretrained(base)
+    make_tokenizer(WORDS).save_pretrained(base)
+    home = make_run(tmp_path, "bert", "one", path=base)
+    saved = open_run(home.run_id, "best", home.results)
+    model = saved.cfg.model.model_copy(update={"hub_id": "some/bert", "revision": "abc"})
+    saved = replace(saved, cfg=saved.cfg.model_copy(update={"model": model}))
+    export_run(saved, "lora", tmp_path / "lora")
+    config = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(base)
+    assert "revision" not in config
+    assert "base_model:" not in (tmp_path / "lora" / "README.md").read_text()
+
+
 def test_equal_adapters_have_equal_files(tmp_path: Path):
     for folder in ("a", "b"):
         save_lora(pruned("bert")[0], tmp_path / folder, base=None)
@@ -194,12 +257,12 @@ def test_command_writes_the_folder_says_so_and_replaces_an_earlier_export(home: 
     assert said.out == f"{folder}\n"
     assert "9 of 12 matrices" in said.err  # 0, 1, 2, 3, 4 in turn: the first, sixth and eleventh are empty
     assert {path.name for path in folder.iterdir()} == {
-        "README.md", FACTS, "adapter_config.json", "adapter_model.safetensors", "base",
+        "README.md", EXPORT_FACTS, FACTORS, "adapter_config.json", "adapter_model.safetensors", "base",
     }  # fmt: skip
     (folder / "stale").touch()
     assert cli.main(arguments) == 0
     assert not (folder / "stale").exists()
-    facts = json.loads((folder / FACTS).read_text())
+    facts = json.loads((folder / EXPORT_FACTS).read_text())
     assert (facts["run_id"], facts["form"], facts["which"]) == (home.run_id, "lora", "best")
     assert [path.name for path in folder.parent.iterdir()] == ["lora-best"]
 

@@ -6,20 +6,24 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
 from lora2.common.errors import UserError
+from lora2.config.initial import FACTORS, is_adapter
+from lora2.config.schema import ModelConfig
+from lora2.core.heads import HEADS
 from lora2.core.inject import Adapter
 from lora2.core.layers import LoRA2Linear
-from lora2.core.targets import HEADS
 from lora2.models.methods.lora2 import LoRA2
+from lora2.models.weights import on_hub, weight_source
 from lora2.runs.export.formats import largest_difference, load_lora, load_merged, save_lora, save_merged
 from lora2.runs.export.model_card import Exported, Form, model_card
 from lora2.runs.finished import require_lora2
+from lora2.runs.initial import EXPORT_FACTS, source_facts
 from lora2.runs.restore import SavedRun, backbone, tokenizer, trained_model
 
-FACTS = "lora2_export.json"  # marks a folder as ours, so that it may be replaced
 TOLERANCE = 1e-4  # of the largest logit: float32 rounding through a deep encoder; a lost matrix or head is far above
 
 
@@ -39,7 +43,7 @@ def export_run(saved: SavedRun, form: Form, folder: Path) -> Exported:
         RuntimeError: what was written, loaded by stock libraries, does not give the trained model's logits.
     """
     require_lora2(saved.record)
-    if folder.exists() and not (folder / FACTS).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder / EXPORT_FACTS).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(
             f"--output: {folder} exists and is no earlier export; allowed is a new or empty folder: "
             "choose another or remove it"
@@ -47,19 +51,20 @@ def export_run(saved: SavedRun, form: Form, folder: Path) -> Exported:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as scratch:
         new = Path(scratch) / "export"
-        exported = _write(saved, form, new)
+        exported = _write(saved, form, new, folder)
         if folder.exists():
             shutil.rmtree(folder)
         new.rename(folder)
     return exported
 
 
-def _write(saved: SavedRun, form: Form, folder: Path) -> Exported:
+def _write(saved: SavedRun, form: Form, folder: Path, home: Path) -> Exported:
+    """Write into `folder`, which will lie at `home` in the end."""
     folder.mkdir()
     model, method = trained_model(saved)
     assert isinstance(method, LoRA2)
     if form == "lora":
-        ranks, loaded = _write_lora(saved, model, folder)
+        ranks, loaded = _write_lora(saved, model, folder, home)
     else:
         ranks, loaded = _write_merged(saved, model, method.adapter, folder)
     exported = Exported(
@@ -70,28 +75,36 @@ def _write(saved: SavedRun, form: Form, folder: Path) -> Exported:
     )
     if not exported.difference <= TOLERANCE:
         raise RuntimeError(f"{folder.name}: logits differ by {exported.difference:g} of the largest; nothing written")
-    facts = {"run_id": saved.record.run_id, **asdict(exported)}
-    (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    facts = {"run_id": saved.record.run_id, **asdict(exported), **source_facts(saved.record, saved.cfg)}
+    (folder / EXPORT_FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(model_card(saved.record, saved.cfg, exported), encoding="utf-8")
     return exported
 
 
-def _write_lora(saved: SavedRun, model: PreTrainedModel, folder: Path) -> tuple[dict[str, int], nn.Module]:
+def _write_lora(saved: SavedRun, model: PreTrainedModel, folder: Path, home: Path) -> tuple[dict[str, int], nn.Module]:
     """Write the adapter; a random backbone, which nobody else can have, is put beside it in base/."""
     source = saved.cfg.model
+    from_hub = on_hub(source)
     ranks = save_lora(
         model,
         folder,
-        base=source.hub_id,
-        revision=source.revision if source.hub_id else None,
+        base=source.hub_id if from_hub else str(_base_folder(source, home).resolve()),
+        revision=source.revision if from_hub else None,
         task_type="SEQ_CLS",
         whole=HEADS[source.model_type],
     )
+    factors = {name: x for name, x in saved.weights.items() if is_adapter(name)}
+    save_file(factors, folder / FACTORS, metadata={"format": "pt"})  # for another run's init_from
     base = backbone(saved)
     if source.random_init:
         base.save_pretrained(folder / "base")
         tokenizer(saved).save_pretrained(folder / "base")
     return ranks, load_lora(base, folder)
+
+
+def _base_folder(source: ModelConfig, home: Path) -> Path:
+    """Where the backbone lies on this machine, for AutoPeftModelForSequenceClassification."""
+    return home / "base" if source.random_init else weight_source(source)
 
 
 def _write_merged(

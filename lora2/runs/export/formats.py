@@ -20,6 +20,12 @@ from lora2.core.inject import Adapter
 from lora2.core.layers import LoRA2Linear
 
 PREFIX = "base_model.model."  # PEFT's, before every name of the base model
+TRIED_PEFT = ("0.12.0", "0.15.2", "0.18.1", "0.21.2")  # each gave logits equal to the trained model's, docs/USE.md
+ALWAYS_WRITTEN = (
+    frozenset(  # what says which adapter it is; old versions of PEFT read peft_type, and have other defaults
+        {"peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "target_modules", "inference_mode"}
+    )
+)
 
 
 def save_lora(
@@ -131,6 +137,12 @@ def _lora_config(ranks: dict[str, int], whole: Sequence[str]) -> LoraConfig:
 
 
 def _write_config(config: LoraConfig, path: Path) -> None:
-    """Write the config as PEFT does, but with sets in order, so that equal adapters have equal files."""
-    content = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    """Write what differs from PEFT's defaults, and what names the adapter.
+
+    A version of PEFT refuses keys that it does not know, and every version adds some; a default that is left out means
+    the same to all. Sets are put in order, so that equal adapters have equal files.
+    """
+    content, defaults = config.to_dict(), LoraConfig().to_dict()
+    told = {key: x for key, x in content.items() if key in ALWAYS_WRITTEN or x != defaults.get(key)}
+    ordered = {key: sorted(x) if isinstance(x, set) else x for key, x in told.items()}
+    path.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -8,7 +8,9 @@ from huggingface_hub import ModelCardData
 
 from lora2.config.schema import ModelConfig, RunConfig
 from lora2.glue.tasks import TASKS
+from lora2.models.weights import on_hub
 from lora2.runs.caveats import CAVEATS, MARK, caveats_of, marked
+from lora2.runs.export.formats import TRIED_PEFT
 from lora2.runs.record import RunRecord
 
 Form = Literal["lora", "merged"]
@@ -57,7 +59,7 @@ def model_card(record: RunRecord, cfg: RunConfig, exported: Exported) -> str:
 
 def _metadata(record: RunRecord, cfg: RunConfig, exported: Exported) -> ModelCardData:
     return ModelCardData(
-        base_model=cfg.model.hub_id,
+        base_model=cfg.model.hub_id if on_hub(cfg.model) else None,
         datasets=None if record.synthetic else "nyu-mll/glue",
         language="en",
         library_name="peft" if exported.form == "lora" else "transformers",
@@ -93,7 +95,8 @@ def _warnings(record: RunRecord, exported: Exported) -> list[str]:
 
 def _about(exported: Exported) -> str:
     made = (
-        "The update ΔW of every matrix is written as a LoRA pair of the least exact rank, head included"
+        "The update ΔW of every matrix is written as a LoRA pair of the least exact rank, head included (tried with "
+        f"peft {', '.join(TRIED_PEFT)})"
         if exported.form == "lora"
         else "The update ΔW of every matrix is added to its weight, so this is a plain transformers model"
     )
