@@ -2,7 +2,7 @@
 
 from lora2.config.methods import BudgetConfig
 from lora2.config.schema import RecipeConfig, RunConfig
-from lora2.core.budget import BudgetSchedule, phases_fit, shrink_phases
+from lora2.core.budget import phases_fit, require_phases, require_target, shrink_phases
 
 
 def settle_budget(cfg: RunConfig, train_examples: int) -> tuple[RunConfig, list[str]]:
@@ -22,11 +22,11 @@ def settle_budget(cfg: RunConfig, train_examples: int) -> tuple[RunConfig, list[
         return cfg, []
     total, budget = cfg.recipe.total_steps(train_examples), cfg.budget
     if phases_fit(total, budget.t_i, budget.t_f) or budget.scale == "strict":
-        target = max(1, round(budget.target_rank))
-        BudgetSchedule(total=total, initial=cfg.rank.r, target=target, t_i=budget.t_i, t_f=budget.t_f)
+        require_target(max(1, round(budget.target_rank)), cfg.rank.r)
+        require_phases(total, budget.t_i, budget.t_f)
         return cfg, []
     t_i, t_f = shrink_phases(total, budget.t_i, budget.t_f)
-    BudgetSchedule(total=total, initial=2, target=1, t_i=t_i, t_f=t_f)  # too few steps for any schedule: says so
+    require_phases(total, t_i, t_f)  # a run may have too few steps for any schedule
     scaled = BudgetConfig(**{**budget.model_dump(), "t_i": t_i, "t_f": t_f})
     note = f"budget.scale=auto: {total} steps, so t_i {budget.t_i} -> {t_i} and t_f {budget.t_f} -> {t_f}"
     return cfg.model_copy(update={"budget": scaled}), [note]

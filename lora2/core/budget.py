@@ -41,14 +41,8 @@ class BudgetSchedule:
     kind: Schedule = "released"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.target <= self.initial:
-            cure = "raise budget.target_rank" if self.target < 1 else "lower budget.target_rank or raise rank.r"
-            raise UserError(
-                f"budget.target_rank: {self.target} singular values in all; allowed are from 1 to the "
-                f"{self.initial} there are at the start: {cure}"
-            )
-        if not phases_fit(self.total, self.t_i, self.t_f):
-            raise UserError(_does_not_fit(self.total, self.t_i, self.t_f))
+        require_target(self.target, self.initial)
+        require_phases(self.total, self.t_i, self.t_f)
 
     @property
     def final(self) -> int:
@@ -72,6 +66,22 @@ class BudgetSchedule:
     def updates_mask(self, step: int) -> bool:
         """Return whether a new mask is chosen after optimizer step `step`."""
         return step == self.final or (self.t_i < step < self.final and step % self.interval == 0)
+
+
+def require_target(target: int, initial: int) -> None:
+    """Raise UserError unless `target` singular values can be left of `initial` ones."""
+    if not 1 <= target <= initial:
+        cure = "raise budget.target_rank" if target < 1 else "lower budget.target_rank or raise rank.r"
+        raise UserError(
+            f"budget.target_rank: {target} singular values in all; allowed are from 1 to the {initial} there are at "
+            f"the start: {cure}"
+        )
+
+
+def require_phases(total: int, t_i: int, t_f: int) -> None:
+    """Raise UserError unless the phases of a schedule fit into `total` steps; says what would fit."""
+    if not phases_fit(total, t_i, t_f):
+        raise UserError(_does_not_fit(total, t_i, t_f))
 
 
 def phases_fit(total: int, t_i: int, t_f: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from lora2.common.errors import UserError
 from lora2.glue.official import is_official
-from lora2.glue.raw import RawSplit
+from lora2.glue.raw import DROPPED, RawSplit
 from lora2.glue.tasks import TaskSpec
 from lora2.glue.tsv import Table, in_order_of, parse_table, read_bytes, without_bad_rows
 
@@ -127,7 +127,7 @@ def _drop_note(task: TaskSpec, name: str, table: Table) -> str:
     """One sentence on the rows that were left out."""
     total = len(table.rows) + len(table.dropped)
     return (
-        f"{task.name}/{name}: {len(table.dropped)} of {total} rows of {table.path.name} were dropped as bad "
+        f"{task.name}/{name}: {len(table.dropped)} of {total} rows of {table.path.name} {DROPPED} "
         f"(data.on_bad_row=drop), the first in line {min(table.dropped)}."
     )
 

@@ -24,6 +24,9 @@ class RawSplit:
         return len(self.texts[0])
 
 
+DROPPED = "were dropped as bad"  # in the warning about rows that were left out
+
+
 @dataclass(frozen=True)
 class RawTask:
     """Hold all splits of one task, where they came from and what was odd about them.
@@ -43,6 +46,11 @@ class RawTask:
     synthetic: bool
     fingerprint: str
     warnings: tuple[str, ...]
+
+    @property
+    def has_dropped_rows(self) -> bool:
+        """Whether bad rows were left out (data.on_bad_row=drop)."""
+        return any(DROPPED in warning for warning in self.warnings)
 
 
 def fingerprint(task: TaskSpec, splits: Mapping[str, RawSplit]) -> str:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 Caveat = Literal[
     "synthetic",
     "random weights",
-    "fallback model",
     "other data",
     "rows dropped",
     "shortened",
@@ -20,7 +19,6 @@ Caveat = Literal[
 CAVEATS: Mapping[Caveat, str] = {
     "synthetic": "the data was made by this project",
     "random weights": "the backbone was never trained",
-    "fallback model": "another backbone stood in for the one that was asked for",
     "other data": "the data differs from the official files (the record's notes say how)",
     "rows dropped": "rows of the data could not be read and were left out",
     "shortened": "recipe.max_steps ended the run before the recipe's own last step",

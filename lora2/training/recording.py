@@ -91,8 +91,12 @@ def finished_record(known: dict[str, Any], result: RunResult, wall: float) -> Ru
 
 def data_caveats(raw: RawTask) -> list[Caveat]:
     """Return what the data alone makes of every number that comes from it."""
-    found: list[Caveat] = ["synthetic"] if raw.synthetic else []
-    return found + (["other data"] if raw.warnings else [])
+    holds: dict[Caveat, bool] = {
+        "synthetic": raw.synthetic,
+        "other data": bool(raw.warnings),
+        "rows dropped": raw.has_dropped_rows,
+    }
+    return [caveat for caveat, held in holds.items() if held]
 
 
 def is_shortened(recipe: RecipeConfig, train_examples: int) -> bool:

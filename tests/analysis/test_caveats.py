@@ -32,7 +32,6 @@ MARKED: dict[str, dict[str, Any]] = {
     "synthetic": {"synthetic": True},
     "check failed": {"checks": {"merged_equals_unmerged": False}},
     "collapsed": {"constant": ["last"]},
-    "fallback model": {"caveats": ["fallback model"]},
     "rows dropped": {"caveats": ["rows dropped"]},
     "other versions": {"caveats": ["other versions"]},
 }

@@ -36,3 +36,4 @@ def test_dropped_rows_are_in_the_record_and_the_run_is_that_of_the_clean_file(tm
     assert path.stem == run_id(refusing, load_raw("rte", "local", clean).fingerprint)
     (note,) = [x for x in read_record(path).notes if "dropped" in x]
     assert note.startswith("rte/train: 2 of 42 rows of train.tsv were dropped")
+    assert "rows dropped" in read_record(path).caveats
