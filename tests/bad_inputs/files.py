@@ -90,8 +90,8 @@ def _record_in_the_way(content: bytes | None) -> Prepare:
 
     def prepare(folder: Path) -> None:
         name = run_id(resolve(compose_without_hydra(TINY.split())), load_raw("rte", "demo", None).fingerprint)
-        path = folder / "results" / "runs" / f"{name}.json"
-        path.parent.mkdir(exist_ok=True)
+        path = folder / "outputs" / "results" / "runs" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir() if content is None else path.write_bytes(content)
 
     return prepare
