@@ -26,6 +26,7 @@ PLAY = {
     "no known commit": {"provenance": {}},
     "not committed": {"provenance": {"git_commit": "0" * 40, "dirty_diff": "abc"}},
 }
+PAGES = {"README.md": ("results",), "docs/RESULTS.md": ("claims", "sceptic", "bench")}  # with their blocks
 
 
 def leave(folder: Path, **changes: Any) -> str:
@@ -39,9 +40,10 @@ def leave(folder: Path, **changes: Any) -> str:
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     """The project's results and pages, and a user's folder with one play run of each kind."""
-    for name in ("results", "docs"):
-        shutil.copytree(runs.ROOT / name, tmp_path / name)
-    shutil.copy(runs.ROOT / "README.md", tmp_path)
+    shutil.copytree(runs.ROOT / "results", tmp_path / "results")
+    (tmp_path / "docs").mkdir()
+    for path, blocks in PAGES.items():
+        (tmp_path / path).write_text("".join(f"<!-- {block}:begin -->\n<!-- {block}:end -->\n" for block in blocks))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr(bench, "ROOT", tmp_path)

@@ -181,6 +181,42 @@ SETTINGS = (
         "data=local needs",
         "data.dir=",
     ),
+    _command(
+        "run: a sweep of no job",
+        "experiment run table3 seed=range(0,0)",
+        "seed=range(0,0)",
+        "allowed is at least one",
+        "seed=choice(a,b)",
+    ),
+    _command(
+        "run: a sweep that cannot be listed",
+        "experiment run table3 recipe.lr=interval(0,1)",
+        "recipe.lr: got 'interval(0,1)'",
+        "allowed are sweeps over values",
+        "recipe.lr=choice(a,b)",
+    ),
+    _command(
+        "run: too few steps for every job",
+        "experiment run table3 recipe.max_steps=30",
+        "50 jobs (",
+        "allowed are t_i >= 0 and t_f >= 1",
+        "budget.scale=auto",
+    ),
+    _command(
+        "sweep: too few steps for every job",
+        f"hydra -m {TINY} budget.scale=strict seed=0,1",
+        "2 jobs (",
+        "allowed are t_i >= 0 and t_f >= 1",
+        "budget.scale=auto",
+    ),
+    _command(
+        "dry run: several values without -m",
+        f"hydra {TINY} seed=0,1 --dry-run",
+        "seed=0,1: got several values",
+        "allowed is one",
+        "a sweep with -m",
+    ),
+    _command("run: nothing there", "experiment run demo --data local --data-dir .", "3 jobs", "SST-2", "data.dir"),
     _command("plan: GPU", "experiment plan table3 --gpu T1000", "--gpu: got 'T1000'", "allowed are", "A100"),
     _command(
         "plan: share", "experiment plan table3 --utilisation 2", "--utilisation: got 2", "a share above 0", "up to 1"

@@ -36,7 +36,7 @@ class Progress:
 
 def record(folder: Path) -> RunRecord | None:
     """The record of the only run in `folder`, None if there is none; anything else there is an error."""
-    files = list((folder / "results" / "runs").glob("*"))
+    files = list((folder / "outputs" / "results" / "runs").glob("*"))
     if not files:
         return None
     (file,) = files

@@ -68,7 +68,7 @@ class Victim:
 
     def half_written(self) -> bool:
         """Whether a checkpoint or a record is there that has not got its name yet."""
-        return any((*self.folder.glob("outputs/*/checkpoints/.*"), *self.folder.glob("results/runs/.*")))
+        return any((*self.folder.glob("outputs/*/checkpoints/.*"), *self.folder.glob("outputs/results/runs/.*")))
 
     @property
     def log(self) -> Path:
