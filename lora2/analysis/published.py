@@ -55,6 +55,7 @@ def objections(run: Run) -> list[str]:
         f"its status is {run.status}": run.status not in RESULTS,
         "its data is synthetic": run.synthetic,
         "its weights are random": run.model_random_init,
+        "its data is not the official data": bool({"other data", "rows dropped"} & {*run.caveats}),
         f"it was shortened: recipe.max_steps={limit}": run.status == "ok" and limit is not None and run.steps >= limit,
         f"checks failed: {', '.join(failed)}": bool(failed),
         "its code is of no known commit": not run.provenance.get("git_commit"),

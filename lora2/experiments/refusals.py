@@ -9,6 +9,7 @@ from lora2.config.schema import RunConfig
 from lora2.experiments.cost.lengths import lengths, measured_path
 from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
+from lora2.glue.local import OnBadRow
 from lora2.glue.tasks import TASKS
 from lora2.models.weights import weight_source
 from lora2.training.environment import check_environment
@@ -35,17 +36,17 @@ def _train_rows(cfg: RunConfig) -> int:
         return TASKS[cfg.task].rows["train"]
     if measured_path(cfg).is_file():
         return len(lengths(cfg).train)
-    found = _counted(cfg.task, cfg.data.source, cfg.data.dir)
+    found = _counted(cfg.task, cfg.data.source, cfg.data.folder, cfg.data.on_bad_row)
     if isinstance(found, str):
         raise UserError(found)
     return found
 
 
 @functools.cache
-def _counted(task: str, source: str, folder: str | None) -> int | str:
+def _counted(task: str, source: str, folder: Path | None, on_bad_row: OnBadRow) -> int | str:
     """Examples of the train split, or why they cannot be read."""
     try:
-        return len(load_raw(task, source, None if folder is None else Path(folder)).splits["train"])
+        return len(load_raw(task, source, folder, on_bad_row=on_bad_row).splits["train"])
     except UserError as error:
         return str(error)
 

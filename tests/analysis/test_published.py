@@ -22,6 +22,7 @@ PLAY = {
     "data is synthetic": {"synthetic": True},
     "weights are random": {"model_random_init": True},
     "recipe.max_steps=9": {"resolved": {"recipe": {"max_steps": 9}}},
+    "data is not the official data": {"caveats": ["rows dropped"]},
     "checks failed: budget_met": {"checks": {"budget_met": False}},
     "no known commit": {"provenance": {}},
     "not committed": {"provenance": {"git_commit": "0" * 40, "dirty_diff": "abc"}},
