@@ -241,9 +241,9 @@ def test_best_is_the_first_of_equals_and_its_weights_are_kept(monkeypatch):
     run = trainer(model, lora2(model), eval_every=2)
     scores, seen = iter([0.3, 0.7, 0.5, 0.7, 0.1, 0.7]), []
 
-    def score(self: Evaluator, model: nn.Module) -> dict[str, float]:
+    def score(self: Evaluator, model: nn.Module) -> tuple[dict[str, float], bool]:
         seen.append({name: p.detach().clone() for name, p in trained_parameters(run.method).items()})
-        return {"accuracy": next(scores)}
+        return {"accuracy": next(scores)}, False
 
     monkeypatch.setattr(Evaluator, "score", score)
     state = run.fit()
