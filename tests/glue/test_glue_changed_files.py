@@ -70,6 +70,13 @@ class TestBadRows:
         assert "2 of 3 rows" in note
         assert "first in line 2" in note
 
+    def test_notes_name_the_lines_of_the_file_though_rows_were_dropped(self, write_tsv):
+        rows = (("cut",), ("0", "a", "b", "entailment"), ("1", '"a ""quoted"" word"', "b", "entailment"))
+        write_tsv("RTE/dev.tsv", RTE_HEADER, rows[1])
+        folder = write_tsv("RTE/train.tsv", RTE_HEADER, *rows)
+        (note,) = [x for x in load_raw("rte", "local", folder, on_bad_row="drop").warnings if "spreadsheet" in x]
+        assert "the first in line 4" in note
+
     def test_a_file_of_bad_rows_alone_is_an_error(self, write_tsv):
         folder = write_tsv("QQP/train.tsv", QQP_HEADER, *CUT)
         with pytest.raises(UserError, match=r"no rows are left, as all 2 are bad; the first: 3 columns"):
