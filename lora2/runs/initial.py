@@ -9,7 +9,8 @@ from lora2.common.errors import UserError
 from lora2.config.initial import FACTORS, adapter_file, adapter_hash
 from lora2.config.schema import RunConfig
 from lora2.config.tree import flatten
-from lora2.runs.finished import finished_run
+from lora2.runs.finished import find_record, finished_run
+from lora2.runs.places import record_paths
 from lora2.runs.record import RunRecord
 
 EXPORT_FACTS = "lora2_export.json"  # marks a folder as ours, so that it may be replaced
@@ -100,6 +101,8 @@ def _exported(path: Path) -> Source:
 
 
 def _trained(path: Path, cfg: RunConfig) -> Source:
-    record, settings = finished_run(path.parent.resolve().name, Path(cfg.results_dir))
+    run = path.parent.resolve().name
+    places = [record.parent.parent for record in record_paths(cfg.results_dir, run)]
+    record, settings = finished_run(str(find_record(run, places)), Path(cfg.results_dir))
     facts = source_facts(record, settings)
     return Source(record.run_id, path, facts["settings"], facts["frozen_weights"])

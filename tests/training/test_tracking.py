@@ -228,6 +228,7 @@ def test_a_killed_run_leaves_no_hole_and_no_step_twice(name: str, killed_at: int
     monkeypatch.chdir(tmp_path)
     job = (*JOB, "recipe.max_steps=48", "checkpoint.every_steps=4", f"tracker={name}")
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    environment.pop("WANDB_SERVICE", None)  # of this process, which other tests may have started
     for at, code in ((killed_at, -signal.SIGKILL), (NEVER, 0)):
         command = [sys.executable, "-c", DIES, str(at), *job]
         assert subprocess.run(command, env=environment, check=False).returncode == code
