@@ -41,7 +41,8 @@ def run(cfg: RunConfig, remarks: Sequence[str] = ()) -> int:
     check_environment(cfg.tracker.name)
     forgotten = forget_variables()
     raw = load_raw(cfg.task, cfg.data.source, cfg.data.folder, on_bad_row=cfg.data.on_bad_row)
-    name, path = run_id(cfg, raw.fingerprint), record_path(cfg.results_dir, run_id(cfg, raw.fingerprint))
+    name = run_id(cfg, raw.fingerprint)
+    path = record_path(cfg.results_dir, name)
     for known in record_paths(cfg.results_dir, name):
         if _is_done(cfg, known):
             say(f"{name}: done already, see {known}; force=true runs it again")
