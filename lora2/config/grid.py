@@ -45,7 +45,7 @@ class Job:
 
 
 def expand(name: str | None, overrides: Sequence[str] = (), seeds: int | None = None, *, configs: Path) -> list[Job]:
-    """List the jobs of an experiment, in the order of its grid.
+    """List the jobs of an experiment, a seed after the other: stopped half way, it has done as much for each method.
 
     Args:
         name: a file of configs/experiment/, or None: the grid is in the overrides alone.
@@ -84,7 +84,10 @@ def expand(name: str | None, overrides: Sequence[str] = (), seeds: int | None = 
             wrong += [(" ".join((*fixed, *cell)), str(error))] * len(seed_axis or " ")
     if wrong:
         raise UserError("\n  ".join(together(wrong)))
-    return list({run_id(job.cfg, ""): job for job in jobs}.values())  # two names of one setting are one job
+    unique = {run_id(job.cfg, ""): job for job in jobs}  # two names of one setting are one job
+    if name is None:
+        return list(unique.values())  # Hydra's own multirun goes in its own order
+    return sorted(unique.values(), key=lambda job: job.cfg.seed)
 
 
 def together(reasons: Iterable[tuple[str, str]]) -> list[str]:

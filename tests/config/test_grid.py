@@ -20,8 +20,8 @@ from lora2.training.run import run
 
 JOBS = {
     "ablation_contributions": 80, "demo": 6, "figure3": 20, "importance": 80, "init": 8, "lora_mnli_init": 15,
-    "methods": 11, "roberta_large": 240, "sceptic": 5, "sweep_k": 120, "sweep_r": 80, "table1": 400, "table2": 56,
-    "table3": 100, "table4": 80, "unpruned": 80,
+    "methods": 11, "roberta_large": 240, "sceptic": 5, "study_minilm": 48, "sweep_k": 120, "sweep_r": 80,
+    "table1": 400, "table2": 56, "table3": 100, "table4": 80, "unpruned": 80,
 }  # fmt: skip
 TINY = ["model=tiny", "data=demo", "task=rte", "recipe=demo", "recipe.max_steps=2", "recipe.precision=fp32"]
 
@@ -34,6 +34,11 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 def test_every_experiment_is_known_with_its_number_of_jobs():
     assert {name: len(expand(name)) for name in experiments(CONFIGS)} == JOBS
     assert len(options("row", CONFIGS)) == 18
+
+
+def test_a_seed_comes_after_the_other():
+    seeds = [job.cfg.seed for job in expand("study_minilm")]
+    assert seeds == [0] * 16 + [1] * 16 + [2] * 16
 
 
 @pytest.mark.parametrize("name", JOBS)
