@@ -24,6 +24,7 @@ from lora2.glue.tasks import TaskSpec
 Logits = npt.NDArray[np.float32]  # (n, c)
 FLOAT32 = 1e-4  # of the largest logit: what float32 rounding, other batches and the export may change
 SLACK = 2.0  # another device rounds otherwise than the one that measures it here
+MOST = 2.0**-4  # of the largest logit, or radians: rounding that moves more would excuse any score; bf16 rounds to 2^-8
 EQUAL = 1e-6  # of a score: the last digits of two libraries
 
 
@@ -73,7 +74,7 @@ def compare(
     for name, split in splits.items():
         if not np.array_equal(split.labels, split.their_labels):
             return Comparison([f"{name}: `datasets` reads other labels than lora2"], examples)
-    largest = max(1e-6, *(float(abs(split.ours).max()) for split in splits.values()))
+    largest = _largest(splits)
     difference = max(float(abs(split.theirs - split.ours).max()) for split in splits.values()) / largest
     if not difference <= FLOAT32:  # a NaN is none either
         problem = f"their logits differ from ours by {difference:.1e} of the largest, allowed is {FLOAT32:.0e}"
@@ -90,7 +91,7 @@ def compare(
         if not abs(scores.get(name, math.inf) - value) <= EQUAL
     ]
     judge = _regression if task.is_regression else _classification
-    differing, ties, tie, unexplained = judge(task, splits, largest, own, recorded)
+    differing, ties, tie, unexplained = judge(task, splits, own, recorded)
     return Comparison(
         problems=problems + unexplained,
         examples=examples,
@@ -101,19 +102,24 @@ def compare(
     )
 
 
+def _largest(splits: Mapping[str, SplitLogits]) -> float:
+    """The largest logit, by its size; never zero."""
+    return max(1e-6, *(float(abs(split.ours).max()) for split in splits.values()))
+
+
 # ---------------------------------------------------------------------------------------------------- classification
 
 
 def _classification(
     task: TaskSpec,
     splits: Mapping[str, SplitLogits],
-    largest: float,
     own: Mapping[str, float],
     recorded: Mapping[str, float],
 ) -> tuple[int, int, float, list[str]]:
     """Differing predictions, ties, what makes one in logits, and problems."""
+    largest = _largest(splits)
     moved = max(float(np.ptp(split.replayed - split.ours, axis=1).max()) for split in splits.values())
-    tie = max(2 * FLOAT32 * largest, SLACK * moved)
+    tie = min(max(2 * FLOAT32 * largest, SLACK * moved), MOST * largest)
     differing, ties, problems = 0, 0, []
     for name, split in splits.items():
         tied = split.theirs >= split.theirs.max(axis=1, keepdims=True) - tie  # (n, c): classes that may have won
@@ -176,7 +182,6 @@ def confusion_scores(
 def _regression(
     task: TaskSpec,
     splits: Mapping[str, SplitLogits],
-    largest: float,
     own: Mapping[str, float],
     recorded: Mapping[str, float],
 ) -> tuple[int, int, float, list[str]]:
@@ -189,7 +194,8 @@ def _regression(
     allowed, problems = 0.0, []
     for name in task.metrics:
         view = rankdata if name == "spearman" else np.asarray
-        turn = FLOAT32 + SLACK * _angle(score(task, view(split.replayed[:, 0]), view(split.ours[:, 0]))["pearson"])
+        turned = _angle(score(task, view(split.replayed[:, 0]), view(split.ours[:, 0]))["pearson"])
+        turn = min(FLOAT32 + SLACK * turned, MOST)
         allowed = max(allowed, turn)
         if not abs(_angle(recorded[name]) - _angle(own[name])) <= turn:
             problems.append(
