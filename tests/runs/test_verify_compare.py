@@ -7,7 +7,7 @@ import pytest
 
 from lora2.glue.metrics import compute, predict, score
 from lora2.glue.tasks import TASKS
-from lora2.runs.verify.compare import FLOAT32, Comparison, SplitLogits, compare, confusion_scores
+from lora2.runs.verify.compare import FLOAT32, MOST, Comparison, SplitLogits, compare, confusion_scores
 
 N = 40
 
@@ -85,8 +85,9 @@ def test_a_prediction_that_is_no_tie_must_be_ours():
     replayed = given.replayed.copy()
     replayed[7] = replayed[7, ::-1]
     result = judged("rte", SplitLogits(given.ours, replayed, given.theirs, given.labels, given.their_labels))
-    assert result.differing == 1  # so large a change makes everything a tie: the count of ties tells it
-    assert result.ties == N
+    assert result.problems == ["validation: 1 predictions differ from ours and are no ties"]
+    assert (result.differing, result.ties) == (1, 0)
+    assert result.tie == MOST  # of logits up to 1: rounding that moved one by 2 does not make everything a tie
 
 
 @pytest.mark.parametrize("value", [1 + 3 * FLOAT32, float("nan"), float("inf")])
@@ -133,6 +134,14 @@ def test_a_correlation_may_be_off_by_what_the_runs_precision_turns_it():
             (problem,) = judged("stsb", given, exact | {metric: exact[metric] + off}).problems
             assert problem.startswith(f"{metric} ")
     assert judged("stsb", scores(), run).problems  # in float32 that is not explained
+
+
+def test_rounding_that_turns_scores_away_excuses_nothing():
+    given = scores(5.0)
+    run = score(TASKS["stsb"], given.replayed[:, 0], given.labels)
+    result = judged("stsb", given, run)
+    assert len(result.problems) == 2
+    assert result.tie == MOST
 
 
 def test_metrics_of_confusion_matrices_are_those_of_predictions():
