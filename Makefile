@@ -1,5 +1,5 @@
 # `make help` lists the targets. Variables: MODEL METHOD K SEED DATA DATA_DIR RECIPE ARGS (any further Hydra overrides);
-# of sweeps: EXPERIMENT SEEDS MODEL DATA DATA_DIR RECIPE ARGS; of export and submission: RUN.
+# of sweeps: EXPERIMENT SEEDS MODEL DATA DATA_DIR RECIPE ARGS; of export, verify and submission: RUN.
 SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -34,7 +34,7 @@ SELECTION = $(call refuse,METHOD K R SEED RUN,a sweep has rows and SEEDS; ARGS t
 EXPORT_AS = $(if $(filter --format=merged,$(subst --format merged,--format=merged,$(ARGS))),merged,lora)
 EXPORT_ARGS = $(filter-out --format=%,$(subst --format lora,--format=lora,$(subst --format merged,--format=merged,$(ARGS))))
 .PHONY: help install mpnet demo $(TASKS) plan table2 $(TABLES) sweep status tables figure3 claims sceptic report publish dashboard export \
-  submission bench padding test lint mutants faults lock clean
+  verify submission bench padding test lint mutants faults lock clean
 
 ##@ Begin
 help: ## list the targets
@@ -113,6 +113,9 @@ dashboard: install ## a W&B workspace and report as JSON in outputs/dashboard; A
 ##@ Take away
 export: install ## RUN as a stock LoRA adapter in outputs/RUN/export; ARGS='--format merged' the whole model, '--push ME/NAME'
 	$(PY) scripts/export.py $(EXPORT_AS) $(call quoted,RUN) $(EXPORT_ARGS)
+
+verify: install ## re-derive the dev score of RUN with stock libraries alone and note it in its record; ARGS=--all every run here
+	$(PY) scripts/export.py verify $(call given,RUN) $(ARGS)
 
 submission: install ## test-set predictions of RUN for the GLUE server: outputs/submission/RUN
 	$(PY) scripts/export.py submission $(call quoted,RUN) $(ARGS)

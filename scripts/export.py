@@ -3,22 +3,27 @@
     python scripts/export.py lora RUN          a folder that stock peft loads, with none of this project's code
     python scripts/export.py merged RUN        the whole model, for stock transformers
     python scripts/export.py submission RUN    predictions for the GLUE server
+    python scripts/export.py verify RUN ...    its dev score, re-derived by stock libraries; noted in its record
 
-Each prints what it has written. Exit codes: 0 done, 1 the hub refused --push, 2 a mistake of the user's.
+Each prints what it has written. Exit codes: 0 done, 1 the hub refused --push or a verification failed, 2 a mistake of
+the user's.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from lora2.common.errors import UserError
 from lora2.common.terminal import guarded
 from lora2.runs.export.publish import publish_run
 from lora2.runs.finished import find_record
 from lora2.runs.places import DEMO, OWN, PUBLISHED
 from lora2.runs.submission import publish_submission
+from lora2.runs.verify.command import verify_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACES = (ROOT / PUBLISHED, OWN, DEMO)  # a user's own are where the run was started
+MOVED = "the official GLUE download, if it has moved since the run"
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,7 +43,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     command.set_defaults(run=submission)
     _add_run(command)
     command.add_argument("--output", type=Path, help="folder for the files; default outputs/submission/RUN/WHICH")
-    command.add_argument("--data-dir", type=Path, help="the official GLUE download, if it has moved since the run")
+    command.add_argument("--data-dir", type=Path, help=MOVED)
+    _add_verify(commands.add_parser("verify", help="the dev score, re-derived without this project's code"))
     return cli.parse_args(argv)
 
 
@@ -68,14 +74,36 @@ def submission(args: argparse.Namespace) -> int:
     return 0
 
 
+def verify(args: argparse.Namespace) -> int:
+    """Have the scores of runs re-derived."""
+    if bool(args.name) == args.all:
+        given = "RUN and --all" if args.all else "neither RUN nor --all"
+        raise UserError(f"verify: got {given}; allowed is one of the two: export.py verify RUN, or verify --all")
+    return verify_runs(
+        args.name,
+        which=args.which,
+        places=[args.results] if args.results else PLACES,
+        outputs=args.outputs,
+        data_dir=args.data_dir,
+    )
+
+
 def _record(args: argparse.Namespace) -> Path:
     """The record of the run that is asked for."""
     return find_record(args.name, [args.results] if args.results else PLACES)
 
 
-def _add_run(cli: argparse.ArgumentParser) -> None:
-    """Which run, and where it lies."""
-    cli.add_argument("name", metavar="RUN", help="run id (the name of its record), or a record's path")
+def _add_verify(cli: argparse.ArgumentParser) -> None:
+    """Which runs, and where their data lies."""
+    cli.set_defaults(run=verify)
+    _add_run(cli, nargs="*")
+    cli.add_argument("--all", action="store_true", help="every run whose weights are here and that is not verified yet")
+    cli.add_argument("--data-dir", type=Path, help=MOVED)
+
+
+def _add_run(cli: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    """Which run, or how many of them, and where it lies."""
+    cli.add_argument("name", nargs=nargs, metavar="RUN", help="run id (the name of its record), or a record's path")
     cli.add_argument("--which", choices=("best", "last"), default="best", help="weights of the best or last evaluation")
     cli.add_argument("--results", type=Path, help="folder with runs/; default: results, outputs/results, outputs/demo")
     cli.add_argument("--outputs", type=Path, help="folder with RUN/best.safetensors; default: what the run was given")

@@ -50,6 +50,7 @@ ALLOCATOR, BUDGET, INJECT, TRAINER = (
     "training/test_loop.py",
 )
 CAPTURED = "training/test_captured.py"
+VERIFY, COMPARE = "runs/test_verify.py", "runs/test_verify_compare.py"
 
 MUTANTS = (
     # ------------------------------------------------------------ the eight of issue 2, Done when 1
@@ -1077,6 +1078,63 @@ MUTANTS = (
         "self._held = held(cfg, run_id)",
         "self._held = {}",
         "training/test_tracking.py",
+    ),
+    # -------------------------------------------------------------------------------- verification
+    _mutant(
+        "the process outside may import lora2",
+        "runs/verify/outside.py",
+        "sys.meta_path.insert(0, Refusal())",
+        "Refusal()",
+        VERIFY,
+    ),
+    _mutant(
+        "None is no text to stock readers",
+        "runs/verify/outside.py",
+        "keep_default_na=False",
+        "keep_default_na=True",
+        VERIFY,
+    ),
+    _mutant(
+        "other weights are verified",
+        "runs/verify/compare.py",
+        "if not difference <= FLOAT32:",
+        "if False:",
+        COMPARE,
+    ),
+    _mutant(
+        "one metric that is explained excuses the others",
+        "runs/verify/compare.py",
+        "np.logical_and.reduce(",
+        "np.logical_or.reduce(",
+        COMPARE,
+    ),
+    _mutant(
+        "every example is a tie",
+        "runs/verify/compare.py",
+        "tied.sum(axis=1) == 1  # (n,)",
+        "tied.sum(axis=1) < 0  # (n,)",
+        COMPARE,
+    ),
+    _mutant(
+        "a failed verification is no caveat",
+        "runs/caveats.py",
+        'not _part(data, "verified").get("passed", True)',
+        "False",
+        "analysis/test_caveats.py",
+    ),
+    _mutant(
+        "AdaLoRA is exported without its division",
+        "runs/export/pairs.py",
+        " / (float(layer.ranknum[ADAPTER]) + 1e-5)",
+        "",
+        VERIFY,
+    ),
+    _mutant(
+        "SoRA is exported with open gates",
+        "runs/export/pairs.py",
+        "b[:, kept].double() * gate[kept].double()",
+        "b[:, kept].double()",
+        VERIFY,
     ),
     # -------------------------------------------------------------------------------------- config
     _mutant(

@@ -32,6 +32,8 @@ PARTS = (  # what must be known, or drawn, in well under a second
     "lora2.experiments.status",
     "lora2.runs.submission",
     "lora2.runs.export.publish",
+    "lora2.runs.verify.command",
+    "lora2.runs.verify.verdict",
     "lora2.experiments.run_process",
     "lora2.experiments.launchers",
     "lora2.experiments.sweep",

@@ -38,7 +38,7 @@ def read_splits(task: TaskSpec, names: tuple[str, ...]) -> dict[str, RawSplit]:
         UserError: they are not in the cache and the hub cannot be reached (known within `PROBE_SECONDS`), or the copy
             has not the expected content.
     """
-    folder = _cached(task, names) or _downloaded(task)
+    folder = snapshot(task, names)
     import datasets  # Its import takes 2 s, which local data, demo data and an error do not need.
 
     try:
@@ -49,6 +49,15 @@ def read_splits(task: TaskSpec, names: tuple[str, ...]) -> dict[str, RawSplit]:
             f"data=hub: the copy of {REPOSITORY} in {folder} cannot be read as {task.name} with the splits "
             f"{', '.join(names)} ({type(error).__name__}: {error}). Delete that folder to download it again. {_CURE}"
         ) from error
+
+
+def snapshot(task: TaskSpec, names: tuple[str, ...]) -> Path:
+    """Return the folder of the pinned revision, with these splits of `task`; it is downloaded if need be.
+
+    Raises:
+        UserError: it is not in the cache and cannot be downloaded.
+    """
+    return _cached(task, names) or _downloaded(task)
 
 
 def _split(task: TaskSpec, columns: Any, name: str) -> RawSplit:

@@ -1,4 +1,4 @@
-"""Read the official GLUE download on disk, `<folder>/{train,dev,test}.tsv`, with all its quirks."""
+"""Read the official GLUE download on disk, `<folder>/{train,dev,test}.tsv`, with all its quirks; write its like."""
 
 import math
 from collections import Counter
@@ -81,6 +81,29 @@ def read_splits(
         if not is_official(task, name, content):
             warnings += _difference_notes(task, name, table, splits[name])
     return splits, tuple(warnings)
+
+
+def write_split(task: TaskSpec, data_dir: Path, name: str, split: RawSplit) -> None:
+    """Write a labelled split as `data_dir/<folder>/<file>`, with the columns that readers of the official file need.
+
+    Args:
+        task: whose split it is.
+        data_dir: the folder that is to hold CoLA/, MRPC/ and so on.
+        name: of the split, as on the hub.
+        split: its texts hold neither tabs nor newlines.
+    """
+    assert split.labels is not None
+    columns = dict(zip(_TEXT_COLUMNS.get(task.name, task.text_columns), split.texts, strict=True))
+    written = {label: text for text, label in _label_ids(task).items()}
+    columns[_LABEL_COLUMNS.get(task.name, "label")] = [
+        repr(label) if task.is_regression else written[label] for label in split.labels
+    ]
+    header = _COLA_HEADER if task.name == "cola" else tuple(columns)
+    rows = zip(*(columns.get(column, [""] * len(split)) for column in header), strict=True)
+    lines = [*(() if task.name == "cola" else (header,)), *rows]
+    path = data_dir / task.folder / _FILES[name]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def _read_split(task: TaskSpec, path: Path, content: bytes, name: str, on_bad_row: OnBadRow) -> tuple[Table, RawSplit]:

@@ -1,11 +1,10 @@
-"""The official GLUE metrics as pure functions on numpy arrays, and the same ones as an `evaluate` module.
+"""The official GLUE metrics as pure functions on numpy arrays.
 
 Every value is a fraction: 0 to 1, or -1 to 1 for correlations. `n` examples, `c` outputs of the head.
 """
 
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from scipy.stats import NearConstantInputWarning, pearsonr, spearmanr
 from sklearn.metrics import f1_score
 
-from lora2.glue.tasks import TaskSpec, get_task
+from lora2.glue.tasks import TaskSpec
 
 Array = npt.NDArray[Any]
 
@@ -109,16 +108,6 @@ FUNCTIONS: Mapping[str, Callable[[Array, Array], float]] = {
     "pearson": pearson,
     "spearman": spearman,
 }
-
-
-def load_metric(task: str) -> Any:
-    """Load the GLUE metric of `task` as an `evaluate.Metric`, from this package and without a network.
-
-    Its `compute(predictions=…, references=…)` scores one split with the functions above.
-    """
-    import evaluate  # It takes 5 to 9 s and 500 MB, and only this interface needs it.
-
-    return evaluate.load(str(Path(__file__).with_name("glue_metric")), get_task(task).name)
 
 
 def _correlation(function: Callable[..., Any], predictions: Array, references: Array) -> float:

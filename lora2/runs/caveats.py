@@ -14,6 +14,7 @@ Caveat = Literal[
     "check failed",
     "collapsed",
     "other versions",
+    "verification failed",
 ]
 # Why a number must not stand beside clean ones: each kind in words, in the order in which they are told.
 CAVEATS: Mapping[Caveat, str] = {
@@ -25,6 +26,7 @@ CAVEATS: Mapping[Caveat, str] = {
     "check failed": "the run's check of itself failed",
     "collapsed": "a run gave one and the same prediction for every example of a dev split",
     "other versions": "made with other package versions than most runs of its setting",
+    "verification failed": "stock libraries do not re-derive the recorded score from the run's weights",
 }
 MARK = "‡"
 NO_CAVEAT = "none"  # what a tracker is told of a clean run
@@ -71,6 +73,7 @@ def caveats_of(data: Mapping[str, Any]) -> tuple[Caveat, ...]:
         "shortened": "caveats" not in data and not timed and most is not None and steps >= most,
         "check failed": not all(_part(data, "checks").values()),
         "collapsed": bool(data.get("constant")) or ("constant" not in data and _is_uncorrelated(data)),
+        "verification failed": not _part(data, "verified").get("passed", True),
     }
     return in_order(kinds | {kind for kind, holds in found.items() if holds})
 

@@ -73,6 +73,7 @@ class Run:
     timing: Times | None
     memory: Mapping[str, float]
     provenance: Mapping[str, Any]
+    verified: Mapping[str, Any] | None
 
     @property
     def seconds_per_step(self) -> float | None:
@@ -194,6 +195,7 @@ def parse_run(data: Any) -> Run:
         timing=_times(_mapping(data, "timing")),
         memory=_finite_only(_mapping(data, "memory")),
         provenance=_mapping(data, "provenance"),
+        verified=_mapping(data, "verified") or None,
     )
 
 

@@ -1,6 +1,6 @@
 """The record of one run: a JSON file that says what was run, on what, with what result. Documented by its types.
 
-A record is written once, whole (lora2/common/files.py).
+A record is written whole (lora2/common/files.py), once; a verification is added later.
 """
 
 import json
@@ -71,6 +71,33 @@ class Timing(ClosedModel):
     )
 
 
+class Verification(ClosedModel):
+    """What stock libraries made of the run's weights, in a process without lora2 (`scripts/export.py verify`)."""
+
+    passed: bool
+    problems: list[str] = Field(default=[], description="why it failed; empty if it passed")
+    which: Checkpoint
+    form: Literal["lora", "whole"] = Field(description="what they loaded: a LoRA adapter, or a whole model")
+    examples: int = Field(default=0, description="of all dev splits")
+    differing: int = Field(
+        default=0, description="predictions unlike those that lora2 makes in the run's precision; all of them ties"
+    )
+    ties: int = Field(default=0, description="examples whose two largest float32 logits are within `tie` of each other")
+    tie: float = Field(
+        default=0.0,
+        description="in logits: twice the most that the run's precision moves the distance of two logits of an "
+        "example; of a regression, in radians: twice the angle by which it turns the vector of all scores",
+    )
+    logit_difference: float | None = Field(
+        default=None, description="largest difference to lora2's logits in float32, as a share of the largest logit"
+    )
+    metrics: dict[str, float] = Field(default={}, description="re-derived in float32, as fractions")
+    recorded: dict[str, float] = Field(description="what the record said of that checkpoint")
+    packages: dict[str, str] = Field(default={}, description="versions of what re-derived it")
+    device: str = ""
+    date: str
+
+
 class RunRecord(ClosedModel):
     """One run."""
 
@@ -115,6 +142,9 @@ class RunRecord(ClosedModel):
         description="git commit, dirty-diff hash, package versions, device, date; whether steps were captured, "
         "in TF32, deterministic",
     )
+    verified: Verification | None = Field(
+        default=None, description="added to the record of a finished run; None where nobody has tried"
+    )
 
 
 def record_path(results_dir: str | Path, run_id: str) -> Path:
@@ -132,11 +162,27 @@ def write_record(record: RunRecord, results_dir: str | Path) -> Path:
         StorageError: the disk does not take it; an earlier record stays as it is.
     """
     path = record_path(results_dir, record.run_id)
-    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False)
-    write_whole(path, f"{text}\n".encode())
+    _write(path, record.model_dump(mode="json"))
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):
         leftover.unlink(missing_ok=True)
     return path
+
+
+def note_verification(path: Path, verification: Verification) -> None:
+    """Add a verification to a record, in place of an earlier one; nothing else of the file's content changes.
+
+    A field that an older record lacks is not added: the reader concludes from its absence.
+
+    Raises:
+        StorageError: the disk does not take it; the record stays as it is.
+    """
+    content = json.loads(path.read_bytes())
+    _write(path, content | {"verified": verification.model_dump(mode="json")})
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    write_whole(path, f"{text}\n".encode())
 
 
 def read_record(path: Path) -> RunRecord:

@@ -34,6 +34,7 @@ MARKED: dict[str, dict[str, Any]] = {
     "collapsed": {"constant": ["last"]},
     "rows dropped": {"caveats": ["rows dropped"]},
     "other versions": {"caveats": ["other versions"]},
+    "verification failed": {"verified": {"passed": False}},
 }
 
 

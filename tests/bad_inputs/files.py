@@ -123,6 +123,7 @@ def _case(kind: Kind) -> Callable[..., BadInput]:
 _data, _model, _kept, _checkpoint = map(_case, ("data", "model folder", "record", "checkpoint"))
 EXPORT = f"export lora {RUN_ID} --results results"
 SUBMISSION = EXPORT.replace("lora", "submission", 1)
+VERIFY = EXPORT.replace("lora", "verify", 1)
 
 FILES = (
     _data(
@@ -261,6 +262,38 @@ FILES = (
         "allowed is a folder without it",
         "another --output DIR",
     ),
+    _kept("to verify, unknown", f"{VERIFY} --results none", None, f"{RUN_ID}: no such run", "none/runs", "There are"),
+    _kept(
+        "to verify, of a failed run",
+        VERIFY,
+        _record(status="oom", error="nan"),
+        "did not end well (oom: nan)",
+        "allowed are finished",
+        "run it again",
+    ),
+    _kept(
+        "to verify, of a timed run", VERIFY, _record(status="timed"), "only the steps", "give a finished", "train it"
+    ),
+    _kept(
+        "to verify, of a method that no stock library has",
+        VERIFY,
+        _record(config={"method": "houlsby"}),
+        "no stock library loads its method, houlsby",
+        "allowed are runs of lora2, lora, adalora",
+        "choose another",
+    ),
+    _checkpoint(
+        "to verify, not there",
+        VERIFY,
+        _record(),
+        f"{RUN_ID}/best.safetensors: no such file",
+        "allowed is the folder",
+        "--outputs DIR",
+    ),
+    _kept(
+        "to verify, none", "export verify", None, "verify: got neither RUN nor --all", "allowed is one", "verify RUN"
+    ),
+    _kept("to verify, all and one", f"{VERIFY} --all", None, "got RUN and --all", "allowed is one", "verify --all"),
     _kept(
         "the paper's numbers damaged",
         "results tables --table table1 --results results",

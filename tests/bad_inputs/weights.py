@@ -204,6 +204,14 @@ WEIGHTS = (
         "not finite",
         AGAIN,
     ),
+    BadInput(
+        "to verify, trained on other data",
+        "checkpoint",
+        EXPORT.replace("lora", "verify", 1),
+        ("data: demo does not hold the data that it was trained on", "allowed is that", "--data-dir DIR"),
+        _saved_run(),
+        needs_torch=True,
+    ),
     _weights(
         "another backbone", _other_backbone, "hashes.frozen_weights differs", "allowed is that one", "train again"
     ),

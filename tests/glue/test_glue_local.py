@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lora2.common.errors import UserError
-from lora2.glue import hub
+from lora2.glue import hub, local
 from lora2.glue.data import load_raw
 from lora2.glue.tasks import TASKS, get_task
 
@@ -24,6 +24,14 @@ def test_cola_has_no_header_in_train_and_dev_but_one_in_test(write_tsv):
     assert raw.splits["test"].texts == (["A dog barks."],)
     assert raw.splits["test"].labels is None
     assert (raw.source, raw.synthetic) == ("local", False)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_is_written_like_an_official_file_is_read_back(task, tmp_path):
+    demo = load_raw(task, "demo", None)
+    for name, split in demo.splits.items():
+        local.write_split(TASKS[task], tmp_path, name, split)
+    assert load_raw(task, "local", tmp_path).splits == demo.splits
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])

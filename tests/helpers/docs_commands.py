@@ -108,6 +108,7 @@ KINDS: dict[tuple[str, str | None], Callable[[str, Words], object]] = {  # by sc
     ("export", "lora"): parse,
     ("export", "merged"): parse,
     ("export", "submission"): parse,
+    ("export", "verify"): parse,
     ("bench", None): parse,
 }
 TOOLS = ("awk", "rm", "touch", "code=$?", "exit")  # in the Makefile; not ours to try

@@ -52,6 +52,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "hashes": {},
         "memory": {},
         "provenance": {},
+        "verified": None,
         "synthetic": False,
         "model_random_init": False,
         **top,

@@ -15,7 +15,7 @@ from lora2.runs.caveats import CAVEATS
 from lora2.runs.cells import choose
 from lora2.runs.format import STATUSES
 from lora2.runs.reader import Run, UnreadableRecordError, load_runs, parse_run, read_run
-from lora2.runs.record import Counts, Metrics, RecordConfig, RunRecord, Timing, write_record
+from lora2.runs.record import Counts, Metrics, RecordConfig, RunRecord, Timing, Verification, write_record
 
 NEEDED = {
     "run_id": "a-run",
@@ -54,6 +54,15 @@ OPTIONAL = {
     ),
     "memory": {"process_bytes": 1e9},
     "provenance": {"device": "cpu", "packages": {"torch": "2.0"}},
+    "verified": Verification(
+        passed=False,
+        problems=["accuracy"],
+        which="best",
+        form="lora",
+        metrics={"accuracy": 0.7},
+        recorded={"accuracy": 0.8},
+        date="2026-11-26",
+    ),
 }
 INLINE = ("config", "metrics")  # parts whose fields stand beside the others in a Run
 
@@ -94,6 +103,7 @@ def implied(written: RunRecord) -> set[str]:
         "random weights": written.model_random_init and written.status != "timed",
         "check failed": False in written.checks.values(),
         "collapsed": bool(written.constant),
+        "verification failed": written.verified is not None and not written.verified.passed,
     }
     return {kind for kind, holds in kinds.items() if holds}
 

@@ -1,1 +1,1 @@
-"""A local `evaluate` module; load it with `lora2.glue.metrics.load_metric`."""
+"""A local `evaluate` module that imports nothing of ours: `evaluate.load(FOLDER, TASK)`, without a network."""

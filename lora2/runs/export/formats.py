@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from lora2.core.inject import Adapter
-from lora2.core.layers import LoRA2Linear
+from lora2.runs.export.pairs import lora_pairs
 
 PREFIX = "base_model.model."  # PEFT's, before every name of the base model
 TRIED_PEFT = ("0.12.0", "0.15.2", "0.18.1", "0.21.2")  # each gave logits equal to the trained model's, docs/USE.md
@@ -43,7 +43,7 @@ def save_lora(
     value are left out. If that leaves none, the first carries a zero of rank 1, because PEFT loads no empty adapter.
 
     Args:
-        model: a model after `inject`, in whatever state of training.
+        model: after `inject`, or trained by another low-rank method (pairs.py), in whatever state of training.
         folder: where the two files go; it is made if need be.
         base: what the adapter's config names as its base model: a hub id or a folder.
         revision: of the base model on the hub.
@@ -53,7 +53,7 @@ def save_lora(
     Returns:
         The exported rank of every adapted module, 0 for those that were left out.
     """
-    weights = {name: x.lora_weights() for name, x in model.named_modules() if isinstance(x, LoRA2Linear)}
+    weights = lora_pairs(model)
     ranks = {name: len(a) for name, (a, _) in weights.items()}
     kept = {name: pair for name, pair in weights.items() if ranks[name]} or _one_zero(weights)
     tensors: dict[str, Tensor] = {}
