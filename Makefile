@@ -120,7 +120,7 @@ submission: install ## test-set predictions of RUN for the GLUE server: outputs/
 	$(PY) scripts/export.py submission $(call quoted,RUN) $(ARGS)
 
 ##@ Measure
-gpu-check: ## on a GPU machine, without network: every test, then those of the GPU, then results/bench/gpu.json; GPU_PYTHON=python3
+gpu-check: ## on a GPU machine, without network: every test, then those of the GPU, then outputs/bench/gpu.json
 	$(GPU_PYTHON) -m pytest -q -m "not gpu" -p no:cacheprovider tests/core tests/models tests/training tests/experiments/test_bench.py
 	$(GPU_PYTHON) -m pytest -q -m gpu -p no:cacheprovider -rs tests/gpu
 	$(GPU_PYTHON) scripts/bench.py gpu --rounds 15 $(ARGS)
