@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV ?= .venv
 PY := $(VENV)/bin/python
+# Of make gpu-check: a Python that has torch's CUDA build and the other packages, from wherever they came.
+GPU_PYTHON ?= $(if $(wildcard $(PY)),$(PY),python3)
 MODEL ?= minilm
 METHOD ?= lora2
 K ?= 8
@@ -33,7 +35,7 @@ SELECTION = $(call refuse,METHOD K R SEED RUN,a sweep has rows and SEEDS; ARGS t
 # The command of scripts/export.py is what ARGS says behind --format.
 EXPORT_AS = $(if $(filter --format=merged,$(subst --format merged,--format=merged,$(ARGS))),merged,lora)
 EXPORT_ARGS = $(filter-out --format=%,$(subst --format lora,--format=lora,$(subst --format merged,--format=merged,$(ARGS))))
-.PHONY: help install mpnet demo $(TASKS) plan table2 $(TABLES) sweep status tables figure3 claims sceptic report publish dashboard export \
+.PHONY: help install mpnet gpu-check demo $(TASKS) plan table2 $(TABLES) sweep status tables figure3 claims sceptic report publish dashboard export \
   verify submission bench padding test lint mutants faults lock clean
 
 ##@ Begin
@@ -121,6 +123,11 @@ submission: install ## test-set predictions of RUN for the GLUE server: outputs/
 	$(PY) scripts/export.py submission $(call quoted,RUN) $(ARGS)
 
 ##@ Measure
+gpu-check: ## on a GPU machine, without network: every test, then those of the GPU, then outputs/bench/gpu.json
+	$(GPU_PYTHON) -m pytest -q -m "not gpu" -p no:cacheprovider tests/core tests/models tests/training tests/experiments/test_bench.py
+	$(GPU_PYTHON) -m pytest -q -m gpu -p no:cacheprovider -rs tests/gpu
+	$(GPU_PYTHON) scripts/bench.py gpu --rounds 15 $(ARGS)
+
 bench: install ## whole training steps of every method side by side, and their memory (minutes, an idle machine)
 	$(PY) scripts/bench.py steps memory $(ARGS)
 

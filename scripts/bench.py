@@ -1,6 +1,6 @@
 """Measure speed, memory and padding, into outputs/bench; with --write into results/bench and docs/RESULTS.md.
 
-`python scripts/bench.py [steps] [memory] [padding] [growth] [--shapes …] [--dtypes fp32,bf16] [--rounds 30]`
+`python scripts/bench.py [steps] [memory] [padding] [growth] [gpu] [--shapes …] [--dtypes fp32,bf16] [--rounds 30]`
 What each part measures: lora2/experiments/bench/parts.py. Exit codes: 0 done, 2 an unknown name.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lora2.analysis.publish import publish_benchmark
 from lora2.common.terminal import guarded
-from lora2.experiments.bench.parts import PARTS, PEERS, SHAPES, Benchmark, check, measure
+from lora2.experiments.bench.parts import ANYWHERE, PARTS, PEERS, SHAPES, Benchmark, check, measure
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     cli = argparse.ArgumentParser(description="Time whole training steps of every method side by side.")
-    cli.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all of them if none is named")
+    cli.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; none: all but gpu, which needs one")
     cli.add_argument("--shapes", default="minilm_32x64,deberta_16x64", help=f"of {', '.join(SHAPES)}")
     cli.add_argument("--dtypes", default="fp32,bf16", help="fp32, bf16")
     cli.add_argument("--peers", default=",".join(PEERS))
-    cli.add_argument("--rounds", type=int, default=30, help="timed rounds; every method does one step in each")
+    cli.add_argument("--rounds", type=int, default=30, help="timed rounds; every method has a turn in each")
     cli.add_argument("--data-dir", type=Path, help="the official GLUE download, for padding; else synthetic demo data")
     target = cli.add_mutually_exclusive_group()
     target.add_argument("--output", type=Path, default=Path("outputs/bench"), help="folder; default: outputs/bench")
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         output=output,
     )
     check(args.parts, what)
-    for part in args.parts or PARTS:
+    for part in args.parts or ANYWHERE:
         measure(part, what)
         publish_benchmark(part, output, ROOT / "docs" / "RESULTS.md" if args.write else None)
     return 0

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lora2.common.errors import UserError
 from lora2.common.terminal import INTERRUPTED, MISTAKE, guarded, reader_gone, say
 from lora2.config.overrides import literal_paths
-from lora2.experiments.launchers import Watch, do_job, new_folder
+from lora2.experiments.launchers import FOLDER, Watch, do_job, new_folder
 from lora2.runs.reason import give_reason
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ TRAIN = Path(__file__).resolve()
 CONFIGS = TRAIN.parents[1] / "configs"
 EXIT_CODES: list[int] = []
 OmegaConf.clear_resolver("oc.env")  # so that no file of settings can put an environment variable into a record
+OmegaConf.register_new_resolver("sweep_folder", lambda: os.environ.get(FOLDER, ""))  # configs/hydra/launcher/ray.yaml
 SWEEP = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 
@@ -119,7 +120,8 @@ def in_our_words(error: Exception) -> str:
 def _broken_launcher(error: Exception) -> str:
     text = str(error)
     if text.startswith("Unknown plugin class"):
-        return f"hydra/launcher: {text}; is it installed? pip install -e '.[launchers]'"
+        how = "hydra-ray-launcher==1.2.2, in an environment of its own" if "ray" in text else "-e '.[launchers]'"
+        return f"hydra/launcher: {text}; is it installed? pip install {how}"
     return f"the launcher broke down: {type(error).__name__}: {text}"
 
 

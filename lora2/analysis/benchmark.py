@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lora2.analysis.gpu_benchmark import gpu_table
+
 LABELS = {
     "ours": "LoRA² (ours)", "ours_plain": "… plain path", "ours_fused": "… fused path",
     "ours_full_score": "… full score (eq. 8)", "naive": "LoRA² as released", "peft_adalora": "AdaLoRA (PEFT)",
@@ -33,6 +35,8 @@ def results_block(folder: Path) -> str:
         parts.append(padding_table(json.loads((folder / "padding.json").read_text())))
     if (folder / "growth.json").exists():
         parts.append(growth_table(json.loads((folder / "growth.json").read_text())))
+    if (folder / "gpu.json").exists():
+        parts.append(gpu_table(json.loads((folder / "gpu.json").read_text())))
     return "\n".join(parts)
 
 

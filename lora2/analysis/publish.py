@@ -185,7 +185,7 @@ def publish_benchmark(part: str, folder: Path, page: Path | None) -> None:
     """Make tables of what the benchmark has measured, and print them or put them into a page.
 
     Args:
-        part: what was measured last: "steps", "memory", "padding" or "growth".
+        part: what was measured last: "steps", "memory", "padding", "growth" or "gpu".
         folder: the benchmark's figures.
         page: the markdown file whose bench block is replaced; None: standard output.
     """

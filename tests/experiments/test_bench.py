@@ -2,16 +2,22 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import runs
+from helpers.standin import StandIn
 from torch import nn
 
 from lora2.analysis import benchmark
+from lora2.analysis.gpu_benchmark import gpu_table
+from lora2.common.errors import UserError
 from lora2.config.resolve import resolve
 from lora2.experiments.bench import collect, growth, measure, padding
+from lora2.experiments.bench.gpu import Contender, compare, contenders_of, measure_gpu, sum_kernels
 from lora2.experiments.bench.peers import PEERS, SHAPES, Shape, backbone, lora2_peer
+from lora2.training.build import build_accelerator
 from scripts import bench
 
 TOY = Shape("bert", 32, 2, 4, 48, 4, 8)
@@ -139,9 +145,79 @@ def test_padding_counts_the_positions_of_the_whole_recipe(monkeypatch, tmp_path)
     assert "| mrpc (demo) | 64 |" in benchmark.padding_table([row])
 
 
+# ------------------------------------------------------------------------------------------------------- on a GPU
+
+
+def test_contenders_take_turns_and_captured_ones_are_replayed():
+    """On a CPU, with a stand-in for CUDA graphs; tests/gpu does it on a card."""
+    capturers = []
+
+    def new_capturer() -> StandIn:
+        capturers.append(StandIn())
+        return capturers[-1]
+
+    contenders = [Contender("ours", "eager"), Contender("ours", "captured"), Contender("bitfit", "captured")]
+    rows = compare(TOY, contenders, build_accelerator("bf16"), new_capturer, 4, quiet)
+    assert [(row["method"], row["step"]) for row in rows] == [(each.method, each.step) for each in contenders]
+    assert len(capturers) == 2
+    for capturer in capturers:
+        assert capturer.calls[:3] == ["warm up", "capture", "replay"]
+        assert capturer.calls[-1] == "release"
+    assert rows[1]["ours"] == 1
+    assert all(row["ms_q1"] <= row["ms"] <= row["ms_q3"] for row in rows)
+
+
+def test_only_what_ran_on_the_card_counts_as_a_kernel():
+    def event(device: str, microseconds: float) -> SimpleNamespace:
+        return SimpleNamespace(device_type=SimpleNamespace(name=device), self_device_time_total=microseconds)
+
+    assert sum_kernels([event("CUDA", 1500.0), event("CPU", 9000.0), event("CUDA", 500.0)]) == (2, 2.0)
+
+
+def gpu_figures() -> dict[str, object]:
+    """Invented figures of one shape: two targets met, one missed, one not measured."""
+    rows = [
+        {"shape": "minilm_32x64", "method": method, "step": step, "ms": 4.0, "ms_q1": 3.9, "ms_q3": 4.2,
+         "kernels": kernels, "busy_ms": 3.0, "ours": ours}
+        for method, step, kernels, ours in [
+            ("ours", "captured", 690, 1.0), ("peft_lora", "eager", 988, 0.11), ("peft_lora", "captured", 980, 1.02),
+        ]
+    ]  # fmt: skip
+    packages = {"torch": "2.11", "transformers": "5.17", "peft": "0.18"}
+    return {"provenance": {"device": "an invented card", "packages": packages}, "precision": "bf16", "rows": rows}
+
+
+def test_the_gpu_table_says_what_is_met_missed_or_not_measured():
+    lines = gpu_table(gpu_figures()).splitlines()
+    assert "| minilm_32x64 | LoRA r=8 (PEFT) | eager | 4.0 [3.9, 4.2] | 988 | 3.0 | 0.110 |" in lines
+    assert "| minilm_32x64 | ours captured / LoRA r=8 (PEFT) eager | 0.110 ≤ 0.110 |" in lines
+    assert "| minilm_32x64 | ours captured / LoRA r=8 (PEFT) captured | **1.020 > 0.950, missed** |" in lines
+    assert "| minilm_32x64 | ours captured / AdaLoRA (PEFT) eager | – |" in lines
+    assert "| minilm_32x64 | kernels of our step | 690 ≤ 700 |" in lines
+
+
+def test_the_gpu_table_is_a_part_of_the_results_block(tmp_path):
+    assert "A step on a GPU" not in benchmark.results_block(tmp_path)
+    (tmp_path / "gpu.json").write_text(json.dumps(gpu_figures()))
+    assert "### A step on a GPU\n\nan invented card" in benchmark.results_block(tmp_path)
+
+
+def test_a_large_backbone_has_fewer_contenders():
+    assert len(contenders_of("minilm_32x64")) == 12
+    assert len(contenders_of("roberta_large_32x128")) == 6
+
+
+def test_without_a_gpu_the_part_is_refused(tmp_path, capsys):
+    with pytest.raises(UserError, match=r"gpu: torch sees no GPU here; .*make install GPU=1"):
+        measure_gpu({}, 4, quiet)
+    assert bench.main(["gpu", "--output", str(tmp_path)]) == 2
+    assert "gpu: torch sees no GPU here" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_mistakes_of_the_command_line(capsys):
     assert bench.main(["step", "--shapes", "huge", "--rounds", "1"]) == 2
     message = capsys.readouterr().err
-    assert "parts: got 'step'; allowed are steps, memory, padding, growth" in message
+    assert "parts: got 'step'; allowed are steps, memory, padding, growth, gpu" in message
     assert "--shapes: got 'huge'" in message
     assert "--rounds: got 1; give at least 4: --rounds 30" in message

@@ -134,6 +134,31 @@ def test_slurm_is_asked_for_a_gpu_and_for_a_warning_before_the_end(tmp_path):
     assert "Traceback" not in sweep.stderr
 
 
+def test_ray_does_every_job_and_says_how_it_ended(tmp_path):
+    needs("ray")
+    given = (
+        *COMMON,
+        "model=tiny",
+        "budget=none",
+        "seed=0,1",
+        "hydra/launcher=ray",
+        "hydra.launcher.ray.remote.num_gpus=0",
+    )
+    sweep = runs.command(*given, cwd=tmp_path)
+    assert sweep.returncode == 0, sweep.stderr
+    assert "2 jobs, 0 failed" in sweep.stderr
+    assert len(list((tmp_path / "outputs" / "results" / "runs").iterdir())) == 2
+
+
+def test_ray_takes_an_environment_of_its_own(tmp_path):
+    if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is not None:
+        pytest.skip("it is installed here")
+    sweep = runs.command(*COMMON, "model=tiny", "budget=none", "seed=0,1", "hydra/launcher=ray", cwd=tmp_path)
+    assert sweep.returncode == 1
+    assert "pip install hydra-ray-launcher==1.2.2, in an environment of its own" in sweep.stderr
+    assert "Traceback" not in sweep.stderr
+
+
 @pytest.mark.parametrize("name", ["joblib", "submitit_local", "submitit_slurm"])
 def test_our_launchers_take_the_place_of_the_plugins(name):
     needs(name.partition("_")[0])

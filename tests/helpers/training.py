@@ -54,15 +54,25 @@ def lora2(model: nn.Module, *, targets: str = "qkv", path: str = "plain", lam: f
     )
 
 
-def trainer(model: nn.Module, method: object, task: str = "rte", seed: int = 3, **changes: object) -> Trainer:
-    AcceleratorState._reset_state(reset_partial_state=False)
-    GradientState._reset_state()
+def trainer(
+    model: nn.Module,
+    method: object,
+    task: str = "rte",
+    seed: int = 3,
+    accelerator: Accelerator | None = None,
+    **changes: object,
+) -> Trainer:
+    """A trainer on the CPU, or on the accelerator's device, where the model is then."""
+    if accelerator is None:
+        AcceleratorState._reset_state(reset_partial_state=False)
+        GradientState._reset_state()
+        accelerator = Accelerator(cpu=True)
     labels = TASKS[task].num_labels
     splits = {"train": split(labels=labels)} | {
         name: split(17, labels=labels, seed=9) for name in TASKS[task].dev_splits
     }
     return Trainer(
-        accelerator=Accelerator(cpu=True),
+        accelerator=accelerator,
         model=model,
         method=method,
         data=TaskData(task=TASKS[task], splits=splits, pad_id=0),

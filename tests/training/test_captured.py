@@ -10,20 +10,19 @@ import numpy as np
 import pytest
 import torch
 from helpers import runs
+from helpers.every_method import METHODS, apply
 from helpers.host_tensors import HostUse, NoHostUse
 from helpers.standin import StandIn
 from helpers.toys import KINDS, Mlp, encoder, tokens
 from helpers.training import TOTAL, lora2, split, trainer
 from torch import Tensor, nn
 
-from lora2.config.resolve import resolve
 from lora2.core.inject import LoRA2Config, inject
 from lora2.experiments.bench.peers import PEERS
 from lora2.glue.collate import collate
 from lora2.glue.loader import MicroBatch, StepBatch
 from lora2.glue.tokens import TokenisedSplit
 from lora2.models.methods.base import Method
-from lora2.models.methods.build import build
 from lora2.models.methods.subset import Subset
 from lora2.training.captured.capturer import CaptureError
 from lora2.training.captured.choice import capture_notes, captures
@@ -34,25 +33,6 @@ from lora2.training.finite import DivergedError, FiniteWatch
 from lora2.training.loop import Trainer
 from lora2.training.state import TrainState
 from lora2.training.step import TrainStep
-
-METHODS = {
-    "full": ("method=full",),
-    "bitfit": ("method=bitfit",),
-    "head": ("method=head",),
-    "lora": ("method=lora", "rank.r=2"),
-    "adalora": ("method=adalora", "rank.r=4", "budget.target_rank=2"),
-    "sora": ("method=sora", "rank.r=2"),
-    "houlsby": ("method=houlsby", "method.bottleneck=4"),
-    "pfeiffer": ("method=pfeiffer", "method.bottleneck=4"),
-    "lora2": ("method=lora2", "rank=k1", "budget.target_rank=2"),
-}
-PHASES = ("budget.t_i=2", "budget.t_f=4", "budget.interval=1")  # of a run of twelve steps
-
-
-def apply(name: str, model: nn.Module) -> Method:
-    """The method as its settings make it."""
-    budget = PHASES if name in ("adalora", "lora2") else ("budget=none",)
-    return build(model, resolve(runs.compose("model=tiny", "task=rte", "data=demo", *METHODS[name], *budget)), TOTAL)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from lora2.glue.loader import MicroBatch, StepBatch
 from lora2.glue.tasks import TASKS
 from lora2.models.methods.base import Method
 from lora2.training.build import build_accelerator
-from lora2.training.captured.capturer import CudaCapturer
+from lora2.training.captured.capturer import Capturer
 from lora2.training.captured.forward import make_capturable
 from lora2.training.captured.step import CapturedStep
 from lora2.training.clock import PhaseClock
@@ -75,15 +75,15 @@ class Runner:
 
 
 def make_runner(
-    apply: Callable[[nn.Module], Method], shape: Shape, accelerator: Accelerator, *, captured: bool = False
+    apply: Callable[[nn.Module], Method], shape: Shape, accelerator: Accelerator, capturer: Capturer | None = None
 ) -> Runner:
     """Build one method on a fresh backbone of the given shape, in the accelerator's precision.
 
     Args:
-        captured: replay its steps as CUDA graphs, after two that are not; needs a GPU.
+        capturer: captures its steps, after two that are not; None: they are eager.
     """
     model = backbone(shape).to(accelerator.device)  # before the method, whose state lives where the weights do
-    if captured:
+    if capturer is not None:
         make_capturable(model)
     method = apply(model)
     optimizer = torch.optim.AdamW(list(trained_parameters(method).values()), lr=RATE, fused=True)
@@ -97,7 +97,7 @@ def make_runner(
         max_grad_norm=1.0,
         watch=FiniteWatch(accelerator.device),
     )
-    return Runner(CapturedStep(step, CudaCapturer()) if captured else step, accelerator, method)
+    return Runner(step if capturer is None else CapturedStep(step, capturer), accelerator, method)
 
 
 def make_batch(shape: Shape, device: torch.device) -> StepBatch:

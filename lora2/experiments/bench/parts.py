@@ -1,7 +1,8 @@
 """The parts of the benchmark, each measured into a file of its own folder; torch is imported by what is measured.
 
 steps: whole training steps of every method, interleaved. memory: their peaks, a process each. padding: our batches
-against the released ones over a recipe. growth: step time over k, r, batch, length and layers.
+against the released ones over a recipe. growth: step time over k, r, batch, length and layers. gpu: time, kernels and
+busy time of every method's step on a GPU, eager and captured; only where it is named.
 """
 
 import json
@@ -13,7 +14,8 @@ from pathlib import Path
 from lora2.common.errors import UserError
 from lora2.common.rendering import write_text
 
-PARTS = ("steps", "memory", "padding", "growth")
+ANYWHERE = ("steps", "memory", "padding", "growth")
+PARTS = (*ANYWHERE, "gpu")
 SHAPES = ("minilm_32x64", "deberta_16x64", "deberta_32x128", "roberta_16x64")
 DTYPES = ("fp32", "bf16")
 PEERS = ("ours", "ours_plain", "ours_fused", "ours_full_score", "naive", "peft_adalora", "peft_lora", "bitfit", "full")
@@ -84,6 +86,11 @@ def measure(part: str, what: Benchmark) -> None:
         data = "demo" if what.data_dir is None else "local"
         rows = [compare_padding(task, data, what.data_dir, what.configs, _tell) for task in PADDED_TASKS]
         write_text(what.output / "padding.json", json.dumps(rows, indent=1) + "\n")
+    elif part == "gpu":
+        from lora2.experiments.bench.gpu import SHAPES as GPU_SHAPES
+        from lora2.experiments.bench.gpu import measure_gpu
+
+        write_text(what.output / "gpu.json", json.dumps(measure_gpu(GPU_SHAPES, what.rounds, _tell), indent=1) + "\n")
     else:
         from lora2.experiments.bench.growth import growth
 
