@@ -23,7 +23,7 @@ from lora2.core.matrices import MATRICES
 from lora2.core.targets import find_targets
 from lora2.core.terms import TERMS
 from lora2.experiments.bench.naive import Naive
-from lora2.models.methods.adalora import AdaLoRA
+from lora2.models.methods.adalora_peft import PeftAdaLoRA
 from lora2.models.methods.base import Method
 from lora2.models.methods.lora import LoRA
 from lora2.models.methods.lora2 import LoRA2
@@ -102,10 +102,10 @@ def _budget(target: float, score: Score = "reduced") -> BudgetConfig:
     )  # fmt: skip
 
 
-def _adalora(model: nn.Module) -> Method:
-    method = AdaLoRAMethodConfig(name="adalora", targets="all", penalty=GammaConfig(weight=0.1))
+def _peft_adalora(model: nn.Module) -> Method:
+    method = AdaLoRAMethodConfig(name="adalora", targets="all", impl="peft", penalty=GammaConfig(weight=0.1))
     # its own paper's setting for a mean final rank of 8: b(0) = 1.5 b(T)
-    return AdaLoRA(model, method, RankConfig(r=12, alpha=16.0), _budget(8.0), STEPS)
+    return PeftAdaLoRA(model, method, RankConfig(r=12, alpha=16.0), _budget(8.0), STEPS)
 
 
 def _naive(model: nn.Module) -> Method:
@@ -120,7 +120,7 @@ PEERS: dict[str, Callable[[nn.Module], Method]] = {
     "ours_fused": lora2_peer("fused"),
     "ours_full_score": lora2_peer(score="full"),
     "naive": _naive,
-    "peft_adalora": _adalora,
+    "peft_adalora": _peft_adalora,
     "peft_lora": lambda model: LoRA(model, LoRAMethodConfig(name="lora", targets="all"), RankConfig(r=8, alpha=16.0)),
     "bitfit": lambda model: Subset(model, "bitfit"),
     "head": lambda model: Subset(model, "head"),

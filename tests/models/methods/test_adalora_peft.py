@@ -12,7 +12,7 @@ from lora2.core.budget import BudgetSchedule
 from lora2.core.functional import singular_value_scores, top_mask, update_importance
 from lora2.models.methods.build import build
 
-SHORT = ("method=adalora", "budget.t_i=2", "budget.t_f=3", "budget.interval=2")
+SHORT = ("method=adalora", "method.impl=peft", "budget.t_i=2", "budget.t_f=3", "budget.interval=2")
 
 
 @pytest.mark.parametrize(("r", "target"), [(4, 2), (3, 1), (2, 2), (1, 1)])
@@ -56,7 +56,7 @@ def test_its_state_goes_through_a_checkpoint(configure, tiny, train):
 
 
 def test_without_a_budget_nothing_is_pruned(configure, tiny, train):
-    cfg = configure("method=adalora", "budget=none", "rank.r=3")
+    cfg = configure("method=adalora", "method.impl=peft", "budget=none", "rank.r=3")
     method = build(tiny, cfg, 4)
     train(tiny, method, 4)
     assert set(method.count_parameters().ranks.values()) == {3}
@@ -89,7 +89,7 @@ def test_scores_and_masks_equal_ours_on_the_same_gradients(configure, tiny):
     method = build(
         tiny,
         configure(
-            "method=adalora",
+            "method=adalora", "method.impl=peft",
             f"rank.r={r}",
             f"budget.target_rank={target}",
             "budget.t_i=3",
@@ -144,4 +144,4 @@ def scores_of(name, statistics):
 )
 def test_what_peft_cannot_do_is_refused_before_any_model_loads(override, message, configure):
     with pytest.raises(UserError, match=message):
-        configure("method=adalora", override)
+        configure("method=adalora", "method.impl=peft", override)
