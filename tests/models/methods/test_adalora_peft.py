@@ -89,7 +89,8 @@ def test_scores_and_masks_equal_ours_on_the_same_gradients(configure, tiny):
     method = build(
         tiny,
         configure(
-            "method=adalora", "method.impl=peft",
+            "method=adalora",
+            "method.impl=peft",
             f"rank.r={r}",
             f"budget.target_rank={target}",
             "budget.t_i=3",
