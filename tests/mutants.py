@@ -837,7 +837,7 @@ MUTANTS = (
         "AdaLoRA reads the importance before the optimizer's step",
         "models/methods/adalora.py",
         "        yield\n        if self.allocator is not None and grads_finite:\n",
-        "        if self.allocator is not None:\n            self.allocator.observe(step)\n        yield\n        if False:\n",
+        "        if self.allocator:\n            self.allocator.observe(step)\n        yield\n        if False:\n",
         ADALORA,
     ),
     _mutant(
