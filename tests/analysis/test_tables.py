@@ -131,7 +131,7 @@ def test_our_adalora_is_timed_in_a_row_of_its_own() -> None:
         timing={**TIMING, "seconds_per_step": 0.125},
     )
     rows = lines(tables([stock, ours], "table2")[0], "ours")
-    shown = {row["method"]: row["MRPC s/it"] for row in rows if row["MRPC s/it"] != "–"}
+    shown = {row["Method"]: row["MRPC s/it"] for row in rows if row["MRPC s/it"] != "–"}
     assert sorted(shown.values()) == ["0.12 (n=1)", "0.25 (n=1)"]
     assert {name: text for name, text in shown.items() if "stacked" in name} == {"adalora_r8_stacked": "0.12 (n=1)"}
 
