@@ -10,7 +10,8 @@ from lora2.analysis.gpu_benchmark import gpu_table
 
 LABELS = {
     "ours": "LoRA² (ours)", "ours_plain": "… plain path", "ours_fused": "… fused path",
-    "ours_full_score": "… full score (eq. 8)", "naive": "LoRA² as released", "peft_adalora": "AdaLoRA (PEFT)",
+    "ours_full_score": "… full score (eq. 8)", "naive": "LoRA² as released",
+    "adalora": "AdaLoRA (ours)", "peft_adalora": "AdaLoRA (PEFT)",
     "peft_lora": "LoRA r=8 (PEFT)", "bitfit": "BitFit", "full": "full fine-tuning", "head": "head only",
 }  # fmt: skip
 COLUMNS = 3  # of panels in the plot

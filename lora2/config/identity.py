@@ -40,9 +40,11 @@ def setting_id(cfg: RunConfig, data_fingerprint: str) -> str:
 def _short_hash(cfg: RunConfig, data_fingerprint: str, left_out: Iterable[str]) -> str:
     settings = cfg.model_dump(mode="json", exclude=set(left_out))
     settings["data"] = {"fingerprint": data_fingerprint}  # what the data is, not where it lies
-    # keep_head and init_from are left out where unused, so that runs from before them keep their names
+    # keep_head, init_from and impl are left out where unused, so that runs from before them keep their names
     if not cfg.model.keep_head:
         del settings["model"]["keep_head"]
+    if settings["method"].get("impl") == "peft":
+        del settings["method"]["impl"]
     if cfg.init_from is None:
         del settings["init_from"]
     else:

@@ -62,10 +62,11 @@ class GammaConfig(Settings):
 
 
 class AdaLoRAMethodConfig(Settings):
-    """AdaLoRA, from PEFT; rank.r is its initial rank, budget.target_rank its mean final one."""
+    """AdaLoRA, ours or PEFT's; rank.r is its initial rank, budget.target_rank its mean final one."""
 
     name: Literal["adalora"]
     targets: Targets
+    impl: Literal["stacked", "peft"] = "peft"  # what made the records from before there was a choice
     penalty: GammaConfig
 
 
@@ -165,7 +166,7 @@ def method_problems(values: Mapping[str, Any]) -> list[str]:
             f"budget.target_rank: got {target:g}, above the initial rank.r={r}; allowed is up to that: "
             f"lower budget.target_rank, raise rank.r, or use budget=none"
         )
-    return found + (_peft_problems(values) if method == "adalora" and target is not None else [])
+    return found + (_peft_problems(values) if values.get("method.impl") == "peft" and target is not None else [])
 
 
 def _peft_problems(values: Mapping[str, Any]) -> list[str]:

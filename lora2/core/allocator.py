@@ -1,6 +1,6 @@
 """The rank allocator: it chooses which singular values of all matrices together are kept, under a shrinking budget."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -29,6 +29,7 @@ class RankAllocator:
         score: "reduced" scores u, Λ and 𝒰 (eq. 9), "full" all five factors (eq. 8).
         beta1: β1, smoothing of the sensitivity.
         beta2: β2, smoothing of its uncertainty.
+        choose: makes the mask from the scores (m,) and the budget.
 
     Attributes:
         keep: (matrices · r,) bool, the mask in the global order, on the device of the factors.
@@ -61,9 +62,11 @@ class RankAllocator:
         score: Score = "reduced",
         beta1: float = 0.85,
         beta2: float = 0.85,
+        choose: Callable[[Tensor, int], Tensor] = top_mask,
     ) -> None:
         self.schedule = schedule
         self.score = score
+        self._choose = choose
         self.betas = (beta1, beta2)
         self.stacks: list[FactorStack] = list(dict.fromkeys(layer.stack for layer in layers))
         names = SCORED_FACTORS[score]
@@ -139,7 +142,7 @@ class RankAllocator:
             self._lost = torch.maximum(self._lost, (~torch.isfinite(scores)).sum())
             if scores.device.type == "cpu":
                 self.assert_finite()
-            self.keep = top_mask(scores, budget)
+            self.keep = self._choose(scores, budget)
         if self.schedule.updates_mask(step) or step > self.schedule.final:
             self._apply()
         return budget

@@ -9,9 +9,10 @@ explains why the printed shapes and the printed product cannot both be right.
     P = u v   (r, d)      u (r, k), v (k, d)      the side that meets the input
     Q = U V   (r, o)      U (r, k), V (k, o)      the side that makes the output (the paper's calligraphic U, V)
     ΔW = scale · Qᵀ Λ P   (o, d)
+AdaLoRA is the same with one scale: v and V are the identity, so that k = d for u and k = o for U, P = u and Q = U.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -21,28 +22,41 @@ PenaltyForm = Literal["squared", "norm"]
 
 
 class Factors(NamedTuple):
-    """Hold the five factors of n matrices of one shape."""
+    """Hold the five factors of n matrices of one shape; with one scale v and V are None, which is the identity."""
 
     u: Tensor  # (n, r, k)
-    v: Tensor  # (n, k, d)
+    v: Tensor | None  # (n, k, d)
     lam: Tensor  # (n, r)
     U: Tensor  # (n, r, k)
-    V: Tensor  # (n, k, o)
+    V: Tensor | None  # (n, k, o)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Factors":
+        """Return the factors with `change` applied to each that there is."""
+        v, V = (None if outer is None else change(outer) for outer in (self.v, self.V))
+        return Factors(change(self.u), v, change(self.lam), change(self.U), V)
+
+
+def sides(f: Factors) -> tuple[Tensor, Tensor]:
+    """Return P = uv (n, r, d) and Q = UV (n, r, o)."""
+    return f.u if f.v is None else f.u @ f.v, f.U if f.V is None else f.U @ f.V
 
 
 def low_rank(f: Factors, scale: float) -> tuple[Tensor, Tensor]:
     """Fold the inner rank away: return A and B with ΔW = Bᵀ A, so that the adapter costs what a rank-k LoRA costs.
 
-    B = scale · (uᵀ Λ U) V, and uᵀ Λ U is only k x k (eq. 4, multiplied out from the middle).
+    B = scale · (uᵀ Λ U) V, and uᵀ Λ U is only k x k (eq. 4, multiplied out from the middle). With one scale there is
+    nothing to fold: A = P and B = scale · Λ Q, and the rank is r.
 
     Args:
         f: the factors of n matrices.
         scale: alpha / r.
 
     Returns:
-        A: (n, k, d), the outer input factor v itself.
-        B: (n, k, o).
+        A: (n, k, d), the outer input factor v itself; (n, r, d) with one scale.
+        B: (n, k, o); (n, r, o) with one scale.
     """
+    if f.v is None or f.V is None:
+        return f.u, (scale * f.lam).unsqueeze(-1) * f.U  # (n, r, d), (n, r, o)
     core = (f.u * (scale * f.lam).unsqueeze(-1)).transpose(-1, -2) @ f.U  # (n, k, k)
     return f.v, core @ f.V  # (n, k, d), (n, k, o)
 
@@ -62,12 +76,14 @@ def penalties(f: Factors, terms: frozenset[str], form: PenaltyForm) -> dict[str,
 
     Args:
         f: the factors of n matrices.
-        terms: which of "uv" (R(u,v)), "UV" (R(𝒰,𝒱)), "PQ" (R(P,Q)).
+        terms: which of "uv" (R(u,v)), "UV" (R(𝒰,𝒱)), "PQ" (R(P,Q)); with one scale there is "PQ" alone.
         form: "squared" is ‖·‖²_F as printed; "norm" is ‖·‖_F as AdaLoRA's trainer has it.
 
     Returns:
         A scalar for each wanted term.
     """
+    if f.v is None or f.V is None:
+        return {"PQ": distance_from_identity(f.u @ f.u.mT, f.U @ f.U.mT, form=form)}  # of (n, r, r), (n, r, r)
     gram_v, gram_V = f.v @ f.v.mT, f.V @ f.V.mT  # (n, k, k)
     grams = {
         "uv": lambda: (f.u.mT @ f.u, gram_v),  # (n, k, k), (n, k, k)
@@ -95,7 +111,7 @@ def cross_cosines(f: Factors) -> Tensor:
 
     The paper argues that the two scales should not learn the same directions; no term of eq. 5 ties P to Q.
     """
-    p, q = f.u @ f.v, f.U @ f.V  # (n, r, d), (n, r, o)
+    p, q = sides(f)  # (n, r, d), (n, r, o)
     return torch.nn.functional.normalize(p, dim=-1) @ torch.nn.functional.normalize(q, dim=-1).mT
 
 
@@ -122,7 +138,8 @@ def update_importance(
 def singular_value_scores(importance: Mapping[str, Tensor]) -> Tensor:
     """Return the importance of each singular value, (n, r), from the importance of the entries it uses.
 
-    With the entries of u, Λ and U this is the reduced score, eq. 9: S(Λ_i) + mean_k s(u_i) + mean_k s(U_i).
+    With the entries of u, Λ and U this is the reduced score, eq. 9: S(Λ_i) + mean_k s(u_i) + mean_k s(U_i). With one
+    scale, where u and U are P and Q, it is AdaLoRA's score (its eq. 7).
     With v and V it is the full score, eq. 8: their sums over all entries, divided by k, are added. Within one matrix
     they are a constant.
 
@@ -149,3 +166,18 @@ def top_mask(scores: Tensor, budget: int) -> Tensor:
     """
     order = torch.sort(scores, descending=True, stable=True).indices  # (m,)
     return torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, order[:budget], True)
+
+
+def above_threshold_mask(scores: Tensor, budget: int) -> Tensor:
+    """Return the mask, (m,) bool, of the scores above the (m − budget)-th smallest, as AdaLoRA's code takes it.
+
+    Scores that equal the threshold go as well, so ties can leave fewer than `budget`. Nothing here reads the device.
+
+    Args:
+        scores: (m,).
+        budget: how many to keep, if no two scores are equal.
+    """
+    pruned = len(scores) - budget
+    if pruned == 0:
+        return torch.ones_like(scores, dtype=torch.bool)
+    return scores > torch.sort(scores).values[pruned - 1]

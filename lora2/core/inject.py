@@ -20,7 +20,8 @@ class LoRA2Config:
     """Describe a LoRA² adapter.
 
     Args:
-        k: outer (projection) width; the rank of ΔW is at most min(k, kept singular values).
+        k: outer (projection) width; the rank of ΔW is at most min(k, kept singular values). None leaves the outer scale
+            out: P and Q are trained themselves, as in AdaLoRA.
         r: inner rank, the number of singular values Λ of each matrix at the start.
         alpha: ΔW is scaled by alpha / r (released code).
         targets: matrices to adapt: names of MATRICES, or ends of linear layers' names, see targets.find_targets.
@@ -28,7 +29,7 @@ class LoRA2Config:
         impl: how the adapted layer is computed, see lowrank_linear.
     """
 
-    k: int = 8
+    k: int | None = 8
     r: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = MATRICES
@@ -62,7 +63,7 @@ class Adapter(nn.Module):
         """Return the regularisers of eq. 5 over all matrices, a scalar for each term.
 
         Args:
-            terms: which of "uv" (R(u,v)), "UV" (R(𝒰,𝒱)), "PQ" (R(P,Q)).
+            terms: which of "uv" (R(u,v)), "UV" (R(𝒰,𝒱)), "PQ" (R(P,Q)); with one scale there is "PQ" alone.
             form: "squared" sums ‖·‖²_F. "norm" averages ‖·‖_F over all Gram matrices of all terms together, so that
                 the sum of the terms is the average that AdaLoRA's trainer takes.
         """

@@ -26,7 +26,8 @@ class FactorStack(nn.Module):
     """Hold the five factors of n matrices (o, d), stacked along the first axis.
 
     Shapes: u (n, r, k), v (n, k, d), lam (n, r), U (n, r, k), V (n, k, o). They are float32, and Λ starts at 0, so
-    that ΔW = 0 at the start.
+    that ΔW = 0 at the start. Without an outer width there is one scale, as in AdaLoRA: u (n, r, d), lam (n, r),
+    U (n, r, o).
 
     The inner rank is folded away, see functional.low_rank. Within a forward pass of the adapted model the whole stack
     is folded once, by its first layer, and the result is dropped when the pass ends (docs/METHOD.md, "The fold").
@@ -35,22 +36,22 @@ class FactorStack(nn.Module):
         n: number of matrices.
         d: in-features.
         o: out-features.
-        k: outer width.
+        k: outer width, or None for one scale.
         r: inner rank.
         scale: alpha / r.
         init: initial values of u, v, U and V, see LoRA2Config.
     """
 
-    def __init__(self, n: int, d: int, o: int, k: int, r: int, scale: float, init: Init) -> None:
+    def __init__(self, n: int, d: int, o: int, k: int | None, r: int, scale: float, init: Init) -> None:
         super().__init__()
-        self.scale = scale
-        self.u = nn.Parameter(torch.empty(n, r, k))
-        self.v = nn.Parameter(torch.empty(n, k, d))
+        self.d, self.o, self.k, self.scale = d, o, k, scale
+        self.u = nn.Parameter(torch.empty(n, r, d if k is None else k))
+        self.v = None if k is None else nn.Parameter(torch.empty(n, k, d))
         self.lam = nn.Parameter(torch.zeros(n, r))
-        self.U = nn.Parameter(torch.empty(n, r, k))
-        self.V = nn.Parameter(torch.empty(n, k, o))
+        self.U = nn.Parameter(torch.empty(n, r, o if k is None else k))
+        self.V = None if k is None else nn.Parameter(torch.empty(n, k, o))
         for stack in (self.u, self.v, self.U, self.V):
-            for matrix in stack.detach():
+            for matrix in () if stack is None else stack.detach():
                 INITS[init](matrix)
         self._folds: Folds | None = None  # of the forward pass that runs now; None outside of one
 
@@ -60,14 +61,14 @@ class FactorStack(nn.Module):
         return Factors(self.u, self.v, self.lam, self.U, self.V)
 
     def low_rank(self, index: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return A (k, d) and B (k, o) of one matrix, with ΔW = Bᵀ A.
+        """Return A (k, d) and B (k, o) of one matrix, with ΔW = Bᵀ A; (r, d) and (r, o) with one scale.
 
         Args:
             index: position of the matrix in the stack.
             dtype: of the result; the fold itself is computed in float32.
         """
         if self._folds is None:
-            a, b = self._fold(Factors(*(factor[index : index + 1] for factor in self.factors)), dtype)
+            a, b = self._fold(self.factors.map(lambda factor: factor[index : index + 1]), dtype)
             return a[0], b[0]
         key = (torch.is_grad_enabled(), dtype)  # a part of a forward pass may run without gradients
         if key not in self._folds:
@@ -87,7 +88,7 @@ class FactorStack(nn.Module):
         """Return A and B of every matrix in `factors`."""
         # Autocast is off because the k x k core stays in float32. Gradient checkpointing counts the tensors that a
         # layer saves; the hooks hide from it those of the fold, which belongs to no layer.
-        with torch.autocast(self.v.device.type, enabled=False), saved_tensors_hooks(_unchanged, _unchanged):
+        with torch.autocast(self.lam.device.type, enabled=False), saved_tensors_hooks(_unchanged, _unchanged):
             a, b = functional.low_rank(factors, self.scale)
             a, b = a.to(dtype), b.to(dtype)
         return a.unbind(), b.unbind()
@@ -166,7 +167,7 @@ class LoRA2Linear(nn.Module):
     @torch.no_grad()
     def delta_weight(self) -> Tensor:
         """Return ΔW, (o, d) in float32."""
-        one = Factors(*(factor[self.index : self.index + 1].float() for factor in self.stack.factors))
+        one = self.stack.factors.map(lambda factor: factor[self.index : self.index + 1].float())
         return functional.delta_weight(one, self.stack.scale)[0]
 
     @torch.no_grad()
@@ -174,20 +175,21 @@ class LoRA2Linear(nn.Module):
         """Return the weights of the LoRA that equals this layer, ΔW = B A, with the least rank: q = min(k, kept).
 
         With q = k, Λ and the inner factors are folded into B (functional.low_rank). Else A and B are the rows of P and
-        Q whose singular value is not zero. Both are multiplied out in float64. The scale alpha / r is inside B.
+        Q whose singular value is not zero; so they are with one scale. Both are multiplied out in float64. The scale
+        alpha / r is inside B.
 
         Returns:
             A: (q, d) in float32.
             B: (o, q) in float32.
         """
-        f = Factors(*(factor[self.index].double() for factor in self.stack.factors))
+        f = self.stack.factors.map(lambda factor: factor[self.index].double())
         alive = f.lam != 0  # (r,)
-        if int(alive.sum()) >= f.v.shape[0]:
-            one = Factors(*(factor.unsqueeze(0) for factor in f))
+        if self.stack.k is not None and int(alive.sum()) >= self.stack.k:
+            one = f.map(lambda factor: factor.unsqueeze(0))
             a, b = (stack[0] for stack in functional.low_rank(one, self.stack.scale))  # (k, d), (k, o)
         else:
-            a = f.u[alive] @ f.v  # (kept, d)
-            b = self.stack.scale * f.lam[alive].unsqueeze(-1) * (f.U[alive] @ f.V)  # (kept, o)
+            a, q = functional.sides(f._replace(u=f.u[alive], U=f.U[alive]))  # (kept, d), (kept, o)
+            b = self.stack.scale * f.lam[alive].unsqueeze(-1) * q
         return a.float().contiguous(), b.T.float().contiguous()
 
     def merge(self, delta: Tensor | None = None) -> None:
@@ -208,8 +210,8 @@ class LoRA2Linear(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the shapes, as nn.Linear shows them."""
-        (o, d), (_, r, k) = self.weight.shape, self.stack.u.shape
-        return f"in_features={d}, out_features={o}, k={k}, r={r}, merged={self.is_merged}"
+        (o, d), r = self.weight.shape, self.stack.lam.shape[1]
+        return f"in_features={d}, out_features={o}, k={self.stack.k}, r={r}, merged={self.is_merged}"
 
 
 def _content(tensor: Tensor) -> tuple[int, int]:

@@ -45,11 +45,14 @@ def finished_run(run: str, results: Path) -> tuple[RunRecord, RunConfig]:
     return record, cfg
 
 
-def require_lora2(record: RunRecord) -> None:
-    """Raise UserError for a run of another method, which cannot be exported."""
-    if record.config.method != "lora2":
+def require_exportable(record: RunRecord) -> None:
+    """Raise UserError for a run without factors on our stacks, which cannot be exported."""
+    impl = (record.config.resolved.get("method") or {}).get("impl")
+    if record.config.method != "lora2" and impl != "stacked":
+        name = record.config.method + (f" with method.impl={impl}" if impl else "")
         raise UserError(
-            f"{record.run_id}: its method is {record.config.method}; allowed are runs of method=lora2: choose another"
+            f"{record.run_id}: its method is {name}; allowed are runs of method=lora2, and of method=adalora with "
+            f"method.impl=stacked: choose another"
         )
 
 

@@ -121,6 +121,21 @@ def test_random_weights_may_be_timed_but_not_scored() -> None:
     assert not lines(scored[1], "paper")
 
 
+def test_our_adalora_is_timed_in_a_row_of_its_own() -> None:
+    stock = deberta(variant="adalora_r8", status="timed", setting_id="b")
+    ours = deberta(
+        variant="adalora_r8",
+        status="timed",
+        setting_id="a",
+        resolved={"method": {"impl": "stacked"}},
+        timing={**TIMING, "seconds_per_step": 0.125},
+    )
+    rows = lines(tables([stock, ours], "table2")[0], "ours")
+    shown = {row["Method"]: row["MRPC s/it"] for row in rows if row["MRPC s/it"] != "–"}
+    assert sorted(shown.values()) == ["0.12 (n=1)", "0.25 (n=1)"]
+    assert {name: text for name, text in shown.items() if "stacked" in name} == {"adalora_r8_stacked": "0.12 (n=1)"}
+
+
 def test_table1_without_runs_is_the_paper_s_with_the_wrong_average_flagged() -> None:
     (table,) = tables([], "table1")
     printed = {row["Method"]: row for row in lines(table, "paper")}

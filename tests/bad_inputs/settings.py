@@ -101,14 +101,14 @@ SETTINGS = (
     ),
     _setting(
         "half a rank for PEFT",
-        "method=adalora budget.target_rank=2.5",
+        "method=adalora method.impl=peft budget.target_rank=2.5",
         "budget.target_rank: got 2.5",
         "allowed for PEFT's AdaLoRA are whole numbers",
         "budget.target_rank=2",
     ),
     _setting(
         "printed schedule for PEFT",
-        "method=adalora budget.schedule=printed",
+        "method=adalora method.impl=peft budget.schedule=printed",
         "budget.schedule: got 'printed'",
         "allowed for PEFT's AdaLoRA is",
         "budget.schedule=released",

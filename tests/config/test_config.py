@@ -1,5 +1,6 @@
 """Every yaml composes and resolves; mistakes are reported together; a run's name follows what matters."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -299,6 +300,23 @@ def test_every_method_has_a_name_of_its_own(base):
     methods = [name for group, name in OPTIONS if group == "method"]
     names = {run_id(resolve(compose(f"method={name}")), "data") for name in methods}
     assert len(names) == len(methods)
+
+
+def test_adalora_by_peft_keeps_the_name_it_had_before_there_was_a_choice(base, monkeypatch):
+    named = []
+    dumps = json.dumps
+    monkeypatch.setattr(
+        "lora2.config.identity.json.dumps", lambda settings, **how: named.append(settings) or dumps(settings, **how)
+    )
+    ids = {run_id(resolve(compose("method=adalora", *impl)), "data") for impl in ((), ("method.impl=peft",))}
+    assert len(ids) == 2
+    assert [settings["method"].get("impl") for settings in named] == ["stacked", None]
+
+
+def test_a_record_from_before_there_was_a_choice_is_pefts():
+    settings = resolve(compose("method=adalora")).model_dump()
+    del settings["method"]["impl"]
+    assert RunConfig.model_validate(settings).method.impl == "peft"
 
 
 def test_only_these_settings_are_free():

@@ -33,7 +33,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 def test_every_experiment_is_known_with_its_number_of_jobs():
     assert {name: len(expand(name)) for name in experiments(CONFIGS)} == JOBS
-    assert len(options("row", CONFIGS)) == 18
+    assert len(options("row", CONFIGS)) == 20
 
 
 def test_a_seed_comes_after_the_other():
@@ -62,6 +62,8 @@ def test_rows_are_named_by_their_variant(row):
     variant = resolve(compose([f"row={row}", "recipe=authors"])).variant
     exceptions = {
         "no_projection": "adalora_r1",
+        "adalora_r2_peft": "adalora_r2",
+        "adalora_r8_peft": "adalora_r8",
         "no_regulariser": "lora2_k8_reg-none",
         "full_importance": "lora2_k8_score-full",
     }

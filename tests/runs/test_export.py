@@ -329,12 +329,33 @@ def test_push_uploads_privately_or_says_why_not(home: Home, capsys, monkeypatch)
     assert capsys.readouterr().err.endswith("lora-best is written but not uploaded (Connection refused)\n")
 
 
-def test_a_run_of_the_real_trainer_can_be_exported(tmp_path: Path, capsys):
+ADALORA = ("method=adalora", "rank.r=4", "budget.target_rank=2", "recipe.max_steps=8")
+
+
+@pytest.mark.parametrize("overrides", [(), ADALORA], ids=["lora2", "adalora"])
+def test_a_run_of_the_real_trainer_can_be_exported(overrides, tmp_path: Path, capsys):
     from lora2.training.run import run
 
-    cfg = resolve(runs.compose(*runs.TINY, "recipe=demo", *runs.folders(tmp_path)))
+    cfg = resolve(runs.compose(*runs.TINY, "recipe=demo", *runs.folders(tmp_path), *overrides))
     assert run(cfg) == 0
     (record,) = (tmp_path / "results" / "runs").glob("*.json")
     for which in ("best", "last"):
         assert cli.main(["lora", str(record), "--which", which]) == 0
         assert f"lora-{which}" in capsys.readouterr().out
+    assert cli.main(["merged", str(record)]) == 0
+    card = (Path(capsys.readouterr().out.strip()) / "README.md").read_text()
+    name, sizes = ("AdaLoRA", "| r, alpha |") if overrides else ("LoRA²", "| k, r, alpha |")
+    assert f"with {name} (" in card
+    assert sizes in card
+    checks = json.loads(record.read_text())["checks"]
+    assert checks["merged_equals_unmerged"]
+    assert checks["exported_equals_unmerged"]
+
+
+def test_what_has_no_factors_of_ours_is_not_exported(tmp_path: Path, capsys):
+    from lora2.training.run import run
+
+    assert run(resolve(runs.compose(*runs.TINY, *runs.folders(tmp_path), *ADALORA, "method.impl=peft"))) == 0
+    (record,) = (tmp_path / "results" / "runs").glob("*.json")
+    assert cli.main(["lora", str(record)]) == 2
+    assert "its method is adalora with method.impl=peft; allowed are runs of method=lora2" in capsys.readouterr().err

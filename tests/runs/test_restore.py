@@ -20,6 +20,7 @@ METHODS = {
     "lora2": ["rank=k8"],
     "lora": ["method=lora", "rank.r=2"],
     "adalora": ["method=adalora", "rank.r=4", "budget.target_rank=2"],
+    "adalora_peft": ["method=adalora", "method.impl=peft", "rank.r=4", "budget.target_rank=2"],
     "sora": ["method=sora", "rank.r=4", "method.sparse_lambda_2=0.1"],
     "houlsby": ["method=houlsby", "method.bottleneck=4"],
     "bitfit": ["method=bitfit"],

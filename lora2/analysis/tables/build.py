@@ -172,8 +172,14 @@ def _as_table(part: Part) -> Table:
 def _cells(runs: Iterable[Run]) -> dict[tuple[str, str, str], Cell]:
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.variant, run.recipe, run.task), []).append(run)
+        groups.setdefault((_row_name(run), run.recipe, run.task), []).append(run)
     return {key: choose(group) for key, group in groups.items()}
+
+
+def _row_name(run: Run) -> str:
+    """The variant; a timing is of one implementation, and that of our AdaLoRA does not stand in the stock one's row."""
+    method = run.resolved.get("method") or {}
+    return f"{run.variant}_stacked" if run.status == "timed" and method.get("impl") == "stacked" else run.variant
 
 
 def _paper_layout(paper: PaperTable, conditions: Conditions) -> Layout:

@@ -18,7 +18,10 @@ ANYWHERE = ("steps", "memory", "padding", "growth")
 PARTS = (*ANYWHERE, "gpu")
 SHAPES = ("minilm_32x64", "deberta_16x64", "deberta_32x128", "roberta_16x64")
 DTYPES = ("fp32", "bf16")
-PEERS = ("ours", "ours_plain", "ours_fused", "ours_full_score", "naive", "peft_adalora", "peft_lora", "bitfit", "full")
+PEERS = (
+    "ours", "ours_plain", "ours_fused", "ours_full_score", "naive", "adalora", "peft_adalora", "peft_lora", "bitfit",
+    "full",
+)  # fmt: skip
 PADDED_TASKS = ("mrpc", "cola")
 LEAST_ROUNDS = 4
 LATEST = "latest.json"  # of steps and memory, in the benchmark's folder

@@ -24,6 +24,7 @@ from lora2.core.targets import find_targets
 from lora2.core.terms import TERMS
 from lora2.experiments.bench.naive import Naive
 from lora2.models.methods.adalora import AdaLoRA
+from lora2.models.methods.adalora_peft import PeftAdaLoRA
 from lora2.models.methods.base import Method
 from lora2.models.methods.lora import LoRA
 from lora2.models.methods.lora2 import LoRA2
@@ -102,10 +103,11 @@ def _budget(target: float, score: Score = "reduced") -> BudgetConfig:
     )  # fmt: skip
 
 
-def _adalora(model: nn.Module) -> Method:
-    method = AdaLoRAMethodConfig(name="adalora", targets="all", penalty=GammaConfig(weight=0.1))
-    # its own paper's setting for a mean final rank of 8: b(0) = 1.5 b(T)
-    return AdaLoRA(model, method, RankConfig(r=12, alpha=16.0), _budget(8.0), STEPS)
+def _adalora(impl: Literal["stacked", "peft"]) -> Callable[[nn.Module], Method]:
+    method = AdaLoRAMethodConfig(name="adalora", targets="all", impl=impl, penalty=GammaConfig(weight=0.1))
+    rank = RankConfig(r=12, alpha=16.0)  # its own paper's for a mean final rank of 8: b(0) = 1.5 b(T)
+    kind = PeftAdaLoRA if impl == "peft" else AdaLoRA
+    return lambda model: kind(model, method, rank, _budget(8.0), STEPS)
 
 
 def _naive(model: nn.Module) -> Method:
@@ -120,7 +122,8 @@ PEERS: dict[str, Callable[[nn.Module], Method]] = {
     "ours_fused": lora2_peer("fused"),
     "ours_full_score": lora2_peer(score="full"),
     "naive": _naive,
-    "peft_adalora": _adalora,
+    "adalora": _adalora("stacked"),
+    "peft_adalora": _adalora("peft"),
     "peft_lora": lambda model: LoRA(model, LoRAMethodConfig(name="lora", targets="all"), RankConfig(r=8, alpha=16.0)),
     "bitfit": lambda model: Subset(model, "bitfit"),
     "head": lambda model: Subset(model, "head"),

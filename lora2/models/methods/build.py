@@ -11,6 +11,7 @@ from lora2.config.methods import (
 )
 from lora2.config.schema import RunConfig
 from lora2.models.methods.adalora import AdaLoRA
+from lora2.models.methods.adalora_peft import PeftAdaLoRA
 from lora2.models.methods.base import Method
 from lora2.models.methods.bottleneck import Bottleneck
 from lora2.models.methods.lora import LoRA
@@ -39,7 +40,8 @@ def build(model: nn.Module, cfg: RunConfig, total_steps: int) -> Method:
         case LoRA2MethodConfig():
             return LoRA2(model, method, rank, cfg.budget, total_steps)
         case AdaLoRAMethodConfig():
-            return AdaLoRA(model, method, rank, cfg.budget, total_steps)
+            adalora = PeftAdaLoRA if method.impl == "peft" else AdaLoRA
+            return adalora(model, method, rank, cfg.budget, total_steps)
         case LoRAMethodConfig():
             return LoRA(model, method, rank)
         case SoRAMethodConfig():

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from lora2.config.methods import BudgetConfig, LoRA2MethodConfig, RankConfig
-from lora2.core import functional, keys
+from lora2.core import keys
 from lora2.core.allocator import RankAllocator
-from lora2.core.budget import BudgetSchedule
 from lora2.core.inject import LoRA2Config, inject
 from lora2.core.layers import LoRA2Linear
 from lora2.core.matrices import SUBSETS
 from lora2.core.targets import head_parameters
 from lora2.core.terms import TERMS
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
+from lora2.models.methods.parts import factor_numbers, rank_schedule
 
 
 class LoRA2(Method):
@@ -71,17 +71,10 @@ class LoRA2(Method):
 
     @torch.no_grad()
     def monitor(self) -> dict[str, float]:
-        """Return the kept ranks, every regulariser of eq. 5 as printed (on or off, without γ), and a cosine.
-
-        The cosine is the mean |cos| of a row of P = uv and a row of Q = 𝒰𝒱, over the matrices in which they have the
-        same length d. For independent random rows it is about √(2/πd).
+        """Return the kept ranks, every regulariser of eq. 5 (on or off, without γ), and how much P and Q have in common
+        (parts.factor_numbers).
         """
-        terms = self.adapter.penalties(frozenset(TERMS), "squared")
-        shown = {keys.regulariser(name): float(value) for name, value in terms.items()}
-        square = [stack.factors for stack in self.adapter.factor_stacks() if stack.v.shape[2] == stack.V.shape[2]]
-        if square:
-            cosines = torch.cat([functional.cross_cosines(factors).abs().flatten() for factors in square])
-            shown[keys.COSINE] = float(cosines.mean())
+        shown = factor_numbers(self.adapter, TERMS)
         if self.allocator is not None and self.allocator.score == "full":
             shown[keys.SCORES_AGREE] = self.allocator.score_agreement()
         return rank_numbers(self._kept()) | shown
@@ -119,14 +112,5 @@ class LoRA2(Method):
 
 
 def _allocator(layers: list[LoRA2Linear], rank: RankConfig, budget: BudgetConfig, total: int) -> RankAllocator:
-    n = len(layers)
-    schedule = BudgetSchedule(
-        total=total,
-        initial=n * rank.r,
-        target=round(n * budget.target_rank),
-        t_i=budget.t_i,
-        t_f=budget.t_f,
-        interval=budget.interval,
-        kind=budget.schedule,
-    )
+    schedule = rank_schedule(len(layers), rank, budget, total)
     return RankAllocator(layers, schedule, budget.score, budget.beta1, budget.beta2)

@@ -1,8 +1,18 @@
-"""The parts of an adapted model: the frozen backbone, the adapter, and the head that every method trains."""
+"""What methods have in common: the parts of an adapted model (frozen backbone, adapter, trained head), a rank budget,
+and the numbers to follow about factors.
+"""
 
+from collections.abc import Iterable
+
+import torch
 from torch import nn
 
+from lora2.config.methods import BudgetConfig, RankConfig
+from lora2.core import functional, keys
+from lora2.core.budget import BudgetSchedule
+from lora2.core.inject import Adapter
 from lora2.core.targets import head_parameters
+from lora2.core.terms import Term
 
 
 def backbone_size(model: nn.Module) -> int:
@@ -27,3 +37,36 @@ def trained_parts(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, 
 def size(parameters: dict[str, nn.Parameter]) -> int:
     """Count the numbers that these parameters hold."""
     return sum(p.numel() for p in parameters.values())
+
+
+def rank_schedule(matrices: int, rank: RankConfig, budget: BudgetConfig, total: int) -> BudgetSchedule:
+    """Return the budget b(t) that the settings describe.
+
+    Args:
+        matrices: that are adapted.
+        total: optimizer steps of the run.
+    """
+    return BudgetSchedule(
+        total=total,
+        initial=matrices * rank.r,
+        target=round(matrices * budget.target_rank),
+        t_i=budget.t_i,
+        t_f=budget.t_f,
+        interval=budget.interval,
+        kind=budget.schedule,
+    )
+
+
+def factor_numbers(adapter: Adapter, terms: Iterable[Term]) -> dict[str, float]:
+    """Return these regularisers of eq. 5 as printed, and the mean |cos| of a row of P and a row of Q.
+
+    The cosine is taken over the matrices in which rows of P = uv and of Q = 𝒰𝒱 have the same length d. For independent
+    random rows it is about √(2/πd).
+    """
+    penalties = adapter.penalties(frozenset(terms), "squared")
+    shown = {keys.regulariser(name): float(value) for name, value in penalties.items()}
+    square = [stack.factors for stack in adapter.factor_stacks() if stack.d == stack.o]
+    if square:
+        cosines = torch.cat([functional.cross_cosines(factors).abs().flatten() for factors in square])
+        shown[keys.COSINE] = float(cosines.mean())
+    return shown

@@ -16,11 +16,12 @@ from lora2.config.schema import ModelConfig
 from lora2.core.heads import HEADS
 from lora2.core.inject import Adapter
 from lora2.core.layers import LoRA2Linear
+from lora2.models.methods.adalora import AdaLoRA
 from lora2.models.methods.lora2 import LoRA2
 from lora2.models.weights import on_hub, weight_source
 from lora2.runs.export.formats import largest_difference, load_lora, load_merged, save_lora, save_merged
 from lora2.runs.export.model_card import Exported, Form, model_card
-from lora2.runs.finished import require_lora2
+from lora2.runs.finished import require_exportable
 from lora2.runs.initial import EXPORT_FACTS, source_facts
 from lora2.runs.restore import SavedRun, backbone, tokenizer, trained_model
 
@@ -39,10 +40,10 @@ def export_run(saved: SavedRun, form: Form, folder: Path) -> Exported:
         What was written.
 
     Raises:
-        UserError: it is no LoRA² run, `folder` holds something else, or the run cannot be rebuilt.
+        UserError: it is no run of LoRA² or of our AdaLoRA, `folder` holds something else, or the run cannot be rebuilt.
         RuntimeError: what was written, loaded by stock libraries, does not give the trained model's logits.
     """
-    require_lora2(saved.record)
+    require_exportable(saved.record)
     if folder.exists() and not (folder / EXPORT_FACTS).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(
             f"--output: {folder} exists and is no earlier export; allowed is a new or empty folder: "
@@ -62,7 +63,7 @@ def _write(saved: SavedRun, form: Form, folder: Path, home: Path) -> Exported:
     """Write into `folder`, which will lie at `home` in the end."""
     folder.mkdir()
     model, method = trained_model(saved)
-    assert isinstance(method, LoRA2)
+    assert isinstance(method, LoRA2 | AdaLoRA)
     if form == "lora":
         ranks, loaded = _write_lora(saved, model, folder, home)
     else:
@@ -110,7 +111,7 @@ def _base_folder(source: ModelConfig, home: Path) -> Path:
 def _write_merged(
     saved: SavedRun, model: PreTrainedModel, adapter: Adapter, folder: Path
 ) -> tuple[dict[str, int], nn.Module]:
-    """Write the whole model and its tokenizer; ranks are min(k, kept), as the adapter's would be."""
+    """Write the whole model and its tokenizer; ranks are as the adapter's would be."""
     save_merged(model, adapter, folder)
     tokenizer(saved).save_pretrained(folder)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LoRA2Linear)}

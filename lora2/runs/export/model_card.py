@@ -14,7 +14,10 @@ from lora2.runs.export.formats import TRIED_PEFT
 from lora2.runs.record import RunRecord
 
 Form = Literal["lora", "merged"]
-PAPER = "https://arxiv.org/abs/2408.06854"
+METHODS = {  # name and paper
+    "lora2": ("LoRA²", "https://arxiv.org/abs/2408.06854"),
+    "adalora": ("AdaLoRA", "https://arxiv.org/abs/2303.10512"),
+}
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,12 @@ def model_card(record: RunRecord, cfg: RunConfig, exported: Exported) -> str:
         cfg: the settings of the run.
         exported: what the folder holds.
     """
+    name, _ = METHODS[record.config.method]
     blocks = [
         f"---\n{_metadata(record, cfg, exported).to_yaml()}\n---",
-        f"# {record.config.model} on GLUE {record.config.task.upper()} with LoRA² ({record.config.variant})",
+        f"# {record.config.model} on GLUE {record.config.task.upper()} with {name} ({record.config.variant})",
         *_warnings(record, exported),
-        _about(exported),
+        _about(record, exported),
         "## Use\n```python\n" + "\n".join(_usage(cfg, exported)) + "\n```",
         "## Results on the development set\n" + _table(_results(record, exported)),
         "## Sizes\n" + _table(_sizes(record, exported)),
@@ -93,7 +97,8 @@ def _warnings(record: RunRecord, exported: Exported) -> list[str]:
     return found
 
 
-def _about(exported: Exported) -> str:
+def _about(record: RunRecord, exported: Exported) -> str:
+    name, paper = METHODS[record.config.method]
     made = (
         "The update ΔW of every matrix is written as a LoRA pair of the least exact rank, head included (tried with "
         f"peft {', '.join(TRIED_PEFT)})"
@@ -101,7 +106,7 @@ def _about(exported: Exported) -> str:
         else "The update ΔW of every matrix is added to its weight, so this is a plain transformers model"
     )
     return (
-        f"A [LoRA²]({PAPER}) adapter, exported by lora2-glue. {made}; no code of that project is "
+        f"A [{name}]({paper}) adapter, exported by lora2-glue. {made}; no code of that project is "
         f"needed. On made-up sequences its float32 logits differ from the trained model's by at most "
         f"{exported.difference:.1e} of the largest logit."
     )
@@ -158,7 +163,7 @@ def _sizes(record: RunRecord, exported: Exported) -> dict[str, Any]:
     return {
         "backbone parameters, frozen": f"{counts.backbone:,}",
         "head parameters, trained whole": f"{counts.head:,}",
-        "LoRA² parameters, trained": f"{counts.adapter:,}",
+        f"{METHODS[record.config.method][0]} parameters, trained": f"{counts.adapter:,}",
         "of these still acting at the end": f"{counts.active_adapter:,}",
         "exported matrices by rank": ", ".join(f"rank {rank}: {n}" for rank, n in sorted(ranks.items())),
     }
@@ -166,9 +171,11 @@ def _sizes(record: RunRecord, exported: Exported) -> dict[str, Any]:
 
 def _settings(record: RunRecord, cfg: RunConfig) -> dict[str, Any]:
     rank, budget, recipe = cfg.rank, cfg.budget, cfg.recipe
-    assert rank is not None  # LoRA² has one
+    assert rank is not None  # both methods have one
+    sizes = {"k": rank.k, "r": rank.r, "alpha": f"{rank.alpha:g}"}
+    own = {name: size for name, size in sizes.items() if size is not None}
     return {
-        "k, r, alpha": f"{rank.k}, {rank.r}, {rank.alpha:g}",
+        ", ".join(own): ", ".join(map(str, own.values())),
         "mean rank aimed at": "no pruning" if budget is None else f"{budget.target_rank:g}",
         "recipe, seed": f"{recipe.name}, {cfg.seed}",
         "learning rate, batch, epochs": f"{recipe.lr:g}, {recipe.batch_size}, {recipe.epochs}",

@@ -5,7 +5,7 @@ from typing import Literal
 
 from lora2.common.errors import UserError
 from lora2.common.terminal import say
-from lora2.runs.finished import finished_run, require_lora2
+from lora2.runs.finished import finished_run, require_exportable
 
 
 def publish_run(
@@ -38,7 +38,7 @@ def publish_run(
     if repository:
         _check_repository(repository)
     record, _ = finished_run(run, results)  # a mistake is told before torch is imported
-    require_lora2(record)
+    require_exportable(record)
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -1,147 +1,217 @@
-"""AdaLoRA under the project's loop: the budget is met exactly, losses are apart, PEFT's allocator agrees with ours."""
+"""AdaLoRA on the stacks: a naive one, written out here from its paper, agrees; and what runs rely on holds."""
 
 import copy
+import math
+from dataclasses import dataclass
 
-import numpy as np
 import pytest
 import torch
+from helpers import oracle
+from helpers.adalora import ALPHA, GAMMA, SETTINGS, T_F, T_I, TARGET, TOTAL, R, look_at_ours, train
+from helpers.host_tensors import NoHostUse
+from helpers.toys import encoder, tokens
 from torch import nn
 
-from lora2.common.errors import UserError
-from lora2.core.budget import BudgetSchedule
-from lora2.core.functional import singular_value_scores, top_mask, update_importance
+from lora2.core.functional import above_threshold_mask, top_mask
+from lora2.models.methods.adalora import AdaLoRA
 from lora2.models.methods.build import build
 
-SHORT = ("method=adalora", "budget.t_i=2", "budget.t_f=3", "budget.interval=2")
+
+def make(configure, *more: str, model: nn.Module | None = None) -> AdaLoRA:
+    method = build(encoder("bert") if model is None else model, configure(*SETTINGS, *more), TOTAL)
+    assert isinstance(method, AdaLoRA)
+    return method
 
 
-@pytest.mark.parametrize(("r", "target"), [(4, 2), (3, 1), (2, 2), (1, 1)])
-def test_it_ends_at_its_budget_exactly(r, target, configure, tiny, train):
-    method = build(tiny, configure(*SHORT, f"rank.r={r}", f"budget.target_rank={target}"), 12)
-    train(tiny, method, 12)
-    counts = method.count_parameters()
-    assert sum(counts.ranks.values()) == target * 12  # 2 layers of 6 matrices
-    alive = sum(int(p.count_nonzero()) for name, p in tiny.named_parameters() if "lora_E" in name)
-    assert alive == target * 12
-    assert counts.active_adapter <= counts.adapter
-    assert (counts.active_adapter == counts.adapter) == (r == target)
+# ---------------------------------------------------------------------- a naive one, written from the paper
 
 
-def test_an_overflow_at_the_deciding_step_does_not_lose_the_budget(configure, tiny, train):
-    method = build(tiny, configure(*SHORT, "rank.r=4", "budget.target_rank=2"), 12)
-    grads_finite = method.step
-    method.step = lambda step, _: grads_finite(step, step != 9)  # T - t_f
-    train(tiny, method, 12)
-    assert sum(method.count_parameters().ranks.values()) == 24
+@dataclass
+class Naive:
+    """Scores and mask of AdaLoRA, with loops over entries in float64. Shapes: P (r, d), Λ (r,), Q (r, o)."""
+
+    importance: list[dict[str, oracle.Importance]]
+    keep: list[bool]
+
+    def scores(self) -> list[float]:
+        """S_i = s(λ_i) + (1/d) Σ_j s(P_ij) + (1/o) Σ_j s(Q_ij), AdaLoRA's eq. 7."""
+        found = []
+        for matrix in self.importance:
+            entries = {name: each.scores() for name, each in matrix.items()}
+            for i in range(R):
+                score = entries["lam"][i]
+                for name in ("u", "U"):
+                    width = len(entries[name]) // R
+                    for j in range(width):
+                        score += entries[name][i * width + j] / width
+                found.append(score)
+        return found
 
 
-def test_a_missed_budget_is_an_error(configure, tiny, train):
-    method = build(tiny, configure(*SHORT, "rank.r=4", "budget.target_rank=2"), 12)
-    train(tiny, method, 5)
-    with pytest.raises(RuntimeError, match="final budget missed: 24 wanted"):
-        method.count_parameters()
+def above(scores: list[float], budget: int) -> list[bool]:
+    """Those above the k-th smallest, where k are to go."""
+    gone = len(scores) - budget
+    threshold = sorted(scores)[gone - 1] if gone else -math.inf
+    return [score > threshold for score in scores]
 
 
-def test_its_state_goes_through_a_checkpoint(configure, tiny, train):
-    cfg = configure(*SHORT, "rank.r=4", "budget.target_rank=2")
-    old = build(copy.deepcopy(tiny), cfg, 12)
-    train(old._tuner.model, old, 7)
-    state = {name: tensor.clone() for name, tensor in old.stateful.state_dict().items()}
-    new = build(tiny, cfg, 12)
-    new.stateful.load_state_dict(state)
-    assert new._kept() == old._kept()
-    restored = new.stateful.state_dict()
-    assert state.keys() == restored.keys()
-    assert all(torch.equal(restored[name], tensor) for name, tensor in state.items())
-
-
-def test_without_a_budget_nothing_is_pruned(configure, tiny, train):
-    cfg = configure("method=adalora", "budget=none", "rank.r=3")
-    method = build(tiny, cfg, 4)
-    train(tiny, method, 4)
-    assert set(method.count_parameters().ranks.values()) == {3}
-    assert cfg.variant == "adalora_r3"
-
-
-def test_the_models_own_loss_has_no_regulariser(configure, tiny, tokens):
-    labels = tokens[:, 0] % 2
-    build(tiny, configure(*SHORT), 12)
-    output = tiny(tokens, labels=labels)
-    torch.testing.assert_close(output.loss, nn.functional.cross_entropy(output.logits, labels))
-
-
-def test_the_penalty_is_pefts_regulariser(configure, tiny, tokens):
-    method = build(tiny, configure(*SHORT, "method.penalty.weight=0.3"), 12)
-    tuner = method._tuner
-    tuner.peft_config["default"].orth_reg_weight = 0.3
-    with_it = tuner(tokens, labels=tokens[:, 0] % 2).loss
-    without = tiny(tokens, labels=tokens[:, 0] % 2).loss
-    torch.testing.assert_close(method.penalties()["PQ"], with_it - without, rtol=1e-5, atol=1e-6)
-
-
-def test_gamma_zero_has_no_penalty(configure, tiny):
-    assert build(tiny, configure(*SHORT, "method.penalty.weight=0"), 12).penalties() == {}
-
-
-def test_scores_and_masks_equal_ours_on_the_same_gradients(configure, tiny):
-    """Q, Λ, P of AdaLoRA play the parts of u, Λ, 𝒰 in eq. 9: a value, and the mean of its entries on each side."""
-    total, r, target = 20, 4, 2
-    method = build(
-        tiny,
-        configure(
-            "method=adalora",
-            f"rank.r={r}",
-            f"budget.target_rank={target}",
-            "budget.t_i=3",
-            "budget.t_f=4",
-            "budget.interval=3",
-        ),
-        total,
-    )
-    schedule = BudgetSchedule(total, 12 * r, 12 * target, 3, 4, 3)
-    parameters = dict(method.groups[0].parameters)
-    ours = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in parameters.items()}
-    matrices = [name for name in parameters if "lora_E" in name]
-    renewed, generator = 0, torch.Generator().manual_seed(1)
-    for step in range(total - 4 + 1):
-        for name, p in parameters.items():
-            p.data = torch.randn(p.shape, generator=generator)
-            p.grad = torch.randn(p.shape, generator=generator)
-            if step < schedule.final:
-                update_importance(*ours[name], p.data, p.grad, 0.85, 0.85)
-        scores = torch.cat([scores_of(name, ours) for name in matrices])
-        theirs = method._tuner.rankallocator
-        if step < schedule.final:
-            assert theirs.budget_schedule(step)[0] == schedule.at(step)
+@pytest.mark.parametrize("betas", [(0.85, 0.85), (0.6, 0.9)])
+def test_scores_and_masks_follow_the_naive_one(betas, configure):
+    method = make(configure, f"budget.beta1={betas[0]}", f"budget.beta2={betas[1]}")
+    layers = list(method.adapter.layers.values())
+    shapes = [{"u": R * layer.stack.d, "lam": R, "U": R * layer.stack.o} for layer in layers]
+    naive = Naive([{name: oracle.Importance(n, *betas) for name, n in x.items()} for x in shapes], [])
+    renewed = 0
+    for step in range(TOTAL):
         with method.step(step, True):
-            pass
-        for name in parameters if step < schedule.final else ():
-            torch.testing.assert_close(theirs.exp_avg_ipt[name], ours[name][0])
-            torch.testing.assert_close(theirs.exp_avg_unc[name], ours[name][1])
-        if schedule.updates_mask(step):
+            change(method, step)  # what an optimizer might do; the gradients stay those of the old weights
+        if step < TOTAL - T_F:
+            for layer, own in zip(layers, naive.importance, strict=True):
+                for name, each in own.items():
+                    weight = getattr(layer.stack, name)
+                    old = weight.before if name == "lam" else weight  # Λ before it was masked
+                    each.update(old.detach()[layer.index].double(), weight.grad[layer.index].double())
+        budget = oracle.budget(step, TOTAL, 12 * R, 12 * TARGET, T_I, T_F, "released")
+        if step == TOTAL - T_F or T_I < step < TOTAL - T_F:
             renewed += 1
-            pattern = method._tuner.peft_config["default"].rank_pattern
-            mask = top_mask(scores, schedule.at(step)).view(-1, r)
-            np.testing.assert_array_equal([pattern[name] for name in matrices], mask.numpy())
-    assert renewed == 5  # steps 6, 9, 12, 15 and the final 16
-    assert sum(map(sum, pattern.values())) == 12 * target
+            scores = naive.scores()
+            torch.testing.assert_close(method.allocator.scores().tolist(), scores, rtol=1e-4, atol=1e-9)
+            naive.keep = above(scores, budget)
+            assert sum(naive.keep) == budget
+            assert method.allocator.keep.tolist() == naive.keep
+        if naive.keep:
+            values = torch.stack([layer.stack.lam.detach()[layer.index] for layer in layers]).flatten()
+            assert (values != 0).tolist() == naive.keep
+    assert renewed == TOTAL - T_F - T_I
 
 
-def scores_of(name, statistics):
-    """Scores (r,) of one matrix with our function, from the statistics of its three factors."""
-    entries = {key: torch.mul(*statistics[name.replace("lora_E", f"lora_{key}")]) for key in "AEB"}
-    parts = {"u": entries["A"][None], "lam": entries["E"].T, "U": entries["B"].T[None]}  # (1, r, d), (1, r), (1, r, o)
-    return singular_value_scores(parts)[0]
+@torch.no_grad()
+def change(method: AdaLoRA, step: int) -> None:
+    generator = torch.Generator().manual_seed(step)
+    for p in method.adapter.parameters():
+        p.grad = torch.randn(p.shape, generator=generator)
+        p.add_(torch.randn(p.shape, generator=generator), alpha=0.1)
+    for stack in method.adapter.factor_stacks():
+        stack.lam.before = stack.lam.clone()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("budget.target_rank=1.5", "AdaLoRA are whole numbers"),
-        ("budget.schedule=printed", "is budget.schedule=released"),
-        ("budget.beta1=0", "is between 0 and 1"),
-    ],
-)
-def test_what_peft_cannot_do_is_refused_before_any_model_loads(override, message, configure):
-    with pytest.raises(UserError, match=message):
-        configure("method=adalora", override)
+def test_the_penalty_is_the_mean_norm_over_all_of_p_and_q(configure):
+    method = make(configure)
+    distances = []
+    for layer in method.adapter.layers.values():
+        for factor in (layer.stack.u, layer.stack.U):
+            rows = factor.detach()[layer.index].double()
+            distances.append(oracle.squared_distance(oracle.gram(rows)).sqrt().item())
+    expected = GAMMA * sum(distances) / len(distances)
+    assert method.penalties()["PQ"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_delta_weight_is_written_out(configure):
+    method = make(configure)
+    with torch.no_grad():
+        for p in method.adapter.parameters():
+            p.normal_(generator=torch.Generator().manual_seed(p.numel()))
+    for layer in method.adapter.layers.values():
+        p, lam, q = (getattr(layer.stack, name).detach()[layer.index].double() for name in ("u", "lam", "U"))
+        expected = sum(ALPHA / (R + 1e-5) * lam[i] * torch.outer(q[i], p[i]) for i in range(R))
+        torch.testing.assert_close(layer.delta_weight().double(), expected, rtol=1e-4, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------- the threshold
+
+
+@pytest.mark.parametrize("scores", [[0.0] * 6, [1.0, 1.0, 2.0, 2.0, 3.0, 0.5], [3.0, 1.0, 2.0, 5.0, 4.0, 6.0]])
+@pytest.mark.parametrize("budget", [1, 3, 6])
+def test_equal_scores_go_together_as_in_pefts_code(scores, budget):
+    given = torch.tensor(scores)
+    assert above_threshold_mask(given, budget).tolist() == above(scores, budget)
+    if budget < len(scores):
+        threshold = torch.kthvalue(given, len(scores) - budget)[0].item()
+        assert torch.equal(above_threshold_mask(given, budget), ~(given <= threshold))
+    if len(set(scores)) == len(scores):
+        assert torch.equal(above_threshold_mask(given, budget), top_mask(given, budget))
+
+
+# ------------------------------------------------------------------------------------------------- what runs rely on
+
+
+def test_nothing_in_a_step_waits_for_the_device(configure):
+    method = make(configure, model=encoder("bert").to("meta"))
+    for p in method.adapter.parameters():
+        p.grad = torch.zeros_like(p)
+    for step in range(TOTAL):
+        with NoHostUse(), method.step(step, True):
+            pass
+
+
+def test_an_overflow_at_the_deciding_step_does_not_lose_the_budget(configure):
+    model = encoder("bert")
+    method = make(configure, model=model)
+    inner = method.step
+    method.step = lambda step, _: inner(step, step not in (7, TOTAL - T_F))  # type: ignore[method-assign]
+    train(model, method, look_at_ours(method))
+    assert sum(method.count_parameters().ranks.values()) == TARGET * 12
+
+
+def test_a_step_that_overflowed_changes_neither_scores_nor_mask(configure):
+    method = make(configure)
+    for step in range(T_I + 3):
+        with method.step(step, True):
+            change(method, step)
+    before = {name: x.clone() for name, x in method.stateful.state_dict().items()}
+    with method.step(T_I + 3, False):
+        change(method, 99)
+    assert all(torch.equal(x, before[name]) for name, x in method.stateful.state_dict().items())
+
+
+def test_a_resumed_training_is_the_undisturbed_one_bit_for_bit(configure):
+    models = [encoder("bert").eval() for _ in range(3)]
+    methods = [make(configure, model=model) for model in models]
+    models[1].load_state_dict(copy.deepcopy(models[0].state_dict()))  # the same start
+    undisturbed = train(models[0], methods[0], look_at_ours(methods[0]))
+    half = train(models[1], methods[1], look_at_ours(methods[1]), range(TOTAL // 2))
+    models[2].load_state_dict(models[1].state_dict())
+    methods[2].stateful.load_state_dict({name: x.clone() for name, x in methods[1].stateful.state_dict().items()})
+    look, steps = look_at_ours(methods[2]), range(TOTAL // 2, TOTAL)
+    rest = train(models[2], methods[2], look, steps, half.optimizer)
+    assert half.losses + rest.losses == undisturbed.losses
+    assert all(torch.equal(x, models[0].state_dict()[name]) for name, x in models[2].state_dict().items())
+    assert methods[2].count_parameters() == methods[0].count_parameters()
+
+
+@pytest.mark.parametrize("overrides", [(f"budget.target_rank={R}",), ("budget=none",)], ids=["all stay", "no budget"])
+def test_with_nothing_to_prune_everything_stays(overrides, configure):
+    left_out = "budget." if overrides == ("budget=none",) else "budget.target_rank"
+    given = [each for each in SETTINGS if not each.startswith(left_out)]
+    method = build(encoder("bert"), configure(*given, *overrides), TOTAL)
+    for step in range(TOTAL):
+        with method.step(step, True):
+            change(method, step)
+    counts = method.count_parameters()
+    assert set(counts.ranks.values()) == {R}
+    assert counts.active_adapter == counts.adapter
+
+
+def test_the_exported_pair_has_the_kept_rank_and_gives_delta_weight(configure):
+    model = encoder("bert").eval()
+    method = make(configure, model=model)
+    train(model, method, look_at_ours(method))
+    ranks = method.count_parameters().ranks
+    for name, layer in method.adapter.layers.items():
+        a, b = layer.lora_weights()
+        assert a.shape == (ranks[name], layer.stack.d)
+        assert b.shape == (layer.stack.o, ranks[name])
+        torch.testing.assert_close(b @ a, layer.delta_weight(), rtol=1e-4, atol=1e-7)
+    with torch.no_grad():
+        plain = model(**tokens()).logits
+        for form in (method.merged(), method.exported()):
+            with form:
+                torch.testing.assert_close(model(**tokens()).logits, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_followed(configure):
+    method = make(configure)
+    shown = method.monitor()
+    assert shown["budget"] == 12 * R
+    assert {name for name in shown if name.startswith("monitor/")} == {"monitor/orth_PQ", "monitor/cosine_PQ"}
+    assert shown["monitor/orth_PQ"] == pytest.approx(24 * R, rel=0.05)  # every Gram is near 0, so at ‖I‖² = r

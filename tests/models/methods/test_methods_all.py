@@ -9,6 +9,7 @@ ADAPTERS = {
     "lora2": ["method=lora2", "rank=k1"],
     "lora": ["method=lora", "rank.r=2"],
     "adalora": ["method=adalora", "rank.r=4", "budget.target_rank=2"],
+    "adalora_peft": ["method=adalora", "method.impl=peft", "rank.r=4", "budget.target_rank=2"],
     "sora": ["method=sora", "rank.r=2"],
     "houlsby": ["method=houlsby", "method.bottleneck=4"],
     "pfeiffer": ["method=pfeiffer", "method.bottleneck=4"],
@@ -67,7 +68,7 @@ def test_merged_computes_the_same_and_leaves_no_trace(overrides, configure, tiny
     assert all(torch.equal(p, before[name]) for name, p in tiny.named_parameters())
 
 
-@pytest.mark.parametrize("name", ["lora2", "lora", "adalora", "sora"])
+@pytest.mark.parametrize("name", ["lora2", "lora", "adalora", "adalora_peft", "sora"])
 def test_ranks_are_named_by_layer_and_matrix(name, configure, tiny, train):
     method = build(tiny, configure(*ADAPTERS[name], "method.targets=qv", *PHASES), 3)
     train(tiny, method, 3)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lora2.config.schema import RunConfig
 from lora2.core.targets import head_parameters
 from lora2.models.backbone import load_model
+from lora2.models.methods.adalora import AdaLoRA
 from lora2.models.methods.base import Method
 from lora2.models.methods.bottleneck import BottleneckLinear
 from lora2.models.methods.build import build
@@ -20,6 +21,7 @@ from lora2.training.optim import optimizer_groups
 
 FIDELITY = Path(__file__).resolve().parents[3] / "docs" / "FIDELITY.md"
 DECAY = 0.1
+IMPLEMENTATIONS = {"adalora": ("method.impl=stacked", "method.impl=peft")}  # of a method that has several
 SIZES = {  # large enough for statistics of the initial values
     "lora": ["rank.r=8", "rank.alpha=16"],
     "adalora": ["rank.r=8", "rank.alpha=16", "budget.target_rank=4"],
@@ -45,9 +47,9 @@ class Built:
         head = {name for name, _ in head_parameters(self.model)}
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad and name not in head}
 
-    def part(self, ending: str) -> Tensor:
-        """All numbers of the trained parameters whose name has this part."""
-        return torch.cat([p.detach().flatten() for name, p in self.adapter.items() if ending in name])
+    def part(self, *parts: str) -> Tensor:
+        """All numbers of the trained parameters whose name has one of these parts."""
+        return torch.cat([p.detach().flatten() for name, p in self.adapter.items() if any(x in name for x in parts)])
 
     def decayed(self) -> set[str]:
         """Names of the parameters that the optimizer decays."""
@@ -97,13 +99,26 @@ def scaled_by(b: Built, scale: float, marker: str, product: Callable[[nn.Module]
 
 
 def _adds(layer: nn.Module, delta: Tensor) -> bool:
-    base = layer.base_layer if hasattr(layer, "base_layer") else layer.base
-    x = torch.randn(3, base.in_features)
-    return torch.allclose(layer(x) - base(x), x @ delta.T, rtol=1e-3, atol=1e-4)
+    base = layer.base if hasattr(layer, "base") else layer
+    x = torch.randn(3, base.weight.shape[1])
+    frozen = nn.functional.linear(x, base.weight, base.bias)
+    return torch.allclose(layer(x) - frozen, x @ delta.T, rtol=1e-3, atol=1e-4)
 
 
 def lora_product(layer: nn.Module) -> Tensor:
     return layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+
+
+def adalora_scaled(b: Built, scale: float) -> bool:
+    """Whether the scale of either implementation is this one."""
+    if isinstance(b.method, AdaLoRA):
+        return scaled_by(b, scale, "stack", one_scale_product)
+    return scaled_by(b, scale, "lora_E", adalora_product)
+
+
+def one_scale_product(layer: nn.Module) -> Tensor:
+    stack, i = layer.stack, layer.index
+    return stack.U[i].T @ torch.diag(stack.lam[i]) @ stack.u[i]
 
 
 def adalora_product(layer: nn.Module) -> Tensor:
@@ -127,12 +142,17 @@ def all_but_bias(b: Built, *spared: str) -> bool:
 
 def no_dropout(b: Built) -> bool:
     """Whether no layer of the adapter drops anything."""
+    if isinstance(b.method, AdaLoRA):
+        return all([*layer.modules()] == [layer] for layer in b.method.adapter.layers.values())
     drops = [m for n, m in b.model.named_modules() if n.endswith("lora_dropout")]
     return len(drops) > 0 and all(isinstance(x, nn.Identity) for drop in drops for x in drop.values())
 
 
-def peft_betas(b: Built) -> bool:
-    """Whether PEFT's allocator smooths with β1 = β2 = 0.85."""
+def betas(b: Built) -> bool:
+    """Whether the allocator smooths with β1 = β2 = 0.85."""
+    if isinstance(b.method, AdaLoRA):
+        assert b.method.allocator is not None
+        return b.method.allocator.betas == (0.85, 0.85)
     config = b.method._tuner.peft_config["default"]  # type: ignore[attr-defined]
     return (config.beta1, config.beta2) == (0.85, 0.85)
 
@@ -177,16 +197,14 @@ SETTINGS = (
     Setting("lora", "decay", TRAINER, all_but_bias),
     Setting("lora", "dropout", "arXiv 2106.09685, Table 9: none printed", no_dropout),
     Setting(
-        "adalora", "start of P and Q", ADALORA, lambda b: near(b.part("lora_A"), 0.02) and near(b.part("lora_B"), 0.02)
-    ),
-    Setting("adalora", "start of Λ", ADALORA, lambda b: zero(b.part("lora_E"))),
-    Setting("adalora", "scale", ADALORA, lambda b: scaled_by(b, 16 / 8, "lora_E", adalora_product)),
-    Setting(
         "adalora",
-        "smoothing",
+        "start of P and Q",
         ADALORA,
-        peft_betas,
+        lambda b: near(b.part("lora_A", ".u"), 0.02) and near(b.part("lora_B", ".U"), 0.02),
     ),
+    Setting("adalora", "start of Λ", ADALORA, lambda b: zero(b.part("lora_E", ".lam"))),
+    Setting("adalora", "scale", ADALORA, lambda b: adalora_scaled(b, 16 / 8)),
+    Setting("adalora", "smoothing", ADALORA, betas),
     Setting("adalora", "rate", ADALORA, lambda b: b.rates() == {1.0}),
     Setting("adalora", "decay", TRAINER, all_but_bias),
     Setting("adalora", "dropout", "QingruZhang/AdaLoRA @d10f5ebe, NLU/scripts: none", no_dropout),
@@ -220,10 +238,11 @@ SETTINGS = (
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda x: f"{x.method}: {x.what}")
 def test_a_baseline_is_as_its_reference(setting: Setting, configure):
-    cfg = configure(f"method={setting.method}", *SIZES[setting.method], "budget.t_i=0", "budget.t_f=1")
-    torch.manual_seed(0)
-    model = load_model(cfg.model, 2, None).eval()
-    assert setting.holds(Built(model, build(model, cfg, 8), cfg))
+    for impl in IMPLEMENTATIONS.get(setting.method, ("seed=0",)):
+        cfg = configure(f"method={setting.method}", *SIZES[setting.method], "budget.t_i=0", "budget.t_f=1", impl)
+        torch.manual_seed(0)
+        model = load_model(cfg.model, 2, None).eval()
+        assert setting.holds(Built(model, build(model, cfg, 8), cfg))
 
 
 def test_the_documentation_has_the_same_table():
