@@ -125,7 +125,7 @@ submission: install ## test-set predictions of RUN for the GLUE server: outputs/
 ##@ Measure
 gpu-check: ## on a GPU machine, without network: every test, then those of the GPU, then outputs/bench/gpu.json
 	$(GPU_PYTHON) -m pytest -q -m "not gpu" -p no:cacheprovider tests/core tests/models tests/training tests/experiments/test_bench.py
-	$(GPU_PYTHON) -m pytest -q -m gpu -p no:cacheprovider -rs tests/gpu
+	$(GPU_PYTHON) -m pytest -q -m gpu -p no:cacheprovider -rs tests
 	$(GPU_PYTHON) scripts/bench.py gpu --rounds 15 $(ARGS)
 
 bench: install ## whole training steps of every method side by side, and their memory (minutes, an idle machine)

@@ -1,6 +1,6 @@
 """Where tests compute. Without `-m gpu` on the CPU, on a machine with a GPU too: toys are made there, and what a GPU
-shows is in tests/gpu. Every test, and every process a test starts, computes on one thread: tiny models are slower on
-more, and the workers of a parallel run would fight.
+shows is in tests/training/test_on_a_gpu.py. Every test, and every process a test starts, computes on one thread: tiny
+models are slower on more, and the workers of a parallel run would fight.
 """
 
 import os

@@ -6,8 +6,8 @@ from typing import Any
 Row = Mapping[str, Any]
 
 METHODS = {
-    "ours": "LoRA² (k = r = 8)", "peft_lora": "LoRA r=8 (PEFT)", "peft_adalora": "AdaLoRA (PEFT)", "bitfit": "BitFit",
-    "head": "head only", "full": "full fine-tuning",
+    "ours": "LoRA² (k = r = 8)", "adalora": "AdaLoRA (ours)", "peft_lora": "LoRA r=8 (PEFT)",
+    "peft_adalora": "AdaLoRA (PEFT)", "bitfit": "BitFit", "head": "head only", "full": "full fine-tuning",
 }  # fmt: skip
 # Targets set in this project's issue 12, "On a GPU, a step must cost what its arithmetic costs", from a prototype's
 # figures; none is a published figure. By shape: limits of ours captured over a peer's step, and of our kernels.

@@ -35,7 +35,7 @@ SHAPES: dict[str, Shape] = {
     "deberta_v3_base_32x128": Shape("deberta-v2", 768, 12, 12, 3072, 32, 128),
     "roberta_large_32x128": Shape("roberta", 1024, 24, 16, 4096, 32, 128),
 }
-METHODS = ("ours", "peft_lora", "peft_adalora", "bitfit", "head", "full")
+METHODS = ("ours", "adalora", "peft_lora", "peft_adalora", "bitfit", "head", "full")
 FEWER_METHODS = {"roberta_large_32x128": ("ours", "peft_lora", "bitfit")}  # all of them would not fit into 80 GB
 WARM_UP = 4  # turns that are not counted: libraries load, then the step is captured
 STEPS = 5  # of a turn

@@ -225,7 +225,7 @@ def test_every_peer_of_the_benchmark_steps():
 
 def test_every_contender_is_measured():
     rows = compare(TOY, contenders_of("toy"), build_accelerator("bf16"), CudaCapturer, 4, lambda text: None)
-    assert len(rows) == 12
+    assert len(rows) == 14
     for row in rows:
         assert row["kernels"] > 0
         assert row["busy_ms"] > 0
