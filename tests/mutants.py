@@ -1030,6 +1030,20 @@ MUTANTS = (
         "config/test_overrides.py",
     ),
     _mutant(
+        "the folder of an adapter is left to the grammar",
+        "config/overrides.py",
+        'FOLDERS = ("data.dir", "model.path", "init_from")',
+        'FOLDERS = ("data.dir", "model.path")',
+        "config/test_overrides.py",
+    ),
+    _mutant(
+        "sizes that the weights' own file says are taken without a word",
+        "config/unused.py",
+        "reasons |= dict.fromkeys(sizes,",
+        "reasons |= dict.fromkeys([],",
+        "config/test_unused.py",
+    ),
+    _mutant(
         "a sweep of no job is no mistake",
         "config/grid.py",
         "if not setting.words:",
