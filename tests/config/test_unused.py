@@ -28,7 +28,8 @@ IDLE = {
 USED = (
     "rank=k8 method=lora", "rank=k1 method=full", "budget=none method=lora", "rank.k=4", "rank.r=4 method=lora",
     "budget.target_rank=2", "recipe.lr=0.1", "model.path=.", "method.penalty.weight=0", "method.penalty.terms=[]",
-    "data.dir=null", "rank.k=null method=lora", "model=tiny model.architecture.num_hidden_layers=3", "output_dir=o results_dir=r num_workers=1 seed=3 selection=heldout",
+    "data.dir=null", "rank.k=null method=lora", "model=tiny model.architecture.num_hidden_layers=3",
+    "output_dir=o results_dir=r num_workers=1 seed=3 selection=heldout",
 )  # fmt: skip
 
 
