@@ -48,6 +48,7 @@ def job(composed: DictConfig) -> None:
         alone = settings.runtime.choices["hydra/launcher"] == "basic"
         do_job(TRAIN, settings.job.num, list(settings.overrides.task), alone=alone)
         return
+    from lora2.config.deviations import deviations
     from lora2.config.resolve import resolve_with_origins
     from lora2.config.unused import given_settings, unused_settings
     from lora2.training.run import run
@@ -56,7 +57,7 @@ def job(composed: DictConfig) -> None:
         given = given_settings(settings.overrides.task, CONFIGS)
         tree: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
         cfg, origins = resolve_with_origins(tree, given)
-        EXIT_CODES.append(run(cfg, unused_settings(cfg, given, origins)))
+        EXIT_CODES.append(run(cfg, unused_settings(cfg, given, origins), deviations(tree, cfg, CONFIGS)))
     except UserError as error:  # raised further, Hydra would print a line of its own before it, as for the next
         EXIT_CODES.append(_refused(str(error), error.exit_code))
     except OmegaConfBaseException as error:

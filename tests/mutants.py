@@ -53,6 +53,97 @@ ALLOCATOR, BUDGET, INJECT, TRAINER = (
 CAPTURED = "training/test_captured.py"
 VERIFY, COMPARE = "runs/test_verify.py", "runs/test_verify_compare.py"
 
+
+def _line(line: str, file: str, old: str, new: str, what: str) -> Mutant:
+    """A fault in what one line of the baselines' table holds: that line's own test must fail."""
+    test = f"tests/{REFERENCES}::test_a_baseline_is_as_its_reference[{line}]"
+    return Mutant(f"{line}: {what}", file, old, new, (test,))
+
+
+def _both(what: str, file: str, old: str, new: str, *methods: str, setting: str) -> tuple[Mutant, ...]:
+    """The same fault in code that several methods share, once for the line of each."""
+    return tuple(_line(f"{method}: {setting}", file, old, new, what) for method in methods)
+
+
+METHODS = "lora2/models/methods"
+LORA, PEFT, SORA = (f"{METHODS}/{name}.py" for name in ("lora", "adalora_peft", "sora"))
+BOTTLENECK, SUBSET = f"{METHODS}/bottleneck.py", f"{METHODS}/subset.py"
+PARTS = "        self._adapter, self._head = trained_parts(model)\n"
+ALPHA, CUBIC, SORA_YAML = '"lora_alpha": rank.alpha,', "configs/budget/cubic.yaml", "configs/method/sora.yaml"
+TWO = "[ParameterGroup(self._adapter), "
+BASELINES = (
+    _line("lora: start of A", LORA, "alpha=rank.alpha,", 'alpha=rank.alpha, init_lora_weights="gaussian",', "Gaussian"),
+    _line("lora: start of B", LORA, "alpha=rank.alpha,", "alpha=rank.alpha, init_lora_weights=False,", "random"),
+    _line("lora: scale", LORA, "lora_alpha=rank.alpha,", "lora_alpha=rank.r,", "1"),
+    _line("lora: trained", LORA, "alpha=rank.alpha,", 'alpha=rank.alpha, bias="all",', "biases too"),
+    _line("lora: rate", LORA, TWO, "[ParameterGroup(self._adapter, 2.0), ", "twice the common one"),
+    _line("lora: decay", LORA, TWO, "[ParameterGroup(self._adapter, decays=False), ", "none"),
+    _line("lora: dropout", LORA, "alpha=rank.alpha,", "alpha=rank.alpha, lora_dropout=0.1,", "a tenth"),
+    _line(
+        "adalora: start of P and Q",
+        PEFT,
+        PARTS,
+        f"{PARTS}        _ = [nn.init.normal_(p) for name, p in self._adapter.items() if 'lora_A' in name]\n",
+        "fifty times as wide",
+    ),
+    _line(
+        "adalora: start of the singular values",
+        PEFT,
+        PARTS,
+        f"{PARTS}        _ = [nn.init.ones_(p) for name, p in self._adapter.items() if 'lora_E' in name]\n",
+        "one",
+    ),
+    _line("adalora: scale", PEFT, ALPHA, '"lora_alpha": rank.r,', "1"),
+    _line("adalora: trained", PEFT, ALPHA, f'{ALPHA} "bias": "all",', "biases too"),
+    _line("adalora: regulariser", PEFT, "(2 * len(self._matrices))", "len(self._matrices)", "a sum of P's and Q's"),
+    _line("adalora: smoothing of the scores", PEFT, "beta1=budget.beta1", "beta1=budget.beta1 / 2", "half of it"),
+    _line("adalora: smoothing of the scores", CUBIC, "beta1: 0.85", "beta1: 0.9", "another default"),
+    _line("adalora: smoothing of their spread", PEFT, "beta2=budget.beta2", "beta2=budget.beta2 / 2", "half of it"),
+    _line("adalora: smoothing of their spread", CUBIC, "beta2: 0.85", "beta2: 0.9", "another default"),
+    _line("adalora: rate", PEFT, TWO, "[ParameterGroup(self._adapter, 2.0), ", "twice the common one"),
+    _line("adalora: decay", PEFT, TWO, "[ParameterGroup(self._adapter, decays=False), ", "none"),
+    _line("adalora: dropout", PEFT, ALPHA, f'{ALPHA} "lora_dropout": 0.1,', "a tenth"),
+    _line("sora: start of A", SORA, "uniform_(self.A, a=math.sqrt(5))", "uniform_(self.A)", "wider"),
+    _line("sora: start of B", SORA, "base.weight.new_zeros(base.out", "base.weight.new_ones(base.out", "one"),
+    _line("sora: start of the gates", SORA, "torch.randn(r, device", "torch.ones(r, device", "one"),
+    _line("sora: scale", SORA, "rank.alpha / rank.r)", "rank.alpha)", "alpha"),
+    _line(
+        "sora: trained",
+        SORA,
+        "        model.requires_grad_(False)\n",
+        '        for name, p in model.named_parameters():\n            p.requires_grad = "LayerNorm" in name\n',
+        "LayerNorms too",
+    ),
+    _line("sora: dropout", SORA, "linear(x, self.A)", "linear(F.dropout(x, 0.1, self.training), self.A)", "a tenth"),
+    _line("sora: decay of the gates", SORA, "lr_scale, decays=False)", "lr_scale)", "as the factors'"),
+    _line("sora: rate of the gates", SORA, "(gates, method.gate", "(gates, 10 * method.gate", "ten times as much"),
+    _line("sora: rate of the gates", SORA_YAML, "gate_lr_scale: 1.0", "gate_lr_scale: 2.0", "another default"),
+    _line("sora: penalty", SORA, "gates]).abs().mean()", "gates]).abs().sum()", "a sum"),
+    _line("sora: penalty", SORA_YAML, "sparse_lambda: 10 ", "sparse_lambda: 1 ", "a tenth of λ"),
+    _line("sora: threshold", SORA_YAML, "_2: 3.0e-4", "_2: 3.0e-5", "a tenth of λ2"),
+    _line("sora: threshold whatever the rate", SORA, "gates, self._threshold)", "gates, self._threshold / 9)", "less"),
+    _line("houlsby: where", BOTTLENECK, '"houlsby": ("attn_output", "ffn_w2")', '"houlsby": ("ffn_w2",)', "one of two"),
+    _line("pfeiffer: where", BOTTLENECK, '"pfeiffer": ("ffn_w2",)', '"pfeiffer": ("attn_output", "ffn_w2")', "both"),
+    *(
+        mutant
+        for setting, old, new, what in (
+            ("activation", "F.gelu(self.down(y))", "F.relu(self.down(y))", "another"),
+            ("residual", "y + self.up(", "self.up(", "none"),
+            ("start of down", "INIT_STD = 0.02", "INIT_STD = 0.2", "ten times as wide"),
+            ("start at the backbone", "(self.down.bias, self.up.weight, ", "(self.down.bias, ", "a random way up"),
+            ("trained", "(bottleneck, base.out_features, ", "(bottleneck, base.out_features, False, ", "no bias"),
+            ("dropout", "F.gelu(self.down(y))", "F.dropout(F.gelu(self.down(y)), 0.5, self.training)", "half"),
+            ("rate", TWO, "[ParameterGroup(self._adapter, 2.0), ", "twice the common one"),
+            ("decay", TWO, "[ParameterGroup(self._adapter, decays=False), ", "none"),
+        )
+        for mutant in _both(what, BOTTLENECK, old, new, "houlsby", "pfeiffer", setting=setting)
+    ),
+    _line("bitfit: trained", SUBSET, 'endswith("bias"),', 'endswith("dense.bias"),', "not those of LayerNorms"),
+    _line("full: trained", SUBSET, '"full": lambda name: True', '"full": lambda name: "emb" not in name', "not all"),
+    *_both("twice the common one", SUBSET, "(trained)]", "(trained, 2.0)]", "bitfit", "full", setting="rate"),
+    *_both("none", SUBSET, "(trained)]", "(trained, decays=False)]", "bitfit", "full", setting="decay"),
+)
+
 MUTANTS = (
     # ------------------------------------------------------------ the eight of issue 2, Done when 1
     _mutant(
@@ -669,122 +760,7 @@ MUTANTS = (
         "return cfg.hub_id is not None and",
         "runs/test_export.py",
     ),
-    # --------------------------------------------------------------------------------- baselines
-    _mutant(
-        "a baseline's gates decay",
-        "models/methods/sora.py",
-        "ParameterGroup(gates, method.gate_lr_scale, decays=False)",
-        "ParameterGroup(gates, method.gate_lr_scale)",
-        REFERENCES,
-    ),
-    _mutant(
-        "SoRA's gates have another rate",
-        "models/methods/sora.py",
-        "ParameterGroup(gates, method.gate_lr_scale, ",
-        "ParameterGroup(gates, 10 * method.gate_lr_scale, ",
-        REFERENCES,
-    ),
-    _mutant(
-        "SoRA's gates start at one",
-        "models/methods/sora.py",
-        "torch.randn(r, device=base.weight.device)",
-        "torch.ones(r, device=base.weight.device)",
-        REFERENCES,
-    ),
-    _mutant(
-        "SoRA's B starts like A",
-        "models/methods/sora.py",
-        "nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))",
-        "nn.init.kaiming_uniform_(self.A, a=math.sqrt(5)), nn.init.normal_(self.B)",
-        REFERENCES,
-    ),
-    _mutant(
-        "SoRA's A starts with another width",
-        "models/methods/sora.py",
-        "nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))",
-        "nn.init.kaiming_uniform_(self.A)",
-        REFERENCES,
-    ),
-    _mutant("SoRA's scale is alpha", "models/methods/sora.py", "rank.alpha / rank.r)", "rank.alpha)", REFERENCES),
-    _mutant(
-        "SoRA's threshold is ten times smaller",
-        "models/methods/sora.py",
-        "close_gates(self._gates, self._threshold)",
-        "close_gates(self._gates, self._threshold / 10)",
-        REFERENCES,
-    ),
-    _mutant("LoRA's scale is 1", "models/methods/lora.py", "lora_alpha=rank.alpha,", "lora_alpha=rank.r,", REFERENCES),
-    _mutant(
-        "LoRA has dropout",
-        "models/methods/lora.py",
-        "lora_alpha=rank.alpha,",
-        "lora_alpha=rank.alpha, lora_dropout=0.1,",
-        REFERENCES,
-    ),
-    _mutant(
-        "LoRA's A is Gaussian",
-        "models/methods/lora.py",
-        "lora_alpha=rank.alpha,",
-        'lora_alpha=rank.alpha, init_lora_weights="gaussian",',
-        REFERENCES,
-    ),
-    _mutant(
-        "LoRA trains biases",
-        "models/methods/lora.py",
-        "lora_alpha=rank.alpha,",
-        'lora_alpha=rank.alpha, bias="all",',
-        REFERENCES,
-    ),
-    _mutant(
-        "LoRA learns at another rate",
-        "models/methods/lora.py",
-        "[ParameterGroup(self._adapter), ",
-        "[ParameterGroup(self._adapter, 2.0), ",
-        REFERENCES,
-    ),
-    _mutant(
-        "LoRA does not decay",
-        "models/methods/lora.py",
-        "[ParameterGroup(self._adapter), ",
-        "[ParameterGroup(self._adapter, decays=False), ",
-        REFERENCES,
-    ),
-    _mutant(
-        "PEFT's AdaLoRA's scale is 1",
-        "models/methods/adalora_peft.py",
-        '"lora_alpha": rank.alpha,',
-        '"lora_alpha": rank.r,',
-        REFERENCES,
-    ),
-    _mutant(
-        "PEFT's AdaLoRA has dropout",
-        "models/methods/adalora_peft.py",
-        '"lora_alpha": rank.alpha,',
-        '"lora_alpha": rank.alpha, "lora_dropout": 0.1,',
-        REFERENCES,
-    ),
-    _mutant(
-        "PEFT's AdaLoRA smooths with another β1",
-        "models/methods/adalora_peft.py",
-        "beta1=budget.beta1",
-        "beta1=budget.beta1 / 2",
-        REFERENCES,
-    ),
-    _mutant(
-        "PEFT's AdaLoRA learns at another rate",
-        "models/methods/adalora_peft.py",
-        "[ParameterGroup(self._adapter), ",
-        "[ParameterGroup(self._adapter, 2.0), ",
-        REFERENCES,
-    ),
-    _mutant(
-        "PEFT's AdaLoRA does not decay",
-        "models/methods/adalora_peft.py",
-        "[ParameterGroup(self._adapter), ",
-        "[ParameterGroup(self._adapter, decays=False), ",
-        REFERENCES,
-    ),
-    # ------------------------------------------------------------ AdaLoRA on the stacks
+    # --------------------------------------------------------------------------------- AdaLoRA on the stacks
     _mutant(
         "AdaLoRA's scale is alpha / r",
         "models/methods/adalora.py",
@@ -897,69 +873,7 @@ MUTANTS = (
         'method.get("impl") == "none"',
         "analysis/test_tables.py",
     ),
-    _mutant(
-        "Houlsby's adapters stand after the feed-forward part alone",
-        "models/methods/bottleneck.py",
-        '"houlsby": ("attn_output", "ffn_w2")',
-        '"houlsby": ("ffn_w2",)',
-        REFERENCES,
-    ),
-    _mutant(
-        "Pfeiffer's adapters stand after both parts",
-        "models/methods/bottleneck.py",
-        '"pfeiffer": ("ffn_w2",)',
-        '"pfeiffer": ("attn_output", "ffn_w2")',
-        REFERENCES,
-    ),
-    _mutant(
-        "bottlenecks start ten times as wide",
-        "models/methods/bottleneck.py",
-        "INIT_STD = 0.02",
-        "INIT_STD = 0.2",
-        REFERENCES,
-    ),
-    _mutant(
-        "bottlenecks do not start at the backbone",
-        "models/methods/bottleneck.py",
-        "(self.down.bias, self.up.weight, self.up.bias)",
-        "(self.down.bias, self.up.bias)",
-        REFERENCES,
-    ),
-    _mutant(
-        "bottlenecks have no biases",
-        "models/methods/bottleneck.py",
-        "nn.Linear(bottleneck, base.out_features, device=base.weight.device)",
-        "nn.Linear(bottleneck, base.out_features, bias=False, device=base.weight.device)",
-        REFERENCES,
-    ),
-    _mutant(
-        "bottlenecks do not decay",
-        "models/methods/bottleneck.py",
-        "[ParameterGroup(self._adapter), ",
-        "[ParameterGroup(self._adapter, decays=False), ",
-        REFERENCES,
-    ),
-    _mutant(
-        "BitFit trains no bias of a LayerNorm",
-        "models/methods/subset.py",
-        '"bitfit": lambda name: name.endswith("bias")',
-        '"bitfit": lambda name: name.endswith("bias") and "LayerNorm" not in name',
-        REFERENCES,
-    ),
-    _mutant(
-        "full fine-tuning leaves the embeddings",
-        "models/methods/subset.py",
-        '"full": lambda name: True',
-        '"full": lambda name: "embeddings" not in name',
-        REFERENCES,
-    ),
-    _mutant(
-        "nothing of full fine-tuning decays",
-        "models/methods/subset.py",
-        "[ParameterGroup(trained)]",
-        "[ParameterGroup(trained, decays=False)]",
-        REFERENCES,
-    ),
+    *BASELINES,
     # ----------------------------------------------------------------------------- what a run starts from
     _mutant(
         "a foreign head is kept",
@@ -1288,6 +1202,20 @@ MUTANTS = (
         "config/test_overrides.py",
     ),
     _mutant(
+        "the folder of an adapter is left to the grammar",
+        "config/overrides.py",
+        'FOLDERS = ("data.dir", "model.path", "init_from")',
+        'FOLDERS = ("data.dir", "model.path")',
+        "config/test_overrides.py",
+    ),
+    _mutant(
+        "sizes that the weights' own file says are taken without a word",
+        "config/unused.py",
+        "reasons |= dict.fromkeys(sizes,",
+        "reasons |= dict.fromkeys([],",
+        "config/test_unused.py",
+    ),
+    _mutant(
         "a sweep of no job is no mistake",
         "config/grid.py",
         "if not setting.words:",
@@ -1311,9 +1239,37 @@ MUTANTS = (
     _mutant(
         "a shortened run is published",
         "analysis/published.py",
-        'run.status == "ok" and limit is not None and run.steps >= limit',
-        "False",
+        'PUBLISHED_WITH = {"collapsed", ',
+        'PUBLISHED_WITH = {"shortened", "collapsed", ',
         "analysis/test_published.py",
+    ),
+    _mutant(
+        "a timing of random weights is published",
+        "analysis/published.py",
+        '["random weights"] if run.model_random_init else []',
+        "[]",
+        "analysis/test_published.py",
+    ),
+    _mutant(
+        "fewer epochs than the recipe's are no shortening",
+        "config/deviations.py",
+        "and done < said",
+        "and done < 0",
+        "config/test_deviations.py",
+    ),
+    _mutant(
+        "a changed recipe goes by its name",
+        "training/recording.py",
+        '"recipe changed": len(deviations) > shortened',
+        '"recipe changed": len(deviations) > 99',
+        "training/test_session.py",
+    ),
+    _mutant(
+        "what a recipe's rows say may be changed",
+        "config/deviations.py",
+        "    said |= {path: value for path, (value, _) in recipe_rows(recipe, cfg.task, method).items()}\n",
+        "",
+        "config/test_deviations.py",
     ),
     _mutant(
         "a published run is displaced by one's own",

@@ -28,8 +28,8 @@ DEFAULT_FOLDER = Path("results") / "paper"
 
 @dataclass(frozen=True, slots=True)
 class PaperRow:
-    """One printed row. `scores[task][metric]` is in the table's unit (percent or seconds); `spread` holds the printed
-    ± where there is one.
+    """One printed row. `scores[task][metric]` is in the table's unit (percent or seconds), without the tasks that are
+    not of this row; `spread` holds the printed ± where there is one.
     """
 
     variant: str
@@ -221,6 +221,8 @@ def _scores(
     )
     scores: dict[str, dict[str, float]] = {}
     for (task, metrics), entry in zip(columns.items(), data, strict=True):
+        if entry is None:  # not of this row: printed for another start or another set-up
+            continue
         values = entry if isinstance(entry, list) else [entry]
         require(len(values) == len(metrics), path, f"{variant}.{task}: needs {len(metrics)} numbers, got {len(values)}")
         scores[task] = {m: number(path, f"{variant}.{task}", v) for m, v in zip(metrics, values, strict=True)}

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Override
 
-FOLDERS = ("data.dir", "model.path")  # must exist; several of them make a sweep, if no folder has that very name
+# They must exist; several of them make a sweep, if no folder has that very name.
+FOLDERS = ("data.dir", "model.path", "init_from")
 WRITTEN = ("results_dir", "output_dir")  # made when they are needed
 Kind = Literal["change", "add", "delete"]
 KINDS: dict[str, Kind] = {"CHANGE": "change", "ADD": "add", "FORCE_ADD": "add", "DEL": "delete"}

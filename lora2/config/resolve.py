@@ -7,6 +7,7 @@ No step changes what it is given. Each notes where the values that it sets come 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -75,20 +76,25 @@ def resolve_with_origins(composed: Tree, origins: Mapping[str, str]) -> tuple[Ru
 
 
 def fill_from_recipe(draft: Draft) -> Draft:
-    """Fill what is null from the recipe's rows; a row never overrides what the user chose.
-
-    The rows are "all", "rte", "all.lora" and "rte.lora"; the later one wins.
-    """
-    recipe, task, method = draft.section("recipe"), draft.tree.get("task"), draft.section("method").get("name")
-    table = recipe.get("tasks") or {}
-    rows = ("all", f"{task}", f"all.{method}", f"{task}.{method}")
-    values = {path: (value, row) for row in rows for path, value in table.get(row, {}).items()}
+    """Fill what is null from the recipe's rows; a row never overrides what the user chose."""
+    recipe = draft.section("recipe")
+    values = recipe_rows(recipe, draft.tree.get("task"), draft.section("method").get("name"))
     warmup_chosen = any(recipe.get(key) is not None for key in ("warmup_steps", "warmup_ratio"))  # one of the two
     filled = draft.without("recipe.tasks")
     for path, (value, row) in values.items():
         if value_at(draft.tree, path) is None and not (warmup_chosen and path.startswith("recipe.warmup_")):
             filled = filled.with_value(path, value, f"recipe {recipe.get('name')}, row {row}")
     return filled
+
+
+def recipe_rows(recipe: Tree, task: object, method: object) -> dict[str, tuple[Any, str]]:
+    """Return what a recipe's rows say of a task and a method, by dotted path: the value, and the row that has it.
+
+    The rows are "all", "rte", "all.lora" and "rte.lora"; the later one wins.
+    """
+    table = recipe.get("tasks") or {}
+    rows = ("all", f"{task}", f"all.{method}", f"{task}.{method}")
+    return {path: (value, row) for row in rows for path, value in table.get(row, {}).items()}
 
 
 def apply_fidelity(draft: Draft) -> Draft:

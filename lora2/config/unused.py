@@ -51,6 +51,9 @@ def _without_effect(cfg: RunConfig) -> dict[str, str]:
         reasons |= dict.fromkeys((f"model.{name}" for name in FILES[:3]), "the weights come from model.path")
     elif cfg.model.package is not None:
         reasons |= dict.fromkeys((f"model.{name}" for name in FILES[:2]), "the weights come from model.package")
+    if not cfg.model.random_init:
+        sizes = (f"model.architecture.{name}" for name in cfg.model.architecture)
+        reasons |= dict.fromkeys(sizes, "the config.json of the weights says it")
     if cfg.method.name == "adalora":
         reasons["budget.score"] = "adalora has one score of its own"
     if cfg.tracker.name == "none":

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 
 from lora2.common.errors import UserError
 from lora2.common.files import StorageError
+from lora2.config.deviations import NO_DEVIATION, Deviations, has_fewer_epochs
 from lora2.config.schema import RecipeConfig, RunConfig
 from lora2.glue.raw import RawTask
 from lora2.glue.tasks import TASKS
@@ -39,7 +40,14 @@ class RunResult:
     shortened: bool
 
 
-def known_fields(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, notes: list[str]) -> dict[str, Any]:
+def known_fields(
+    cfg: RunConfig,
+    raw: RawTask,
+    run_id: str,
+    setting_id: str,
+    notes: list[str],
+    deviations: Deviations = NO_DEVIATION,
+) -> dict[str, Any]:
     """Return the fields of a record that are known before anything was trained."""
     return {
         "run_id": run_id,
@@ -47,7 +55,7 @@ def known_fields(cfg: RunConfig, raw: RawTask, run_id: str, setting_id: str, not
         "synthetic": raw.synthetic,
         "model_random_init": cfg.model.random_init,
         "notes": notes,
-        "caveats": data_caveats(raw),
+        "caveats": [*data_caveats(raw), *recipe_caveats(deviations)],
         "hashes": {"data": raw.fingerprint},
     }
 
@@ -96,6 +104,13 @@ def data_caveats(raw: RawTask) -> list[Caveat]:
         "other data": bool(raw.warnings),
         "rows dropped": raw.has_dropped_rows,
     }
+    return [caveat for caveat, held in holds.items() if held]
+
+
+def recipe_caveats(deviations: Deviations) -> list[Caveat]:
+    """Return what a run's own changes make of the name of its recipe; fewer epochs alone only shorten it."""
+    shortened = has_fewer_epochs(deviations)
+    holds: dict[Caveat, bool] = {"shortened": shortened, "recipe changed": len(deviations) > shortened}
     return [caveat for caveat, held in holds.items() if held]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from lora2.common.errors import BusyError
 from lora2.common.files import StorageError
 from lora2.common.terminal import say
+from lora2.config.deviations import NO_DEVIATION, Deviations, deviation_notes
 from lora2.config.identity import run_id, setting_id
 from lora2.config.schedule import limit_notes, settle_budget
 from lora2.config.schema import RunConfig
@@ -23,12 +24,13 @@ from lora2.runs.record import RunRecord, read_record, record_path
 from lora2.training.environment import check_environment, forget_variables
 
 
-def run(cfg: RunConfig, remarks: Sequence[str] = ()) -> int:
+def run(cfg: RunConfig, remarks: Sequence[str] = (), deviations: Deviations = NO_DEVIATION) -> int:
     """Do the run unless its record is there already, and return the exit code.
 
     Args:
         cfg: all its settings.
         remarks: notes for the record on how it was asked for.
+        deviations: what the run does otherwise than its recipe says.
 
     Returns:
         0 done, 1 failed, 128 + signal stopped.
@@ -49,7 +51,8 @@ def run(cfg: RunConfig, remarks: Sequence[str] = ()) -> int:
             return 0
     examples = train_size(len(raw.splits["train"]), cfg.selection)
     settled, adapted = settle_budget(cfg, examples)
-    notes = [*remarks, *forgotten, *raw.warnings, *limit_notes(cfg.recipe, examples), *adapted]
+    changes = deviation_notes(cfg.recipe.name, deviations)
+    notes = [*remarks, *changes, *forgotten, *raw.warnings, *limit_notes(cfg.recipe, examples), *adapted]
     if not cfg.model.random_init:
         folder = weight_source(cfg.model)  # fetched, or refused
         notes += head_notes(cfg.model, folder, TASKS[cfg.task].num_labels)
@@ -69,6 +72,7 @@ def run(cfg: RunConfig, remarks: Sequence[str] = ()) -> int:
                 run_id=name,
                 setting_id=setting_id(cfg, raw.fingerprint),
                 notes=notes,
+                deviations=deviations,
                 started=started,
             )
     except StorageError as error:  # there is no record to tell of it

@@ -17,6 +17,7 @@ from lora2.common.errors import UserError
 from lora2.common.files import write_whole
 from lora2.common.signals import heed_signals
 from lora2.common.terminal import say
+from lora2.config.deviations import Deviations
 from lora2.config.schema import RunConfig
 from lora2.glue.raw import RawTask
 from lora2.models.backbone import quiet_transformers
@@ -48,12 +49,20 @@ CHECKPOINTS = "checkpoints"
 
 
 def execute(
-    cfg: RunConfig, raw: RawTask, *, run_id: str, setting_id: str, notes: list[str], started: float
+    cfg: RunConfig,
+    raw: RawTask,
+    *,
+    run_id: str,
+    setting_id: str,
+    notes: list[str],
+    deviations: Deviations,
+    started: float,
 ) -> RunRecord:
     """Train, then write the record, whatever happened.
 
     Args:
         notes: for the record; what the run notices is added.
+        deviations: what the run does otherwise than its recipe says.
         started: time.perf_counter() when the run began.
 
     Returns:
@@ -67,7 +76,7 @@ def execute(
     tracker = None if cfg.tracker.name == "none" else cfg.tracker.name
     accelerator = build_accelerator(cfg.recipe.precision, tracker, cfg.output_dir)
     notes += capture_notes(cfg.step, accelerator, cfg.recipe.accumulation)
-    known = known_fields(cfg, raw, run_id, setting_id, notes)
+    known = known_fields(cfg, raw, run_id, setting_id, notes, deviations)
     checkpoints = CheckpointFolder(Path(cfg.output_dir) / run_id / CHECKPOINTS, run_id)
     tracking = Tracking(accelerator, cfg, run_id, setting_id)
     earlier = _content(record_path(cfg.results_dir, run_id))

@@ -28,6 +28,7 @@ OTHERS = {"packages": {"torch": "1.0.0"}, "date": "2026-11-01"}
 MARKED: dict[str, dict[str, Any]] = {
     "other data": {"notes": [NOTE]},
     "shortened": {"caveats": ["shortened"]},
+    "recipe changed": {"caveats": ["recipe changed"]},
     "random weights": {"model_random_init": True},
     "synthetic": {"synthetic": True},
     "check failed": {"checks": {"merged_equals_unmerged": False}},

@@ -74,7 +74,7 @@ def test_table2_has_seven_tasks_and_no_average() -> None:
 
 
 def test_lora_table2_keeps_the_printed_spread() -> None:
-    row = load_table("lora_table2", PAPERS).rows["lora_r8_modules-qv"]
+    row = load_table("lora_table2", PAPERS).rows["lora_r8_modules-qv_init"]
     assert row.spread["rte"] == 2.5
     assert row.scores["mnli"] == {"accuracy+accuracy_mm": 90.6}
 

@@ -9,7 +9,8 @@ import pytest
 from helpers import runs
 from helpers.fake_records import record
 
-from lora2.analysis.published import objections
+from lora2.analysis.published import PUBLISHED_WITH, objections
+from lora2.runs.caveats import CAVEATS
 from lora2.runs.reader import parse_run
 from scripts import bench, results
 
@@ -19,11 +20,13 @@ GOOD: dict[str, Any] = {
 }  # fmt: skip
 PLAY = {
     "status is failed": {"status": "failed"},
-    "data is synthetic": {"synthetic": True},
-    "weights are random": {"model_random_init": True},
-    "recipe.max_steps=9": {"resolved": {"recipe": {"max_steps": 9}}},
-    "data is not the official data": {"caveats": ["rows dropped"]},
-    "checks failed: budget_met": {"checks": {"budget_met": False}},
+    "synthetic: the data was made by this project": {"synthetic": True},
+    "random weights: the backbone was never trained": {"model_random_init": True},
+    "shortened: recipe.max_steps or recipe.epochs ended": {"caveats": ["shortened"]},
+    "recipe changed: settings are not those of the recipe": {"caveats": ["recipe changed"]},
+    "rows dropped: rows of the data could not be read": {"caveats": ["rows dropped"]},
+    "other data: the data differs from the official": {"caveats": ["other data"]},
+    "check failed: the run's check of itself failed": {"checks": {"budget_met": False}},
     "no known commit": {"provenance": {}},
     "not committed": {"provenance": {"git_commit": "0" * 40, "dirty_diff": "abc"}},
 }
@@ -63,6 +66,24 @@ def test_play_is_not_published_and_says_why(reason):
     assert objections(parse_run(record(**GOOD))) == []
     (told,) = objections(parse_run(record(**{**GOOD, **PLAY[reason]})))
     assert reason in told
+
+
+def test_every_caveat_keeps_a_run_back_but_those_that_would_select():
+    for kind in CAVEATS:
+        told = objections(parse_run(record(**{**GOOD, "caveats": [kind]})))
+        assert told == ([] if kind in PUBLISHED_WITH else [f"{kind}: {CAVEATS[kind]}"])
+
+
+def test_a_shortened_run_of_before_the_list_of_caveats_is_kept_back():
+    older = record(**{**GOOD, "resolved": {"recipe": {"max_steps": 9}}})
+    del older["caveats"]
+    (told,) = objections(parse_run(older))
+    assert told.startswith("shortened: ")
+
+
+def test_a_timing_of_random_weights_is_no_real_run():
+    (told,) = objections(parse_run(record(**{**GOOD, "status": "timed", "model_random_init": True})))
+    assert told.startswith("random weights: ")
 
 
 @pytest.mark.parametrize("command", ["tables", "claims", "diagnostics", "figures figure3", "tables --table table1"])

@@ -39,6 +39,29 @@ def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def test_a_run_that_starts_from_mnli_stands_beside_the_number_of_such_a_start() -> None:
+    """LoRA's Table 2 has MRPC, RTE and STS-B from the MNLI checkpoint, and all other tasks from the backbone."""
+    from_mnli = [
+        record(
+            model="roberta_large",
+            data="hub",
+            task=task,
+            seed=seed,
+            variant="lora_r8_modules-qv_init",
+            recipe="lora_table9",
+        )
+        for task in ("mrpc", "rte")
+        for seed in range(3)
+    ]
+    plain = [{**item, "config": item["config"] | {"variant": "lora_r8_modules-qv"}} for item in from_mnli]
+    (table,) = tables(from_mnli, "lora_table2")
+    verdicts = {row["Method"]: row["RTE acc"] for row in lines(table, "verdict")}
+    assert verdicts["RoB-large LoRA [lora_r8_modules-qv_init]"] == "below"
+    (table,) = tables(plain, "lora_table2")
+    verdicts = {row["Method"]: row["RTE acc"] for row in lines(table, "verdict")}
+    assert verdicts["RoB-large LoRA, from the backbone [lora_r8_modules-qv]"] == MISSING
+
+
 def test_golden_table_of_one_run() -> None:
     text = render(tables([record()]), "markdown")
     assert text.splitlines()[:8] == [

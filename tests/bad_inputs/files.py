@@ -19,6 +19,7 @@ Prepare = Callable[[Path], None]
 LOCAL = f"train {TINY} data=local data.dir=glue"
 FOLDER = f"train {TINY} model=minilm model.path=folder"
 HEADER = b"index\tsentence1\tsentence2\tlabel\n"
+QQP = b"id\tquestion1\tquestion2\tis_duplicate\n"
 GOOD = b"0\tone\ttwo\tentailment\n"
 DOWNLOAD = "ownload"
 RUN_ID = "tiny-rte-lora2_k1-s0-0123"
@@ -156,7 +157,7 @@ FILES = (
     _data(
         "a row cut in two",
         LOCAL.replace("task=rte", "task=qqp"),
-        _bytes(glue__QQP__train_tsv=b"id\tquestion1\tquestion2\tis_duplicate\n1\ta\n"),
+        _bytes(glue__QQP__train_tsv=QQP + b"1\ta\n" + 8 * b"2\ta\tb\t1\n", glue__QQP__dev_tsv=QQP + b"2\ta\tb\t1\n"),
         "QQP/train.tsv, line 2: 2 columns, expected 4",
         "QQP-clean.zip",
         "data.on_bad_row=drop",

@@ -20,6 +20,7 @@ IDLE = {
     "model.path=. model.package=abc": "model.package: given, but without effect here (the weights come",
     "model.hub_id=a/b": "model.hub_id: given, but without effect here (the weights come from model.package)",
     "method=adalora budget.score=reduced": "budget.score: given, but without effect here (adalora has one score",
+    "model.architecture.num_hidden_layers=2": "model.architecture.num_hidden_layers: given, but without effect here",
     "tracker=none +tracker.project=x": "tracker.project: given, but without effect here (tracker=none logs nowhere)",
     "method.penalty.terms=[] method.penalty.weight=0.3": "method.penalty.weight: given",
     "method.penalty.weight=0 method.penalty.form=norm": "method.penalty.form: given",
@@ -27,7 +28,8 @@ IDLE = {
 USED = (
     "rank=k8 method=lora", "rank=k1 method=full", "budget=none method=lora", "rank.k=4", "rank.r=4 method=lora",
     "budget.target_rank=2", "recipe.lr=0.1", "model.path=.", "method.penalty.weight=0", "method.penalty.terms=[]",
-    "data.dir=null", "rank.k=null method=lora", "output_dir=o results_dir=r num_workers=1 seed=3 selection=heldout",
+    "data.dir=null", "rank.k=null method=lora", "model=tiny model.architecture.num_hidden_layers=3",
+    "output_dir=o results_dir=r num_workers=1 seed=3 selection=heldout",
 )  # fmt: skip
 
 

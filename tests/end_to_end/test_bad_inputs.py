@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 from bad_inputs import ALL, BadInput
 from bad_inputs.case import Answer, Kind, faults
+from bad_inputs.cures import CURES
 from filelock import FileLock
 from helpers import runs
 
@@ -36,6 +37,17 @@ def attempts(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[s
 def test_a_mistake_ends_in_one_clear_message(case: BadInput, attempts: dict[str, Any]):
     answer = Answer(**attempts["answers"][case.name])
     assert faults(case, answer) == [], answer.err
+
+
+@pytest.mark.parametrize("name", CURES)
+def test_the_cure_that_a_message_states_lets_the_run_start(name: str, attempts: dict[str, Any]):
+    assert attempts["uncured"][name] == ""
+
+
+@pytest.mark.parametrize("name", CURES)
+def test_the_message_names_the_setting_of_its_cure(name: str, attempts: dict[str, Any]):
+    key = CURES[name].partition("=")[0]
+    assert key.removeprefix("recipe.") in attempts["answers"][name]["err"]
 
 
 def test_the_figures_are_those_of_the_table(attempts: dict[str, Any]):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.exporting import Home, record_of, settings
-from helpers.runs import TINY, compose, folders
+from helpers.runs import TINY, command, compose, folders
 from helpers.toys import encoder
 from helpers.training import EXAMPLES, lora2, recipe, trainer
 
@@ -19,7 +19,7 @@ from lora2.glue.data import load_raw
 from lora2.glue.tokens import TokenisedSplit
 from lora2.runs.record import RunRecord, read_record, record_path
 from lora2.training.evaluate import Evaluation, Evaluator
-from lora2.training.recording import is_shortened, save_record
+from lora2.training.recording import is_shortened, recipe_caveats, save_record
 from lora2.training.run import run
 from lora2.training.session import _content, _end_alone
 from lora2.training.state import TrainState
@@ -116,6 +116,32 @@ def test_a_record_lists_what_its_numbers_must_not_stand_beside(tmp_path, monkeyp
     caveats = trained(tmp_path / "b").caveats
     assert "other data" in caveats
     assert "synthetic" not in caveats
+
+
+@pytest.mark.parametrize(
+    ("changes", "caveats"),
+    [
+        ({}, []),
+        ({"recipe.epochs": (5, 2)}, ["shortened"]),
+        ({"recipe.epochs": (5, 9)}, ["recipe changed"]),
+        ({"recipe.lr": (0.001, 0.01)}, ["recipe changed"]),
+        ({"recipe.epochs": (5, 2), "rank.alpha": (16, 4)}, ["shortened", "recipe changed"]),
+    ],
+)
+def test_what_a_changed_recipe_makes_of_a_number(changes, caveats):
+    assert recipe_caveats(changes) == caveats
+
+
+def test_a_changed_recipe_is_in_the_record(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = [*TINY, "recipe.epochs=1"]
+    assert command(*given, cwd=tmp_path).returncode == 0
+    (path,) = tmp_path.glob("outputs/results/runs/*.json")
+    record = read_record(path)
+    assert {"shortened", "recipe changed"} <= set(record.caveats)
+    assert "recipe short, changed: recipe.epochs 1 instead of 5, recipe.precision fp32 instead of bf16; " in str(
+        record.notes
+    )
 
 
 def test_a_run_that_its_epochs_end_is_not_shortened():

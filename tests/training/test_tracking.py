@@ -227,7 +227,8 @@ def test_a_killed_run_leaves_no_hole_and_no_step_twice(name: str, killed_at: int
     pytest.importorskip(name, reason=f"{name} is in the extra `trackers`, which is not installed")
     monkeypatch.chdir(tmp_path)
     job = (*JOB, "recipe.max_steps=48", "checkpoint.every_steps=4", f"tracker={name}")
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    found_by = (str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", ""))  # the last: a tracker kept elsewhere
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(found_by)}
     environment.pop("WANDB_SERVICE", None)  # of this process, which other tests may have started
     for at, code in ((killed_at, -signal.SIGKILL), (NEVER, 0)):
         command = [sys.executable, "-c", DIES, str(at), *job]

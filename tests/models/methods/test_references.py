@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mutants import BASELINES
 from torch import Tensor, nn
 
 from lora2.config.schema import RunConfig
@@ -91,11 +92,66 @@ def zero(values: Tensor) -> bool:
 @torch.no_grad()
 def scaled_by(b: Built, scale: float, marker: str, product: Callable[[nn.Module], Tensor]) -> bool:
     """Whether every layer with this attribute adds `scale` times its product to its base's output."""
+    wake(b)
+    layers = [module for module in b.model.modules() if hasattr(module, marker)]
+    return len(layers) == 12 and all(_adds(layer, scale * product(layer)) for layer in layers)
+
+
+@torch.no_grad()
+def wake(b: Built) -> None:
+    """Give numbers to what starts at zero, so that the adapter does something."""
     for name, parameter in b.adapter.items():
         if zero(parameter.flatten()):
             nn.init.normal_(b.model.get_parameter(name))
-    layers = [module for module in b.model.modules() if hasattr(module, marker)]
-    return len(layers) == 12 and all(_adds(layer, scale * product(layer)) for layer in layers)
+
+
+@torch.no_grad()
+def drops_nothing(b: Built, kind: type[nn.Module]) -> bool:
+    """Whether every layer of this kind computes the same in training as in evaluation."""
+    wake(b)
+    layers = [module for module in b.model.modules() if isinstance(module, kind)]
+    inputs = [torch.randn(3, layer.base.in_features) for layer in layers]
+    still = [torch.equal(layer.train()(x), layer.eval()(x)) for layer, x in zip(layers, inputs, strict=True)]
+    return len(layers) > 0 and all(still)
+
+
+@torch.no_grad()
+def activated(b: Built) -> bool:
+    """Whether each bottleneck adds up(gelu(down(y))) to the y that it is given."""
+    wake(b)
+    layers = [module for module in b.model.modules() if isinstance(module, BottleneckLinear)]
+    inputs = [torch.randn(3, layer.base.in_features) for layer in layers]
+    pairs = [(layer, layer(x), layer.base(x)) for layer, x in zip(layers, inputs, strict=True)]
+    gelu = nn.functional.gelu
+    return all(torch.allclose(out, y + layer.up(gelu(layer.down(y))), atol=1e-6) for layer, out, y in pairs)
+
+
+def has_residual(b: Built) -> bool:
+    """Whether the output of the layer before comes around a bottleneck that lets nothing through."""
+    with torch.no_grad():
+        for name in b.adapter:
+            b.model.get_parameter(name).zero_()
+    layers = [module for module in b.model.modules() if isinstance(module, BottleneckLinear)]
+    inputs = [torch.randn(3, layer.base.in_features) for layer in layers]
+    return all(torch.equal(layer(x), layer.base(x)) for layer, x in zip(layers, inputs, strict=True))
+
+
+def adalora_penalty(b: Built) -> bool:
+    """Whether it is γ times the mean over all P and Q of the distance of their Gram matrix from I, not squared."""
+    if isinstance(b.method, AdaLoRA):
+        factors = [x.detach() for stack in b.method.adapter.factor_stacks() for x in (*stack.u, *stack.U)]
+    else:
+        factors = [p.detach() if "lora_A" in n else p.detach().mT for n, p in b.adapter.items() if "lora_E" not in n]
+    distances = [torch.linalg.matrix_norm(x @ x.mT - torch.eye(len(x))) for x in factors]
+    wanted = b.cfg.method.penalty.weight * torch.stack(distances).mean()  # type: ignore[union-attr]
+    (got,) = b.method.penalties().values()
+    return len(factors) == 24 and bool(torch.isclose(got, wanted))
+
+
+def sora_penalty(b: Built) -> bool:
+    """Whether it is 10 times the mean |gate|."""
+    (got,) = b.method.penalties().values()
+    return bool(torch.isclose(got, 10 * b.part(".gate").abs().mean()))
 
 
 def _adds(layer: nn.Module, delta: Tensor) -> bool:
@@ -148,13 +204,25 @@ def no_dropout(b: Built) -> bool:
     return len(drops) > 0 and all(isinstance(x, nn.Identity) for drop in drops for x in drop.values())
 
 
-def betas(b: Built) -> bool:
-    """Whether the allocator smooths with β1 = β2 = 0.85."""
+def betas(b: Built) -> tuple[float, float]:
+    """β1 and β2, with which the allocator smooths."""
     if isinstance(b.method, AdaLoRA):
         assert b.method.allocator is not None
-        return b.method.allocator.betas == (0.85, 0.85)
+        return b.method.allocator.betas
     config = b.method._tuner.peft_config["default"]  # type: ignore[attr-defined]
-    return (config.beta1, config.beta2) == (0.85, 0.85)
+    return (config.beta1, config.beta2)
+
+
+def parts(b: Built, *endings: str) -> bool:
+    """Whether each trained parameter is of one of these kinds, and each kind is trained."""
+    found = {next((ending for ending in endings if ending in f"{name}."), None) for name in b.adapter}
+    return found == set(endings)
+
+
+def adalora_parts(b: Built) -> bool:
+    """Whether P, Λ and Q are trained, by either implementation's names, and nothing else."""
+    ours = isinstance(b.method, AdaLoRA)
+    return parts(b, *((".u.", ".lam.", ".U.") if ours else (".lora_A.", ".lora_E.", ".lora_B.")))
 
 
 def parts_of_bottleneck(b: Built) -> bool:
@@ -177,66 +245,98 @@ def steps_by(b: Built, threshold: float) -> bool:
     return torch.allclose((before - after).abs()[after != 0], torch.tensor(threshold), rtol=1e-2)
 
 
-LORA = "microsoft/LoRA @c4593f06, loralib/layers.py"
-ADALORA = "QingruZhang/AdaLoRA @d10f5ebe, loralib/adalora.py"
-SORA = "TsinghuaC3I/SoRA @c275ac23, src/lora.py"
-SORA_TRAINER = "TsinghuaC3I/SoRA @c275ac23, src/trainer.py, run_glue.py"
-SORA_SCRIPT = "TsinghuaC3I/SoRA @c275ac23, run_glue_sora_no_schedule.sh"
-SORA_STEP = "TsinghuaC3I/SoRA @c275ac23, src/sparse_optimizer.py"
-HOULSBY, PFEIFFER = "arXiv 1902.00751, section 2", "arXiv 2005.00247, section 3"
-OURS = "ours, as BERT's own layers"
-BITFIT = "arXiv 2106.10199, section 3"
+LORA = "microsoft/LoRA @c4593f06 loralib/layers.py"
+LORA_TRAINED = "microsoft/LoRA @2eb74c2d loralib/utils.py"
+ADALORA = "QingruZhang/AdaLoRA @19e47de0 loralib/loralib/adalora.py"
+ADALORA_SCRIPT = "QingruZhang/AdaLoRA @f6968aae NLU/scripts/run_debertav3_mrpc.sh"
+SORA = "TsinghuaC3I/SoRA @7ca93d54 src/lora.py"
+SORA_TRAINER = "TsinghuaC3I/SoRA @7ca93d54 src/trainer.py"
+SORA_RUN = "TsinghuaC3I/SoRA @7ca93d54 run_glue.py"
+SORA_SCRIPT = "TsinghuaC3I/SoRA @7ca93d54 scripts/run_glue_sora_no_schedule.sh"
+SORA_STEP = "TsinghuaC3I/SoRA @7ca93d54 src/sparse_optimizer.py"
+HOULSBY = "google-research/adapter-bert @69b7c580 modeling.py"
+HOULSBY_DECAY = "google-research/adapter-bert @69b7c580 optimization.py"
+PFEIFFER = "adapter-hub/adapters @01ff518f src/transformers/adapters/configuration.py"
+PFEIFFER_LAYER = "adapter-hub/adapters @086e4cc4 src/transformers/adapters/modeling.py"
+OURS_GELU = "ours, as Houlsby's; adapter-hub/adapters @01ff518f has ReLU"
+OURS_START = "ours: down as BERT's own layers, up at zero"
+BITFIT = "benzakenelad/BitFit @1d66f598 GLUEvaluator.py, BIAS_TERMS_DICT: all"
+COUNTS = "arXiv 2303.10512, Table 1's counts"
+COMMON = "one rate for all, as in the reference's Trainer"
 TRAINER = "transformers' Trainer, with which the reference runs"
+
+
+def bottleneck(method: str, gelu: str, where: str, residual: str, decay: str, places_: set[str]) -> tuple[Setting, ...]:
+    """The lines that both kinds of bottleneck adapters have."""
+    return (
+        Setting(method, "where", where, lambda b: places(b) == places_),
+        Setting(method, "activation", gelu, activated),
+        Setting(method, "residual", residual, has_residual),
+        Setting(method, "start of down", OURS_START, lambda b: near(b.part("down.weight"), 0.02)),
+        Setting(
+            method, "start at the backbone", OURS_START, lambda b: zero(b.part(".up.")) and zero(b.part("down.bias"))
+        ),
+        Setting(method, "trained", COUNTS, parts_of_bottleneck),
+        Setting(method, "dropout", f"{residual}: none inside", lambda b: drops_nothing(b, BottleneckLinear)),
+        Setting(method, "rate", COMMON, lambda b: b.rates() == {1.0}),
+        Setting(method, "decay", decay, all_but_bias),
+    )
+
 
 SETTINGS = (
     Setting("lora", "start of A", LORA, lambda b: uniform(b.part("query_proj.lora_A"), 1 / math.sqrt(32))),
     Setting("lora", "start of B", LORA, lambda b: zero(b.part("lora_B"))),
     Setting("lora", "scale", LORA, lambda b: scaled_by(b, 16 / 8, "lora_A", lora_product)),
-    Setting("lora", "trained", LORA, lambda b: all(".lora_A." in n or ".lora_B." in n for n in b.adapter)),
-    Setting("lora", "rate", LORA, lambda b: b.rates() == {1.0}),
+    Setting("lora", "trained", LORA_TRAINED, lambda b: parts(b, ".lora_A.", ".lora_B.")),
+    Setting("lora", "rate", COMMON, lambda b: b.rates() == {1.0}),
     Setting("lora", "decay", TRAINER, all_but_bias),
-    Setting("lora", "dropout", "arXiv 2106.09685, Table 9: none printed", no_dropout),
+    Setting("lora", "dropout", f"{LORA}: 0 by default; arXiv 2106.09685, Table 9 prints none", no_dropout),
     Setting(
         "adalora",
         "start of P and Q",
         ADALORA,
         lambda b: near(b.part("lora_A", ".u"), 0.02) and near(b.part("lora_B", ".U"), 0.02),
     ),
-    Setting("adalora", "start of Λ", ADALORA, lambda b: zero(b.part("lora_E", ".lam"))),
+    Setting("adalora", "start of the singular values", ADALORA, lambda b: zero(b.part("lora_E", ".lam"))),
     Setting("adalora", "scale", ADALORA, lambda b: adalora_scaled(b, 16 / 8)),
-    Setting("adalora", "smoothing", ADALORA, betas),
-    Setting("adalora", "rate", ADALORA, lambda b: b.rates() == {1.0}),
+    Setting("adalora", "trained", ADALORA, adalora_parts),
+    Setting("adalora", "regulariser", f"{ADALORA}, compute_orth_regu", adalora_penalty),
+    Setting("adalora", "smoothing of the scores", f"{ADALORA_SCRIPT}, --beta1", lambda b: betas(b)[0] == 0.85),
+    Setting("adalora", "smoothing of their spread", f"{ADALORA_SCRIPT}, --beta2", lambda b: betas(b)[1] == 0.85),
+    Setting("adalora", "rate", COMMON, lambda b: b.rates() == {1.0}),
     Setting("adalora", "decay", TRAINER, all_but_bias),
-    Setting("adalora", "dropout", "QingruZhang/AdaLoRA @d10f5ebe, NLU/scripts: none", no_dropout),
+    Setting("adalora", "dropout", f"{ADALORA_SCRIPT}: none set", no_dropout),
     Setting("sora", "start of A", SORA, lambda b: uniform(b.part("query_proj.A"), 1 / math.sqrt(32))),
     Setting("sora", "start of B", SORA, lambda b: zero(b.part(".B"))),
     Setting("sora", "start of the gates", SORA, lambda b: abs(float(b.part(".gate").std()) - 1) < 0.25),
     Setting("sora", "scale", SORA, lambda b: scaled_by(b, 16 / 8, "gate", sora_product)),
-    Setting("sora", "decay of the gates", SORA_TRAINER, lambda b: all_but_bias(b, ".gate")),
-    Setting("sora", "rate of the gates", SORA_TRAINER, lambda b: b.rates() == {1.0}),
-    Setting("sora", "penalty", SORA_SCRIPT, lambda b: b.cfg.method.sparse_lambda == 10),
+    Setting("sora", "trained", SORA, lambda b: parts(b, ".A.", ".B.", ".gate.")),
+    Setting("sora", "dropout", f"{SORA}: 0 by default", lambda b: drops_nothing(b, SoRALinear)),
+    Setting("sora", "decay of the gates", SORA_RUN, lambda b: all_but_bias(b, ".gate")),
+    Setting("sora", "rate of the gates", SORA_RUN, lambda b: b.rates() == {1.0}),
+    Setting("sora", "penalty", f"{SORA_TRAINER}, compute_loss; λ: {SORA_SCRIPT}", sora_penalty),
     Setting("sora", "threshold", SORA_SCRIPT, lambda b: b.cfg.method.sparse_lambda_2 == 3e-4),
     Setting("sora", "threshold whatever the rate", SORA_STEP, lambda b: steps_by(b, 3e-4)),
-    Setting("houlsby", "where", HOULSBY, lambda b: places(b) == {"attention.output.dense", "output.dense"}),
-    Setting("houlsby", "start of down", OURS, lambda b: near(b.part("down.weight"), 0.02)),
-    Setting("houlsby", "start at the backbone", HOULSBY, lambda b: zero(b.part(".up.")) and zero(b.part("down.bias"))),
-    Setting("houlsby", "trained", "arXiv 2303.10512, Table 1's counts", parts_of_bottleneck),
-    Setting("houlsby", "decay", TRAINER, all_but_bias),
-    Setting("pfeiffer", "where", PFEIFFER, lambda b: places(b) == {"output.dense"}),
-    Setting("pfeiffer", "start of down", OURS, lambda b: near(b.part("down.weight"), 0.02)),
-    Setting(
-        "pfeiffer", "start at the backbone", PFEIFFER, lambda b: zero(b.part(".up.")) and zero(b.part("down.bias"))
-    ),
-    Setting("pfeiffer", "trained", "arXiv 2303.10512, Table 1's counts", parts_of_bottleneck),
-    Setting("pfeiffer", "decay", TRAINER, all_but_bias),
+    *bottleneck("houlsby", HOULSBY, HOULSBY, HOULSBY, HOULSBY_DECAY, {"attention.output.dense", "output.dense"}),
+    *bottleneck("pfeiffer", OURS_GELU, PFEIFFER, PFEIFFER_LAYER, TRAINER, {"output.dense"}),
     Setting("bitfit", "trained", BITFIT, lambda b: b.adapter.keys() == encoder_names(b, lambda n: n.endswith("bias"))),
+    Setting("bitfit", "rate", COMMON, lambda b: b.rates() == {1.0}),
     Setting("bitfit", "decay", TRAINER, all_but_bias),
     Setting("full", "trained", "every parameter", lambda b: b.adapter.keys() == encoder_names(b, lambda n: True)),
+    Setting("full", "rate", COMMON, lambda b: b.rates() == {1.0}),
     Setting("full", "decay", TRAINER, all_but_bias),
 )
+# The faults of tests/mutants.py, each planted against one line's test.
+PLANTED = [mutant.name for mutant in BASELINES]
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda x: f"{x.method}: {x.what}")
+def planted(setting: Setting) -> list[str]:
+    """The faults that are planted against a line."""
+    line = f"{setting.method}: {setting.what}: "
+    return [name.removeprefix(line) for name in PLANTED if name.startswith(line)]
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=[f"{x.method}: {x.what}" for x in SETTINGS])
 def test_a_baseline_is_as_its_reference(setting: Setting, configure):
     for impl in IMPLEMENTATIONS.get(setting.method, ("seed=0",)):
         cfg = configure(f"method={setting.method}", *SIZES[setting.method], "budget.t_i=0", "budget.t_f=1", impl)
@@ -246,11 +346,17 @@ def test_a_baseline_is_as_its_reference(setting: Setting, configure):
 
 
 def test_the_documentation_has_the_same_table():
-    rows = {f"| {x.method} | {x.what} | {x.source} |" for x in SETTINGS}
+    rows = {f"| {x.method} | {x.what} | {x.source} | {'; '.join(planted(x))} |" for x in SETTINGS}
     written = FIDELITY.read_text(encoding="utf-8").split("## Baselines\n")[1].splitlines()
-    assert {line for line in written if line.startswith("| ")} - {"| method | setting | source |"} == rows
+    header = "| method | setting | source | planted fault |"
+    assert {line for line in written if line.startswith("| ")} - {header} == rows
 
 
 def test_every_baseline_is_in_the_table():
     assert {x.method for x in SETTINGS} == SIZES.keys()
     assert len({(x.method, x.what) for x in SETTINGS}) == len(SETTINGS)
+
+
+def test_every_line_has_a_planted_fault():
+    assert [f"{x.method}: {x.what}" for x in SETTINGS if not planted(x)] == []
+    assert sum(len(planted(x)) for x in SETTINGS) == len(PLANTED)
