@@ -1,0 +1,164 @@
+"""The study's tables: a line for each cell, and a line for each pair of methods of equal size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from lora2.analysis.comparison import MOST_SEEDS, pooled
+from lora2.analysis.stats import MIN_SEEDS, student_interval, summarise
+from lora2.analysis.study.gather import Study, StudyCell, chosen, marked_score, method_name
+from lora2.analysis.study.pairs import Pair
+from lora2.common.rendering import MISSING, Table
+from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
+from lora2.runs.caveats import CAVEATS, MARK
+from lora2.runs.reader import Run
+
+RUNS = "../results/runs"  # from docs/
+UNVERIFIED = "°"
+CELL_HEADER = (
+    "Method", "Task", "Best, mean ± std", "95 % interval", "Median", "Last, mean ± std", "n", "Collapsed",
+    "Rate and own values", "Adapter params", "Runs, by seed",
+)  # fmt: skip
+PAIR_HEADER = (
+    "LoRA²", "Against", "Tasks", "n", "Difference", "95 % interval", "Bootstrap", "P(ours better)", "Paper's margin",
+    "Verdict", "Seeds to decide",
+)  # fmt: skip
+PAIR_NOTES = (
+    "Difference = ours minus theirs in points, best checkpoints, paired by seed; over several tasks their mean.",
+    "95 % interval = Student's t, pooled over tasks with Satterthwaite's degrees of freedom. Bootstrap = seeds drawn "
+    "anew within each task, which covers about 80 % with two tasks of three seeds. Verdicts use the first.",
+    "P(ours better) = probability that a run of ours scores higher than one of theirs, mean over tasks.",
+    "Paper's margin = difference of the two rows of its Table 1 over the same tasks, on its own encoder. Supported: "
+    "ours lies on that side of zero and may be as large. Contradicted: it is smaller, or on the other side. Undecided: "
+    "both zero and the margin lie in the interval.",
+    "Seeds to decide: at so many the interval would be short enough, if mean and spread stayed what they are. One task "
+    "alone and fewer than three seeds get no verdict.",
+)
+
+
+def cell_table(study: Study) -> Table:
+    """Write one line for each method and task."""
+    cells = [cell for variant in study.variants for cell in study.row(variant)]
+    notes = [
+        "Best = best evaluation of each run, chosen on dev as the paper does; last = after the last step; ± = standard "
+        "deviation over n seeds; interval = Student's t of the mean of best."
+    ]
+    if any(cell.collapsed for cell in cells):
+        notes.append(f"{MARK} collapsed: {CAVEATS['collapsed']}. Its score is part of the mean: the method did that.")
+    if any(not is_verified(run) for run in study.runs):
+        notes.append(f"{UNVERIFIED} not re-derived without this project's code (`make verify RUN=RUN_ID`).")
+    if study.left_out:
+        notes.append(
+            f"Left out, of another setting or with a caveat: {len(study.left_out)} run(s){_why(study.left_out)}."
+        )
+    title = f"{study.model}: every method and task"
+    return Table(title=title, header=CELL_HEADER, rows=tuple(map(_cell_line, cells)), footnotes=tuple(notes))
+
+
+def pair_table(model: str, pairs: Sequence[Pair]) -> Table:
+    """Write a line for each pair over all tasks, and one for each of its tasks, which gets no verdict alone."""
+    rows = [line for pair in pairs for line in _pair_lines(pair)]
+    return Table(title=f"{model}: methods of equal size", header=PAIR_HEADER, rows=tuple(rows), footnotes=PAIR_NOTES)
+
+
+def row_commands(study: Study) -> list[str]:
+    """Write the command that makes each method's runs again, a line each."""
+    return [_row_command(variant, study.row(variant)) for variant in study.variants]
+
+
+def record_link(run: Run) -> str:
+    """Link a run's seed to its record, with the mark of a score that nobody re-derived."""
+    return f"{link(run)}{'' if is_verified(run) else UNVERIFIED}"
+
+
+def link(run: Run) -> str:
+    """Link a run's seed to its record."""
+    return f"[{run.seed}]({RUNS}/{run.run_id}.json)"
+
+
+def is_verified(run: Run) -> bool:
+    """Say whether the run's score was re-derived without this project's code."""
+    verified = getattr(run, "verified", None)
+    return verified is not None and bool(verified["passed"])
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """Write `[−1.20, 3.40]`, or a dash."""
+    return MISSING if interval is None else signed(f"[{interval[0]:.2f}, {interval[1]:.2f}]")
+
+
+def signed(text: str) -> str:
+    """Write a minus sign where ASCII has a hyphen."""
+    return text.replace("-", "−")
+
+
+def task_titles(tasks: Iterable[str]) -> str:
+    """Write `MRPC, RTE`."""
+    return ", ".join(map(task_title, tasks))
+
+
+def _cell_line(cell: StudyCell) -> tuple[str, ...]:
+    scores = cell.scores()
+    adapters = sorted({run.counts["adapter"] for run in cell.runs if "adapter" in run.counts})
+    return (
+        method_name(cell.variant),
+        f"{task_title(cell.task)} {METRIC_TITLES[TASKS[cell.task].main_metric]}",
+        marked_score(_mean(scores), [cell]),
+        interval_text(student_interval(scores) if len(scores) >= MIN_SEEDS else None),
+        f"{summarise(scores).median:.2f}" if scores else MISSING,
+        _mean(cell.scores("last")),
+        str(len(cell.runs)),
+        f"{len(cell.collapsed)} of {len(cell.runs)}",
+        "; ".join(sorted({chosen(run) for run in cell.runs})),
+        " to ".join(f"{count:,}" for count in (adapters[:1] + adapters[-1:] if len(adapters) > 1 else adapters)),
+        " ".join(map(record_link, cell.runs)),
+    )
+
+
+def _mean(scores: Sequence[float]) -> str:
+    if not scores:
+        return MISSING
+    summary = summarise(scores)
+    return f"{summary.mean:.2f}" if summary.std is None else f"{summary.mean:.2f} ± {summary.std:.2f}"
+
+
+def _pair_lines(pair: Pair) -> list[tuple[str, ...]]:
+    names = (method_name(pair.ours), method_name(pair.theirs))
+    found = pair.pooled
+    needed = pair.seeds_needed
+    whole = (
+        *names,
+        task_titles(pair.differences),
+        str(pair.seeds),
+        signed(f"{pair.mean:+.2f}"),
+        interval_text(found.interval() if found else None),
+        interval_text(pair.bootstrap),
+        f"{pair.probability:.2f}",
+        signed(f"{pair.margin:+.2f}"),
+        f"**{pair.verdict}**",
+        MISSING if found is None else f"over {MOST_SEEDS}" if needed is None else str(needed),
+    )
+    alone = [
+        ("", "", task_title(task), str(len(values)), signed(f"{summarise(values).mean:+.2f}"), _paired(values))
+        for task, values in pair.differences.items()
+    ]
+    return [whole, *((*line, *(MISSING,) * (len(whole) - len(line))) for line in alone if len(pair.differences) > 1)]
+
+
+def _paired(values: Sequence[float]) -> str:
+    return interval_text(pooled([values]).interval() if len(values) >= MIN_SEEDS else None)
+
+
+def _row_command(variant: str, cells: Sequence[StudyCell]) -> str:
+    runs = [run for cell in cells for run in cell.runs]
+    experiment = min(run.experiment for run in runs)
+    tasks = ",".join(cell.task for cell in cells)
+    seeds = ",".join(map(str, sorted({run.seed for run in runs})))
+    data = "data=local data.dir=../glue" if runs[0].data == "local" else f"data={runs[0].data}"
+    head = f"python scripts/experiment.py run {experiment} --model {runs[0].model}"
+    return f"{head} row={variant} task={tasks} seed={seeds} {data}"
+
+
+def _why(runs: Sequence[Run]) -> str:
+    kinds = [kind for kind in CAVEATS if any(kind in run.caveats for run in runs)]
+    return f" ({', '.join(kinds)})" if kinds else ""
