@@ -34,15 +34,15 @@ def findings(model: str, judged: Judged, seconds: Mapping[str, float]) -> list[s
 
 
 def pair_clause(pair: Pair) -> str:
-    """Say where ours stands to one method of its size: above, behind, or not told apart; of too little just the number."""
+    """Say where ours stands to one method of its size: above, behind, not told apart; unjudged, how far."""
     found = pair.pooled
     theirs, mean = method_name(pair.theirs), signed(f"{pair.mean:+.2f}")
     if found is None:
-        return f"{mean} to {theirs} (one seed)"
+        return f"at {mean} against {theirs} (one seed)"
     low, high = found.interval()
     between = signed(f"{low:.2f} to {high:.2f}")
     if pair.verdict in UNJUDGED:
-        return f"{mean} to {theirs} ({between}; {pair.verdict})"
+        return f"at {mean} against {theirs} ({between}; {pair.verdict})"
     if low > 0.0:
         return f"{pair.mean:.2f} points above {theirs} ({between})"
     if high < 0.0:

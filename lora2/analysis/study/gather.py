@@ -141,7 +141,7 @@ def gather(model: str, comparison: Comparison, runs: Iterable[Run]) -> Study:
         comparison: which of them.
         runs: every record; a run belongs to the study if its setting is one that an experiment of the study ran.
     """
-    mine = [run for run in runs if run.model == model and run.recipe in comparison.recipes and run.status == "ok"]
+    mine = [run for run in runs if run.model == model and run.recipe in comparison.recipes and _is_scored(run)]
     settings = {run.setting_id for run in mine if run.experiment.startswith(EXPERIMENT)}
     mine = [run for run in mine if run.setting_id in settings]
     clean = [run for run in mine if not is_marked(run)]
@@ -161,7 +161,8 @@ def trials(model: str, runs: Iterable[Run]) -> list[Run]:
         for run in runs
         if run.model == model
         and run.recipe == TRIALS
-        and run.status == "ok"
+        and _is_scored(run)
+        and run.history.get("eval")
         and run.resolved.get("selection") == "heldout"
         and not is_marked(run)
     ]
@@ -190,7 +191,7 @@ def rate(run: Run) -> float | None:
 
 
 def chosen(run: Run) -> str:
-    """Write the values that a method was run at: rate, α over r of the low-rank ones, Λ's factor on the rate of LoRA²."""
+    """Write the values that a method was run at: rate, α/r of low-rank ones, and LoRA²'s factor of Λ's rate."""
     found = rate(run)
     parts = ["–" if found is None else f"{found:g}"]
     rank = run.resolved.get("rank") or {}
@@ -220,6 +221,11 @@ def variant_place(variant: str) -> tuple[int, str]:
 def marked_score(text: str, cells: Sequence[StudyCell]) -> str:
     """Put the mark behind a number that a collapsed run is part of."""
     return f"{text} {MARK}" if any(cell.collapsed for cell in cells) else text
+
+
+def _is_scored(run: Run) -> bool:
+    """Whether the run ended and has the number by which it is compared."""
+    return run.status == "ok" and run.task in TASKS and run.value(TASKS[run.task].main_metric) is not None
 
 
 def _cell(key: tuple[str, str], runs: Sequence[Run]) -> StudyCell:

@@ -11,7 +11,15 @@ from lora2.analysis.study.findings import findings
 from lora2.analysis.study.gather import SHARED, Study, chosen, method_name
 from lora2.analysis.study.models import ModelStudy, picture_name
 from lora2.analysis.study.pairs import Pair
-from lora2.analysis.study.tables import cell_table, link, pair_table, record_link, row_commands, task_titles
+from lora2.analysis.study.tables import (
+    cell_table,
+    link,
+    nothing_text,
+    pair_table,
+    record_link,
+    row_commands,
+    task_titles,
+)
 from lora2.common.rendering import MISSING, Table, to_markdown
 from lora2.glue.tasks import task_title
 from lora2.runs.reader import Run
@@ -74,7 +82,7 @@ def picture_markup(name: str, alt: str, folder: Path = FIGURES) -> str:
 
 def _findings(study: ModelStudy) -> str:
     if not study.ran:
-        return f"### {study.model}\nNo runs yet: {SHARED.command(study.model)}."
+        return f"### {study.model}\n{nothing_text(study.studies[0])}"
     judged = {each.comparison.key: (each, found) for each, found in zip(study.studies, study.pairs, strict=True)}
     lines = [f"{number}. {text}" for number, text in enumerate(findings(study.model, judged, study.seconds), start=1)]
     return "\n".join([f"### {study.model}", *lines])
@@ -96,7 +104,7 @@ def _made_of(study: ModelStudy) -> str:
 
 def _comparison(study: Study, found: Sequence[Pair]) -> str:
     if not study.cells:
-        return _nothing(study.comparison.title, study.comparison.command(study.model))
+        return f"### {study.comparison.title}\n{nothing_text(study)}"
     alt = f"{study.model}: every seed of each method and task, with mean and interval"
     return "\n\n".join(
         [

@@ -48,9 +48,7 @@ def cell_table(study: Study) -> Table:
     if any(not is_verified(run) for run in study.runs):
         notes.append(f"{UNVERIFIED} not re-derived without this project's code (`make verify RUN=RUN_ID`).")
     if study.left_out:
-        notes.append(
-            f"Left out, of another setting or with a caveat: {len(study.left_out)} run(s){_why(study.left_out)}."
-        )
+        notes.append(f"Left out: {left_out_text(study)}.")
     title = f"{study.model}: every method and task"
     return Table(title=title, header=CELL_HEADER, rows=tuple(map(_cell_line, cells)), footnotes=tuple(notes))
 
@@ -82,6 +80,20 @@ def is_verified(run: Run) -> bool:
     return verified is not None and bool(verified["passed"])
 
 
+def left_out_text(study: Study) -> str:
+    """Write how many runs enter no mean, and why."""
+    kinds = [kind for kind in CAVEATS if any(kind in run.caveats for run in study.left_out)]
+    return f"{len(study.left_out)} run(s) ({', '.join(kinds) or 'of another setting'})"
+
+
+def nothing_text(study: Study) -> str:
+    """Write that a comparison has no number, and what makes its runs."""
+    command = study.comparison.command(study.model)
+    if study.left_out:
+        return f"No run without a caveat yet, {left_out_text(study)} left out: {command}."
+    return f"No runs yet: {command}."
+
+
 def interval_text(interval: tuple[float, float] | None) -> str:
     """Write `[−1.20, 3.40]`, or a dash."""
     return MISSING if interval is None else signed(f"[{interval[0]:.2f}, {interval[1]:.2f}]")
@@ -99,25 +111,23 @@ def task_titles(tasks: Iterable[str]) -> str:
 
 def _cell_line(cell: StudyCell) -> tuple[str, ...]:
     scores = cell.scores()
-    adapters = sorted({run.counts["adapter"] for run in cell.runs if "adapter" in run.counts})
+    adapter = cell.runs[0].counts.get("adapter")
     return (
         method_name(cell.variant),
         f"{task_title(cell.task)} {METRIC_TITLES[TASKS[cell.task].main_metric]}",
         marked_score(_mean(scores), [cell]),
         interval_text(student_interval(scores) if len(scores) >= MIN_SEEDS else None),
-        f"{summarise(scores).median:.2f}" if scores else MISSING,
+        f"{summarise(scores).median:.2f}",
         _mean(cell.scores("last")),
         str(len(cell.runs)),
         f"{len(cell.collapsed)} of {len(cell.runs)}",
-        "; ".join(sorted({chosen(run) for run in cell.runs})),
-        " to ".join(f"{count:,}" for count in (adapters[:1] + adapters[-1:] if len(adapters) > 1 else adapters)),
+        chosen(cell.runs[0]),
+        MISSING if adapter is None else f"{adapter:,}",
         " ".join(map(record_link, cell.runs)),
     )
 
 
 def _mean(scores: Sequence[float]) -> str:
-    if not scores:
-        return MISSING
     summary = summarise(scores)
     return f"{summary.mean:.2f}" if summary.std is None else f"{summary.mean:.2f} ± {summary.std:.2f}"
 
@@ -157,8 +167,3 @@ def _row_command(variant: str, cells: Sequence[StudyCell]) -> str:
     data = "data=local data.dir=../glue" if runs[0].data == "local" else f"data={runs[0].data}"
     head = f"python scripts/experiment.py run {experiment} --model {runs[0].model}"
     return f"{head} row={variant} task={tasks} seed={seeds} {data}"
-
-
-def _why(runs: Sequence[Run]) -> str:
-    kinds = [kind for kind in CAVEATS if any(kind in run.caveats for run in runs)]
-    return f" ({', '.join(kinds)})" if kinds else ""
