@@ -22,7 +22,7 @@ SCORES = {  # accuracy in percent, by seed
     ("lora_r8", "mrpc"): (80.0, 80.5, 79.5),
     ("lora_r8", "rte"): (55.0, 54.0, 52.7),
 }
-RATES = {0.0001: 74.0, 0.0005: 80.5, 0.001: 81.0, 0.004: 66.0}  # held-out accuracy of LoRA² k=8 on MRPC
+RATES = {0.0001: 74.0, 0.0005: 80.5, 0.001: 81.0, 0.004: 66.0}  # held-out accuracy of LoRA² k=8 on MRPC, last
 MONITOR = [  # all matrices of two layers lose singular values at the same pace
     {"step": step, **{f"rank/layer.{layer}.{matrix}": kept for layer in (0, 1) for matrix in MATRICES}}
     for step, kept in ((10.0, 8.0), (20.0, 6.0), (30.0, 4.0))
@@ -69,7 +69,7 @@ def tuned() -> list[dict[str, Any]]:
     for variant, gain in (("lora2_k8", 0.0), ("lora_r8", 3.0)):
         for task in ("mrpc", "rte"):
             for seed, score in zip((10, 11, 12), SCORES[variant, task], strict=True):
-                changes = {"recipe": "tuned", "experiment": "study_tuned", "setting_id": f"tuned{variant}{task}"}
+                changes = {"recipe": "tuned", "experiment": "study_minilm", "setting_id": f"tuned{variant}{task}"}
                 runs.append(study_run(variant, task, seed, score + gain, **changes))
     return runs
 
@@ -81,14 +81,22 @@ def trials() -> list[dict[str, Any]]:
         for seed in (100, 101):
             changes = {
                 "recipe": "trial",
-                "experiment": "tune",
+                "experiment": "study_minilm",
                 "setting_id": f"trial{rate}",
                 "constant": ["best"] if (rate, seed) == (0.004, 101) else [],
                 "resolved": {"selection": "heldout", "recipe": {"lr": rate}},
-                "history": {"eval": [{"step": 1.0, "selection": score / 100}]},
+                "history": {"eval": [{"step": 1.0, "selection": 0.99}, {"step": 2.0, "selection": score / 100}]},
             }
             runs.append(study_run("lora2_k8", "mrpc", seed, 99.0, **changes))
-    return runs
+    return [*runs, diverged()]
+
+
+def diverged() -> dict[str, Any]:
+    """A trial at a fifth rate, whose loss was not finite."""
+    resolved = {"selection": "heldout", "recipe": {"lr": 0.01}}
+    changes = {"recipe": "trial", "experiment": "study_minilm", "setting_id": "trial0.01", "resolved": resolved}
+    error = "FloatingPointError: the loss is not finite at step 3"
+    return study_run("lora2_k8", "mrpc", 100, 0.0, status="failed", error=error, metrics=None, history={}, **changes)
 
 
 def timed() -> list[dict[str, Any]]:

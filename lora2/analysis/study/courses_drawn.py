@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lora2.analysis.study.drawing import LINES, Theme
-from lora2.analysis.study.gather import method_name, rate, trial_score, variant_place
+from lora2.analysis.study.gather import has_diverged, method_name, rate, trial_score, variant_place
 from lora2.core import keys
 from lora2.core.matrices import MATRICES, MATRIX_TITLES
 from lora2.glue.tasks import TASKS, task_title
@@ -67,7 +67,7 @@ def setting_means(runs: Sequence[Run]) -> list[float]:
 
 
 def rate_scores(rates: Mapping[float, list[Run]]) -> dict[float, float]:
-    """Return by rate the held-out score of its best setting, mean over seeds."""
+    """Return by rate the held-out score of its best setting, mean over seeds; −inf where each had one that diverged."""
     return {value: max(setting_means(runs)) for value, runs in sorted(rates.items())}
 
 
@@ -85,13 +85,18 @@ def good_range(rates: Mapping[float, list[Run]]) -> tuple[float, float]:
     return values[low], values[high]
 
 
+def has_fallen(run: Run) -> bool:
+    """Say whether a trial collapsed or diverged."""
+    return "collapsed" in run.caveats or has_diverged(run)
+
+
 def rates_height(rates: Rates) -> float:
     """Return the height of `draw_rates`, in inches."""
     return 0.7 + 2.6 * len(rates)
 
 
 def draw_rates(figure: Any, theme: Theme, rates: Rates) -> None:
-    """Draw held-out score over learning rate for each task, a line a method; x: a trial that collapsed."""
+    """Draw held-out score over learning rate for each task, a line a method; x: a trial that collapsed or diverged."""
     variants = sorted({variant for methods in rates.values() for variant in methods}, key=variant_place)
     colours = {variant: LINES[index % len(LINES)] for index, variant in enumerate(variants)}
     panels = figure.subplots(len(rates), 1, sharex=True, squeeze=False)[:, 0]
@@ -108,12 +113,13 @@ def draw_rates(figure: Any, theme: Theme, rates: Rates) -> None:
 
 
 def _rate_line(axes: Any, variant: str, rates: Mapping[float, list[Run]], colour: str) -> None:
-    scores = rate_scores(rates)
+    scores = {value: score for value, score in rate_scores(rates).items() if np.isfinite(score)}
     ours = variant.startswith("lora2")
     style = {"linewidth": 2.4 if ours else 1.4, "linestyle": "-" if ours else "--"}
     axes.plot(
         [*scores], [*scores.values()], marker="o", color=colour, markersize=4, label=method_name(variant), **style
     )
-    fallen = [(value, trial_score(run)) for value, runs in rates.items() for run in runs if "collapsed" in run.caveats]
-    if fallen:
-        axes.plot(*zip(*fallen, strict=True), "x", color=colour, markersize=7, markeredgewidth=1.8, linestyle="")
+    floor = min(scores.values(), default=0.0)
+    for run in [run for runs in rates.values() for run in runs if has_fallen(run)]:
+        height = floor if has_diverged(run) else trial_score(run)  # what diverged has no score of its own
+        axes.plot(rate(run), height, "x", color=colour, markersize=7, markeredgewidth=1.8)

@@ -6,6 +6,7 @@ mean, but for one that collapsed: that is what the method did, so its score coun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,7 @@ METHODS = {"full": "full", "bitfit": "BitFit", "lora2": "LoRA²", "lora": "LoRA"
 LOW_RANK = ("lora2", "lora", "adalora", "sora")
 EXPERIMENT = "study"  # what the name of each of the study's experiments begins with
 TRIALS = "trial"  # the recipe of the search for each method's values
+DIVERGED = "not finite"  # in the reason of a run whose loss or gradient was that
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Comparison:
         title: of its section; `when` says the same within a sentence.
         recipes: the names that its runs' recipes have.
         commands: that make its runs, by model; under "" those of every other model.
+        row_command: that makes one method's runs again.
     """
 
     key: str
@@ -53,6 +56,7 @@ class Comparison:
     when: str
     recipes: tuple[str, ...]
     commands: Mapping[str, tuple[str, ...]]
+    row_command: str
 
     def command(self, model: str) -> str:
         """Return what makes its runs, to stand in a sentence."""
@@ -64,7 +68,12 @@ SHARED = Comparison(
     title="As the authors ran it: one shared rate",
     when="at one shared rate",
     recipes=("authors_short", "short3"),
-    commands={"minilm": ("make sweep EXPERIMENT=study_minilm",), "": ("make study MODEL={model}",)},
+    commands={
+        "minilm": ("make sweep EXPERIMENT=study_minilm",),
+        "": ("make sweep EXPERIMENT=study_authors MODEL={model}",),
+    },
+    row_command="python scripts/experiment.py run {experiment} --model {model} row={row} task={tasks} seed={seeds} "
+    "{data}",
 )
 TUNED = Comparison(
     key="tuned",
@@ -72,6 +81,7 @@ TUNED = Comparison(
     when="each method at its best",
     recipes=("tuned",),
     commands={"": ("make tune MODEL={model}", "make study MODEL={model}")},
+    row_command="python scripts/experiment.py study --model {model} row={row} task={tasks} {data}",
 )
 COMPARISONS = (SHARED, TUNED)
 
@@ -155,22 +165,26 @@ def gather(model: str, comparison: Comparison, runs: Iterable[Run]) -> Study:
 
 
 def trials(model: str, runs: Iterable[Run]) -> list[Run]:
-    """List the trials of the search on one model: each was scored on a held-out part of train, never on dev."""
+    """List the trials of one model's search that ended or diverged: scored on held-out rows of train, not on dev."""
     return [
         run
         for run in runs
         if run.model == model
         and run.recipe == TRIALS
-        and _is_scored(run)
-        and run.history.get("eval")
+        and (has_diverged(run) or (run.status == "ok" and run.history.get("eval")))
         and run.resolved.get("selection") == "heldout"
         and not is_marked(run)
     ]
 
 
+def has_diverged(run: Run) -> bool:
+    """Say whether a run ended because its loss or gradient was not finite."""
+    return run.status == "failed" and DIVERGED in (run.error or "")
+
+
 def trial_score(run: Run) -> float:
-    """Return the best held-out score of a trial, in percent."""
-    return 100.0 * max(point[keys.SELECTION] for point in run.history["eval"])
+    """Return a trial's held-out score after its last step, in percent, as the search does; −inf if it diverged."""
+    return -math.inf if has_diverged(run) else 100.0 * run.history["eval"][-1][keys.SELECTION]
 
 
 def studied_models(runs: Iterable[Run]) -> list[str]:

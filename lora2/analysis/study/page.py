@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lora2.analysis.study.courses_drawn import NEAR, good_range, rate_scores
 from lora2.analysis.study.drawing import DARK, LIGHT, picture_path
 from lora2.analysis.study.findings import findings
 from lora2.analysis.study.gather import SHARED, Study, chosen, method_name
@@ -13,16 +12,15 @@ from lora2.analysis.study.models import ModelStudy, picture_name
 from lora2.analysis.study.pairs import Pair
 from lora2.analysis.study.tables import (
     cell_table,
-    link,
     nothing_text,
     pair_table,
+    rate_table,
     record_link,
     row_commands,
     task_titles,
 )
 from lora2.common.rendering import MISSING, Table, to_markdown
 from lora2.glue.tasks import task_title
-from lora2.runs.reader import Run
 
 FIGURES = Path("../results/figures")  # from docs/
 TOP = (
@@ -122,45 +120,10 @@ def _rates(study: ModelStudy) -> str:
     title, command = "Score over learning rate", f"make tune MODEL={study.model}"
     if not study.trials:
         return _nothing(title, f"`{command}`")
-    rows = [
-        _rate_line(task, variant, rates) for task, methods in study.trials.items() for variant, rates in methods.items()
-    ]
-    table = Table(
-        title=f"{study.model}: learning rates",
-        header=(
-            "Task",
-            "Method",
-            "Best rate",
-            "Held-out score",
-            "Rates as good",
-            "Width",
-            "Trials by seed, at each rate",
-        ),
-        rows=tuple(rows),
-        footnotes=(
-            f"Rates as good: around the best, those whose held-out score is within {NEAR:g} point of its; width: the "
-            "highest over the lowest of them. Of several settings at a rate the best counts.",
-        ),
-    )
     picture = picture_markup(picture_name(study.model, "rates"), f"{study.model}: held-out score over learning rate")
-    told = "A line for each method, through the mean over seeds; x: a trial that collapsed."
-    return "\n\n".join([f"### {title}", picture, told, _table(table), _commands([command])])
-
-
-def _rate_line(task: str, variant: str, rates: Mapping[float, list[Run]]) -> tuple[str, ...]:
-    scores = rate_scores(rates)
-    low, high = good_range(rates)
-    best = max(scores, key=lambda value: scores[value])
-    trials = "; ".join(f"{value:g}: {' '.join(map(link, runs))}" for value, runs in rates.items())
-    good = f"{low:g} to {high:g}"
-    return (
-        task_title(task),
-        method_name(variant),
-        f"{best:g}",
-        f"{scores[best]:.2f}",
-        good,
-        f"×{high / low:.3g}",
-        trials,
+    told = "A line for each method, through the mean over seeds; x: a trial that collapsed or diverged."
+    return "\n\n".join(
+        [f"### {title}", picture, told, _table(rate_table(study.model, study.trials)), _commands([command])]
     )
 
 

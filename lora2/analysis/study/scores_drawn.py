@@ -16,6 +16,7 @@ from lora2.runs.reader import Run
 
 ROW = 0.3  # inches for each method
 FRAME = 0.25  # share of the seeds' range that is shown to either side
+WIDE = 10.0  # a range of costs beyond this ratio gets a logarithmic axis
 NAME_HEIGHT = 13.0  # pixels of a method's name
 
 
@@ -118,21 +119,32 @@ def draw_cost(figure: Any, theme: Theme, points: Sequence[CostPoint]) -> None:
         sides.append(("seconds per step, side by side", timed))
     panels = figure.subplots(1, len(sides), sharey=True, squeeze=False)[0]
     for axes, (label, costs) in zip(panels, sides, strict=True):
-        front = pareto([(cost, point.score) for point, cost in costs])
-        axes.step(*zip(*front, strict=True), where="post", color=theme.others, linewidth=1.2, linestyle="--")
-        for point, cost in costs:
-            colour = theme.ours if point.variant.startswith("lora2") else theme.others
-            axes.plot(cost, point.score, "o", color=colour, markersize=7)
+        _cost_panel(axes, theme, costs)
         axes.set_xlabel(label)
-        axes.margins(x=0.1, y=0.14)
-    panels[0].set_xscale("log")
     panels[0].set_ylabel("mean over tasks, best of dev")
-    for axes in panels:
-        left, right = axes.get_xlim()
-        axes.set_xlim(left, right * (right / left) ** 0.3 if axes is panels[0] else right + 0.3 * (right - left))
     figure.draw_without_rendering()  # names are placed in pixels: the panels must have their size
     for axes, (_, costs) in zip(panels, sides, strict=True):
         _name_points(axes, theme, costs)
+
+
+def _cost_panel(axes: Any, theme: Theme, costs: Sequence[tuple[CostPoint, float]]) -> None:
+    """Points and Pareto line, on a logarithmic axis where the costs need it, with room for names on the right."""
+    from matplotlib.ticker import EngFormatter
+
+    front = pareto([(cost, point.score) for point, cost in costs])
+    axes.step(*zip(*front, strict=True), where="post", color=theme.others, linewidth=1.2, linestyle="--")
+    for point, cost in costs:
+        colour = theme.ours if point.variant.startswith("lora2") else theme.others
+        axes.plot(cost, point.score, "o", color=colour, markersize=7)
+    low, high = min(cost for _, cost in costs), max(cost for _, cost in costs)
+    if high > WIDE * low:
+        axes.set(xscale="log", xlim=(low / (high / low) ** 0.1, high * (high / low) ** 0.4))
+    else:
+        room = (high - low) or high
+        axes.set_xlim(low - 0.1 * room, high + 0.4 * room)
+    if high >= 1000.0:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.margins(y=0.14)
 
 
 def _name_points(axes: Any, theme: Theme, costs: Sequence[tuple[CostPoint, float]]) -> None:

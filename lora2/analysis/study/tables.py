@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lora2.analysis.comparison import MOST_SEEDS, pooled
 from lora2.analysis.stats import MIN_SEEDS, student_interval, summarise
-from lora2.analysis.study.gather import Study, StudyCell, chosen, marked_score, method_name
+from lora2.analysis.study.courses_drawn import NEAR, Rates, good_range, has_fallen, rate_scores
+from lora2.analysis.study.gather import EXPERIMENT, Study, StudyCell, chosen, marked_score, method_name
 from lora2.analysis.study.pairs import Pair
 from lora2.common.rendering import MISSING, Table
 from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
@@ -18,6 +19,9 @@ UNVERIFIED = "°"
 CELL_HEADER = (
     "Method", "Task", "Best, mean ± std", "95 % interval", "Median", "Last, mean ± std", "n", "Collapsed",
     "Rate and own values", "Adapter params", "Runs, by seed",
+)  # fmt: skip
+RATE_HEADER = (
+    "Task", "Method", "Best rate", "Held-out score", "Rates as good", "Width", "Fallen", "Trials by seed, at each rate",
 )  # fmt: skip
 PAIR_HEADER = (
     "LoRA²", "Against", "Tasks", "n", "Difference", "95 % interval", "Bootstrap", "P(ours better)", "Paper's margin",
@@ -59,9 +63,21 @@ def pair_table(model: str, pairs: Sequence[Pair]) -> Table:
     return Table(title=f"{model}: methods of equal size", header=PAIR_HEADER, rows=tuple(rows), footnotes=PAIR_NOTES)
 
 
+def rate_table(model: str, rates: Rates) -> Table:
+    """Write a line for each method and task of the search: its best rate, and how wide the range of good ones is."""
+    rows = [_rate_line(task, variant, found) for task, methods in rates.items() for variant, found in methods.items()]
+    notes = (
+        "Held-out score: after the last step, mean over seeds, of the best of several settings at a rate; the search "
+        "chose by its first two seeds.",
+        f"Rates as good: around the best, those whose score is within {NEAR:g} point of its; width: the highest over "
+        "the lowest of them. Fallen: trials that collapsed or diverged.",
+    )
+    return Table(title=f"{model}: learning rates", header=RATE_HEADER, rows=tuple(rows), footnotes=notes)
+
+
 def row_commands(study: Study) -> list[str]:
     """Write the command that makes each method's runs again, a line each."""
-    return [_row_command(variant, study.row(variant)) for variant in study.variants]
+    return [_row_command(study, variant) for variant in study.variants]
 
 
 def record_link(run: Run) -> str:
@@ -159,11 +175,31 @@ def _paired(values: Sequence[float]) -> str:
     return interval_text(pooled([values]).interval() if len(values) >= MIN_SEEDS else None)
 
 
-def _row_command(variant: str, cells: Sequence[StudyCell]) -> str:
-    runs = [run for cell in cells for run in cell.runs]
-    experiment = min(run.experiment for run in runs)
-    tasks = ",".join(cell.task for cell in cells)
-    seeds = ",".join(map(str, sorted({run.seed for run in runs})))
-    data = "data=local data.dir=../glue" if runs[0].data == "local" else f"data={runs[0].data}"
-    head = f"python scripts/experiment.py run {experiment} --model {runs[0].model}"
-    return f"{head} row={variant} task={tasks} seed={seeds} {data}"
+def _rate_line(task: str, variant: str, rates: Mapping[float, list[Run]]) -> tuple[str, ...]:
+    scores = rate_scores(rates)
+    low, high = good_range(rates)
+    best = max(scores, key=lambda value: scores[value])
+    runs = [run for found in rates.values() for run in found]
+    return (
+        task_title(task),
+        method_name(variant),
+        f"{best:g}",
+        f"{scores[best]:.2f}",
+        f"{low:g} to {high:g}",
+        f"×{high / low:.3g}",
+        f"{sum(map(has_fallen, runs))} of {len(runs)}",
+        "; ".join(f"{value:g}: {' '.join(map(link, found))}" for value, found in rates.items()),
+    )
+
+
+def _row_command(study: Study, variant: str) -> str:
+    runs = [run for cell in study.row(variant) for run in cell.runs]
+    data = runs[0].data
+    return study.comparison.row_command.format(
+        experiment=next((run.experiment for run in runs if run.experiment.startswith(EXPERIMENT)), EXPERIMENT),
+        model=study.model,
+        row=variant,
+        tasks=",".join(cell.task for cell in study.row(variant)),
+        seeds=",".join(map(str, sorted({run.seed for run in runs}))),
+        data="data=local data.dir=../glue" if data == "local" else f"data={data}",
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pytest
 from helpers.fake_records import PAPERS
-from helpers.fake_study import ADAPTERS, shared, timed, trials, tuned
+from helpers.fake_study import ADAPTERS, RATES, shared, timed, trials, tuned
 
 from lora2.analysis.study.courses_drawn import by_rate, good_range, rate_scores
 from lora2.analysis.study.drawing import draw
@@ -48,7 +49,7 @@ def test_times_are_of_steps_timed_side_by_side_on_all_tasks():
 
 def test_rates_as_good_as_the_best_hang_together():
     rates = by_rate(gathered_trials("minilm", RUNS))["mrpc"]["lora2_k8"]
-    assert rate_scores(rates) == pytest.approx({0.0001: 74.0, 0.0005: 80.5, 0.001: 81.0, 0.004: 66.0})
+    assert rate_scores(rates) == pytest.approx({**RATES, 0.01: -math.inf})
     assert good_range(rates) == (0.0005, 0.001)
     gap = {0.0001: rates[0.001], 0.0005: rates[0.004], 0.001: rates[0.001], 0.004: rates[0.0005]}
     assert good_range(gap)[0] == 0.0001  # the first of equals is the best; what lies beyond a gap is not in its range
@@ -56,7 +57,7 @@ def test_rates_as_good_as_the_best_hang_together():
 
 
 def test_a_rate_is_as_good_as_its_best_setting():
-    records = trials()
+    records = [record for record in trials() if record["status"] == "ok"]
     for record in records:
         record["config"]["resolved"]["recipe"]["lr"] = 0.001
     rates = by_rate(gathered_trials("minilm", map(parse_run, records)))["mrpc"]["lora2_k8"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from helpers import fake_study
 from helpers.fake_records import PAPERS
@@ -69,7 +71,12 @@ def test_trials_are_scored_on_held_out_rows_and_never_on_dev():
         "lora2_k8", "mrpc", 5, 99.0, recipe="trial", history={"eval": [{"step": 1.0, "selection": 0.99}]}
     )
     found = gathered_trials("minilm", map(parse_run, [*trials(), on_dev, *shared()]))
-    assert {round(trial_score(run), 6) for run in found} == set(fake_study.RATES.values())
+    assert {round(trial_score(run), 6) for run in found} == {*fake_study.RATES.values(), -math.inf}
+
+
+def test_a_trial_that_failed_for_another_reason_has_no_score():
+    crashed = {**fake_study.diverged(), "error": "OSError: no space left on device"}
+    assert gathered_trials("minilm", [parse_run(crashed)]) == []
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_golden_page():
 
 def test_every_number_s_record_is_linked():
     linked = set(re.findall(r"\(\.\./results/runs/([^)]*)\.json\)", page(ALL)))
-    assert linked == {record["run_id"] for record in ALL if record["status"] == "ok"}
+    assert linked == {record["run_id"] for record in ALL if record["status"] != "timed"}
 
 
 def test_nothing_is_ever_significant():
@@ -61,6 +61,19 @@ def test_at_its_best_the_other_method_may_catch_up():
     assert "A step of LoRA² k=8 takes 0.90 of LoRA r=8's." in finding(text, 5)
 
 
+def test_what_collapsed_or_diverged_is_counted_among_the_trials():
+    (line,) = [line for line in page(ALL).splitlines() if line.startswith("| MRPC | LoRA² k=8 | 0.001 | 81.00 |")]
+    assert "| 0.0005 to 0.001 | ×2 | 2 of 9 |" in line
+
+
+def test_the_second_comparison_s_runs_are_made_by_the_study_s_command():
+    lines = page(ALL).splitlines()
+    start = "python scripts/experiment.py"
+    shared_row = "row=lora_r8 task=mrpc,rte seed=0,1,2 data=local data.dir=../glue"
+    assert f"{start} run study_minilm --model minilm {shared_row}" in lines
+    assert f"{start} study --model minilm row=lora_r8 task=mrpc,rte data=local data.dir=../glue" in lines
+
+
 def test_margins_are_counted_by_verdict():
     assert finding(page(shared()), 4).endswith("1 contradicted, 1 supported.")
     few = [record for record in shared() if record["config"]["seed"] < 2]
@@ -73,7 +86,7 @@ def test_margins_are_counted_by_verdict():
 def test_what_has_no_runs_names_its_command():
     text = page([])
     assert "### minilm\nNo runs yet: `make sweep EXPERIMENT=study_minilm`." in text
-    assert "### mpnet\nNo runs yet: `make study MODEL=mpnet`." in text
+    assert "### mpnet\nNo runs yet: `make sweep EXPERIMENT=study_authors MODEL=mpnet`." in text
 
 
 def test_a_study_of_marked_runs_alone_says_so():
@@ -105,7 +118,7 @@ def test_lines_say_what_holds_what_was_trained_and_what_was_not():
     assert "minilm, at one shared rate (MRPC, RTE; 3 seeds): LoRA² k=1 is" in trained
     assert "minilm, each method at its best (MRPC, RTE; 3 seeds): LoRA² k=8 is not told apart" in trained
     assert "deberta_v3_base, roberta_large" in missing
-    assert "mpnet, at one shared rate (`make study MODEL=mpnet`)" in missing
+    assert "mpnet, at one shared rate (`make sweep EXPERIMENT=study_authors MODEL=mpnet`)" in missing
     assert 'src="results/figures/study_minilm_tuned.svg"' in picture
 
 
