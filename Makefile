@@ -107,7 +107,7 @@ sceptic: install ## do the regularisers hold, do the two scores agree: from the 
 study-page: install ## docs/STUDY.md and its pictures anew, of the published runs
 	$(PY) scripts/results.py study --write
 
-publish: install ## your clean, full, real runs into results/runs, and tables, README.md and docs/RESULTS.md anew
+publish: install ## your clean, full, real runs into results/runs; tables, README.md, docs/RESULTS.md and docs/STUDY.md anew
 	$(PY) scripts/results.py publish $(ARGS)
 
 dashboard: install ## a W&B workspace and report as JSON in outputs/dashboard; ARGS='--push --entity ME' saves them there

@@ -112,11 +112,13 @@ def dashboard(args: argparse.Namespace) -> int:
 
 
 def publish_own(args: argparse.Namespace) -> int:
-    """Take clean, full, real runs into results/, and make its tables, its figure and the pages' blocks anew."""
+    """Take clean, full, real runs into results/, and make its tables, its pictures and the pages anew."""
     from lora2.analysis.published import publish_runs
+    from lora2.analysis.study.publish import write_study
 
     pages = {"readme": ROOT / "README.md", "page": ROOT / "docs" / "RESULTS.md"}
-    return publish_runs(args.source, _published(args), **pages)
+    publish_runs(args.source, _published(args), **pages)
+    return write_study(_published(args), ROOT / "docs" / "STUDY.md")
 
 
 def _published(args: argparse.Namespace) -> Path:

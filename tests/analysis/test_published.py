@@ -43,6 +43,7 @@ def project(tmp_path, monkeypatch) -> Path:
     """The project's results and pages, and a user's folder with one play run of each kind."""
     shutil.copytree(runs.ROOT / "results", tmp_path / "results")
     (tmp_path / "docs").mkdir()
+    shutil.copy(runs.ROOT / "docs" / "STUDY.md", tmp_path / "docs")
     for path, blocks in PAGES.items():
         (tmp_path / path).write_text("".join(f"<!-- {block}:begin -->\n<!-- {block}:end -->\n" for block in blocks))
     monkeypatch.chdir(tmp_path)
@@ -65,7 +66,9 @@ def test_play_is_not_published_and_says_why(reason):
     assert reason in told
 
 
-@pytest.mark.parametrize("command", ["tables", "claims", "diagnostics", "figures figure3", "tables --table table1"])
+@pytest.mark.parametrize(
+    "command", ["tables", "claims", "diagnostics", "figures figure3", "tables --table table1", "study"]
+)
 def test_showing_writes_nothing_that_is_tracked(command, project, capsys):
     before = tracked(project)
     assert results.main(command.split()) == 0
@@ -75,7 +78,7 @@ def test_showing_writes_nothing_that_is_tracked(command, project, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["tables --readme README.md", "tables --write", "diagnostics --output docs/RESULTS.md"]
+    "command", ["tables --readme README.md", "tables --write", "diagnostics --output docs/RESULTS.md", "study --write"]
 )
 def test_what_is_written_is_made_of_published_runs_alone(command, project):
     assert results.main(command.split()) == 0
