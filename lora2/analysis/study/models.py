@@ -11,7 +11,7 @@ from lora2.analysis.study.courses_drawn import Rates, by_rate
 from lora2.analysis.study.further import further_lines
 from lora2.analysis.study.gather import COMPARISONS, Study, gather, studied_models, trials
 from lora2.analysis.study.pairs import Pair, pairs
-from lora2.analysis.study.scores_drawn import step_seconds
+from lora2.analysis.study.scores_drawn import CostPoint, cost_points, step_seconds
 from lora2.runs.reader import Run
 
 PLANNED = ("minilm", "mpnet")  # what can be had without a hub
@@ -46,6 +46,11 @@ class ModelStudy:
     def drawn(self) -> Study | None:
         """Return the comparison that stands for the model: each method at its best if it ran, else the shared rate."""
         return next((each for each in reversed(self.studies) if each.cells), None)
+
+    @property
+    def costs(self) -> list[CostPoint]:
+        """List score and cost of the methods of `drawn` that ran on all of its tasks."""
+        return cost_points(self.drawn, self.seconds) if self.drawn else []
 
     @property
     def ranked(self) -> Run | None:

@@ -129,7 +129,7 @@ def _rates(study: ModelStudy) -> str:
 
 def _cost(study: ModelStudy) -> str:
     title = "Score against size and time"
-    if study.drawn is None:
+    if study.drawn is None or not study.costs:
         return _nothing(title, SHARED.command(study.model))
     alt = f"{study.model}: mean score against adapter parameters and against seconds per step"
     tasks = task_titles(study.drawn.tasks)

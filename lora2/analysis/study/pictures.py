@@ -8,7 +8,7 @@ from pathlib import Path
 from lora2.analysis.study.courses_drawn import draw_ranks, draw_rates, rates_height
 from lora2.analysis.study.drawing import draw
 from lora2.analysis.study.models import ModelStudy, picture_name
-from lora2.analysis.study.scores_drawn import cost_points, dots_height, draw_cost, draw_dots
+from lora2.analysis.study.scores_drawn import dots_height, draw_cost, draw_dots
 
 COST_HEIGHT, RANKS_HEIGHT = 3.6, 4.2  # inches
 
@@ -24,9 +24,8 @@ def draw_pictures(study: ModelStudy, folder: Path) -> list[Path]:
         if each.cells:
             name = picture_name(study.model, each.comparison.key)
             written += draw(name, dots_height(each), partial(draw_dots, study=each), folder)
-    if study.drawn is not None:
-        points = cost_points(study.drawn, study.seconds)
-        written += draw(picture_name(study.model, "cost"), COST_HEIGHT, partial(draw_cost, points=points), folder)
+    if study.costs:
+        written += draw(picture_name(study.model, "cost"), COST_HEIGHT, partial(draw_cost, points=study.costs), folder)
     if study.ranked is not None:
         written += draw(picture_name(study.model, "ranks"), RANKS_HEIGHT, partial(draw_ranks, run=study.ranked), folder)
     if study.trials:

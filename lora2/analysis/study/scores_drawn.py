@@ -50,12 +50,12 @@ def _dots(axes: Any, theme: Theme, cell: StudyCell, row: int) -> None:
     colour = theme.ours if cell.variant.startswith("lora2") else theme.others
     scores = cell.scores()
     if len(scores) >= MIN_SEEDS:
-        axes.plot(student_interval(scores), (row, row), color=colour, linewidth=1.6, alpha=0.6, solid_capstyle="butt")
+        axes.plot(student_interval(scores), (row, row), color=colour, linewidth=2.0, alpha=0.7, solid_capstyle="butt")
     axes.plot(np.mean(scores), row, "|", color=colour, markersize=15, markeredgewidth=2.4)
     collapsed = {run.seed for run in cell.collapsed}
-    for marker, wanted, size in (("o", False, 5.5), ("x", True, 7.0)):
+    for marker, wanted, size in (("o", False, 4.5), ("x", True, 7.0)):
         shown = [score for seed, score in cell.by_seed().items() if (seed in collapsed) == wanted]
-        axes.plot(shown, [row] * len(shown), marker, color=colour, markersize=size, markeredgewidth=1.5, linestyle="")
+        axes.plot(shown, [row] * len(shown), marker, color=colour, markersize=size, markeredgewidth=1.2, alpha=0.75)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def draw_cost(figure: Any, theme: Theme, points: Sequence[CostPoint]) -> None:
 
 def _cost_panel(axes: Any, theme: Theme, costs: Sequence[tuple[CostPoint, float]]) -> None:
     """Points and Pareto line, on a logarithmic axis where the costs need it, with room for names on the right."""
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, NullFormatter
 
     front = pareto([(cost, point.score) for point, cost in costs])
     axes.step(*zip(*front, strict=True), where="post", color=theme.others, linewidth=1.2, linestyle="--")
@@ -139,6 +139,7 @@ def _cost_panel(axes: Any, theme: Theme, costs: Sequence[tuple[CostPoint, float]
     low, high = min(cost for _, cost in costs), max(cost for _, cost in costs)
     if high > WIDE * low:
         axes.set(xscale="log", xlim=(low / (high / low) ** 0.1, high * (high / low) ** 0.4))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         room = (high - low) or high
         axes.set_xlim(low - 0.1 * room, high + 0.4 * room)

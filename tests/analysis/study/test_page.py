@@ -10,6 +10,7 @@ from helpers.fake_study import shared, study_run, timed, trials, tuned
 
 from lora2.analysis.study.models import model_studies
 from lora2.analysis.study.page import study_page
+from lora2.analysis.study.pictures import draw_pictures
 from lora2.analysis.study.publish import show_study
 from lora2.analysis.study.readme import readme_block
 from lora2.runs.reader import parse_run
@@ -93,6 +94,14 @@ def test_a_study_of_marked_runs_alone_says_so():
     records = [study_run("lora2_k8", "mrpc", 0, 80.0, model="tiny", model_random_init=True, data="demo")]
     assert "No run without a caveat yet, 1 run(s) (synthetic, random weights) left out" in page(records)
     assert "## tiny" not in page(records).replace("### tiny", "")
+
+
+def test_methods_that_ran_on_no_common_task_have_no_picture_of_cost(tmp_path):
+    apart = [study_run("lora2_k8", "mrpc", 0, 80.0), study_run("lora_r8", "rte", 0, 60.0)]
+    (study,) = model_studies([parse_run(record) for record in apart], PAPERS, "minilm")
+    named = set(re.findall(r'figures/([^"]*)"', study_page([study])))
+    assert named == {path.name for path in draw_pictures(study, tmp_path)}
+    assert not any("cost" in name for name in named)
 
 
 def test_further_experiments_are_a_line_each():
