@@ -35,8 +35,8 @@ SELECTION = $(call refuse,METHOD K R SEED RUN,a sweep has rows and SEEDS; ARGS t
 # The command of scripts/export.py is what ARGS says behind --format.
 EXPORT_AS = $(if $(filter --format=merged,$(subst --format merged,--format=merged,$(ARGS))),merged,lora)
 EXPORT_ARGS = $(filter-out --format=%,$(subst --format lora,--format=lora,$(subst --format merged,--format=merged,$(ARGS))))
-.PHONY: help install mpnet gpu-check demo $(TASKS) plan table2 $(TABLES) sweep status tables figure3 claims sceptic report publish dashboard export \
-  verify submission bench padding test lint mutants faults lock clean
+.PHONY: help install mpnet gpu-check demo $(TASKS) plan table2 $(TABLES) sweep status tables figure3 claims sceptic report study-page \
+  publish dashboard export verify submission bench padding test lint mutants faults lock clean
 
 ##@ Begin
 help: ## list the targets
@@ -106,7 +106,10 @@ claims: install ## which of the paper's claims hold by arithmetic
 sceptic: install ## do the regularisers hold, do the two scores agree: from the records
 	@$(PY) scripts/results.py diagnostics $(ARGS)
 
-publish: install ## your clean, full, real runs into results/runs, and tables, README.md and docs/RESULTS.md anew
+study-page: install ## docs/STUDY.md and its pictures anew, of the published runs
+	$(PY) scripts/results.py study --write
+
+publish: install ## your clean, full, real runs into results/runs; tables, README.md, docs/RESULTS.md and docs/STUDY.md anew
 	$(PY) scripts/results.py publish $(ARGS)
 
 dashboard: install ## a W&B workspace and report as JSON in outputs/dashboard; ARGS='--push --entity ME' saves them there

@@ -4,6 +4,7 @@
     python scripts/results.py figures figure3 [--output FILE.png|.svg|.pdf]
     python scripts/results.py claims [--output docs/RESULTS.md]          which of the paper's claims hold by arithmetic
     python scripts/results.py diagnostics [--output docs/RESULTS.md]     do the regularisers hold, do the scores agree
+    python scripts/results.py study [--lines]                            is LoRA² better: docs/STUDY.md, its pictures
     python scripts/results.py report                                     everything on one page, with no network
     python scripts/results.py dashboard [--push --entity ME]             a W&B workspace and report, as code
     python scripts/results.py publish                                    the good ones of your runs into results/
@@ -85,6 +86,18 @@ def diagnostics(args: argparse.Namespace) -> int:
     return 0
 
 
+def study(args: argparse.Namespace) -> int:
+    """Print, write or check the page of the study, or the README's lines."""
+    from lora2.analysis.study import publish as pages
+
+    page, readme = ROOT / "docs" / "STUDY.md", ROOT / "README.md"
+    if args.check:
+        return pages.check_study(_published(args), page)
+    if args.write:
+        return pages.write_readme(_published(args), readme) if args.lines else pages.write_study(_published(args), page)
+    return pages.show_study([_published(args), *_own(args)], args.model, lines=args.lines)
+
+
 def report(args: argparse.Namespace) -> int:
     """Write the page."""
     publish.publish_report(_published(args), args.output, _own(args))
@@ -99,11 +112,13 @@ def dashboard(args: argparse.Namespace) -> int:
 
 
 def publish_own(args: argparse.Namespace) -> int:
-    """Take clean, full, real runs into results/, and make its tables, its figure and the pages' blocks anew."""
+    """Take clean, full, real runs into results/, and make its tables, its pictures and the pages anew."""
     from lora2.analysis.published import publish_runs
+    from lora2.analysis.study.publish import write_study
 
     pages = {"readme": ROOT / "README.md", "page": ROOT / "docs" / "RESULTS.md"}
-    return publish_runs(args.source, _published(args), **pages)
+    publish_runs(args.source, _published(args), **pages)
+    return write_study(_published(args), ROOT / "docs" / "STUDY.md")
 
 
 def _published(args: argparse.Namespace) -> Path:
@@ -150,6 +165,16 @@ def _diagnostics_options(cli: argparse.ArgumentParser) -> None:
     _add_format(cli)
 
 
+def _study_options(cli: argparse.ArgumentParser) -> None:
+    cli.add_argument("--lines", action="store_true", help="the README's three lines and picture instead of the page")
+    target = cli.add_mutually_exclusive_group()
+    target.add_argument("--model", help="print only this model, for example tiny")
+    target.add_argument(
+        "--write", action="store_true", help="docs/STUDY.md and its pictures, or the README's block, of published runs"
+    )
+    target.add_argument("--check", action="store_true", help="write nothing, exit 1 when docs/STUDY.md is stale")
+
+
 def _report_options(cli: argparse.ArgumentParser) -> None:
     cli.add_argument("--output", type=Path, help="default: RESULTS/report.html")
 
@@ -175,6 +200,7 @@ COMMANDS = {
     "figures": ("final ranks beside the paper's Figure 3", _figures_options, figures),
     "claims": ("which of the paper's claims hold by arithmetic", _claims_options, claims),
     "diagnostics": ("regularisers, likeness of the scales, agreement of the scores", _diagnostics_options, diagnostics),
+    "study": ("is LoRA² better than methods of its size: a page, its pictures, three lines", _study_options, study),
     "report": ("one HTML page of runs, the paper's numbers and the benchmark", _report_options, report),
     "dashboard": ("a W&B workspace and report of all runs, as JSON or on the server", _dashboard_options, dashboard),
     "publish": ("clean, full, real runs into results/, and all that is made of them", _publish_options, publish_own),

@@ -46,6 +46,7 @@ def project(tmp_path, monkeypatch) -> Path:
     """The project's results and pages, and a user's folder with one play run of each kind."""
     shutil.copytree(runs.ROOT / "results", tmp_path / "results")
     (tmp_path / "docs").mkdir()
+    shutil.copy(runs.ROOT / "docs" / "STUDY.md", tmp_path / "docs")
     for path, blocks in PAGES.items():
         (tmp_path / path).write_text("".join(f"<!-- {block}:begin -->\n<!-- {block}:end -->\n" for block in blocks))
     monkeypatch.chdir(tmp_path)
@@ -86,7 +87,9 @@ def test_a_timing_of_random_weights_is_no_real_run():
     assert told.startswith("random weights: ")
 
 
-@pytest.mark.parametrize("command", ["tables", "claims", "diagnostics", "figures figure3", "tables --table table1"])
+@pytest.mark.parametrize(
+    "command", ["tables", "claims", "diagnostics", "figures figure3", "tables --table table1", "study"]
+)
 def test_showing_writes_nothing_that_is_tracked(command, project, capsys):
     before = tracked(project)
     assert results.main(command.split()) == 0
@@ -96,7 +99,7 @@ def test_showing_writes_nothing_that_is_tracked(command, project, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["tables --readme README.md", "tables --write", "diagnostics --output docs/RESULTS.md"]
+    "command", ["tables --readme README.md", "tables --write", "diagnostics --output docs/RESULTS.md", "study --write"]
 )
 def test_what_is_written_is_made_of_published_runs_alone(command, project):
     assert results.main(command.split()) == 0

@@ -10,7 +10,17 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora2.analysis.stats import Verdict, bootstrap_interval, glue_average, pearson, ranks, spearman, summarise, verdict
+from lora2.analysis.stats import (
+    Verdict,
+    glue_average,
+    pearson,
+    ranks,
+    spearman,
+    student_interval,
+    summarise,
+    t_quantile,
+    verdict,
+)
 from lora2.common.errors import UserError
 
 scores = st.lists(st.floats(0.0, 100.0), min_size=1, max_size=12)
@@ -31,36 +41,38 @@ def test_one_seed_has_no_spread() -> None:
 
 @pytest.mark.parametrize("values", [[], [float("nan")], [1.0, float("inf")]])
 def test_nothing_is_computed_from_nothing_or_nan(values: list[float]) -> None:
-    for function in (summarise, bootstrap_interval):
+    for function in (summarise, student_interval):
         with pytest.raises(UserError):
             function(values)
 
 
-def test_same_seed_same_interval_and_another_seed_another_one() -> None:
-    assert bootstrap_interval(FIVE, seed=3) == bootstrap_interval(FIVE, seed=3)
-    few = [[bootstrap_interval(FIVE, seed=seed, resamples=101) for seed in range(5)] for _ in range(2)]
-    assert few[0] == few[1]  # with many resamples of five values any seed gives the same interval
-    assert bootstrap_interval(FIVE, seed=3, resamples=101) != bootstrap_interval(FIVE, seed=4, resamples=101)
-
-
 @settings(deadline=None, max_examples=40)  # a shared machine: no time limit per example
-@given(scores)
-def test_interval_lies_inside_the_values_and_around_the_mean(values: list[float]) -> None:
-    low, high = bootstrap_interval(values, resamples=500)
-    assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
+@given(st.lists(st.floats(0.0, 100.0), min_size=2, max_size=12))
+def test_interval_is_scipy_s(values: list[float]) -> None:
+    low, high = student_interval(values)
+    error = scipy.stats.sem(values)
+    if error == 0.0:
+        assert (low, high) == pytest.approx((values[0], values[0]))
+        return
+    assert (low, high) == pytest.approx(scipy.stats.t.interval(0.95, len(values) - 1, np.mean(values), error))
 
 
-def test_interval_agrees_with_scipy() -> None:
-    ours = bootstrap_interval(FIVE, resamples=20_000)
-    theirs = scipy.stats.bootstrap((FIVE,), np.mean, method="percentile", n_resamples=20_000, rng=1)
-    assert ours == pytest.approx(tuple(theirs.confidence_interval), abs=0.05)
+def test_one_seed_has_no_interval() -> None:
+    with pytest.raises(UserError, match="at least two"):
+        student_interval([90.0])
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 2.7, 4, 9, 1e6])
+def test_quantiles_are_scipy_s_and_end_at_the_normal_one(freedom: float) -> None:
+    assert t_quantile(freedom) == pytest.approx(scipy.stats.t.ppf(0.975, freedom))
+    assert t_quantile(1e9) == pytest.approx(scipy.stats.norm.ppf(0.975), abs=1e-6)
 
 
 def test_a_wider_level_gives_a_wider_interval() -> None:
-    narrow, wide = bootstrap_interval(FIVE, level=0.5), bootstrap_interval(FIVE, level=0.99)
+    narrow, wide = student_interval(FIVE, level=0.5), student_interval(FIVE, level=0.99)
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
     with pytest.raises(UserError, match="level"):
-        bootstrap_interval(FIVE, level=95)
+        student_interval(FIVE, level=95)
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ KINDS: dict[tuple[str, str | None], Callable[[str, Words], object]] = {  # by sc
     ("results", "figures"): run,
     ("results", "claims"): run,
     ("results", "diagnostics"): run,
+    ("results", "study"): parse,  # may write; tests/analysis/study
     ("results", "report"): parse,  # seconds, and tests/analysis/test_report.py
     ("results", "publish"): parse,  # writes; tests/analysis/test_published.py
     ("results", "dashboard"): parse,  # seconds, and tests/analysis/test_dashboard.py

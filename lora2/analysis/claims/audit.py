@@ -90,12 +90,18 @@ def as_table(audited: Sequence[Audited]) -> Table:
     return Table(title=title, header=header, rows=rows, sentences=(sentence, source), footnotes=(_tally(audited),))
 
 
+def tally(audited: Sequence[Audited]) -> dict[str, int]:
+    """Count the verdicts of each kind."""
+    verdicts = [item.finding.verdict for item in audited]
+    return {
+        "hold": sum(text == claim_checks.HOLDS for text in verdicts),
+        "hold only if …": sum(text.startswith("holds only if") for text in verdicts),
+        "do not hold": sum(text.startswith(claim_checks.FAILS) for text in verdicts),
+        "cannot be checked": verdicts.count(claim_checks.OPEN),
+    }
+
+
 def _tally(audited: Sequence[Audited]) -> str:
     """How many of each kind, in the words of the verdicts."""
-    verdicts = [item.finding.verdict for item in audited]
-    only = sum(text.startswith("holds only if") for text in verdicts)
-    holds = sum(text == claim_checks.HOLDS for text in verdicts)
-    fails = sum(text.startswith(claim_checks.FAILS) for text in verdicts)
-    unclear = verdicts.count(claim_checks.OPEN)
-    kinds = f"{holds} hold, {only} hold only if …, {fails} do not hold, {unclear} cannot be checked"
-    return f"{len(verdicts)} claims: {kinds}."
+    kinds = ", ".join(f"{count} {kind}" for kind, count in tally(audited).items())
+    return f"{len(audited)} claims: {kinds}."

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from lora2.analysis.paper import PaperRow
-from lora2.analysis.stats import MIN_SEEDS, bootstrap_interval, glue_average, summarise, verdict
+from lora2.analysis.stats import MIN_SEEDS, glue_average, student_interval, summarise, verdict
 from lora2.analysis.tables.layout import Layout
 from lora2.common.rendering import MISSING
 from lora2.runs.caveats import Caveat, marked
@@ -44,11 +44,11 @@ def median_text(row: Row, task: str, metric: str) -> str:
 
 
 def interval_text(row: Row, task: str, metric: str) -> str:
-    """Write the bootstrap interval of the mean of the best checkpoint; a dash below three seeds."""
+    """Write the interval of Student's t of the mean of the best checkpoint; a dash below three seeds."""
     values = seed_values(row, task, metric)
     if len(values) < MIN_SEEDS:
         return MISSING
-    low, high = bootstrap_interval(values)
+    low, high = student_interval(values)
     return f"[{low:.2f}, {high:.2f}]"
 
 

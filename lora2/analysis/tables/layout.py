@@ -34,7 +34,7 @@ VALUES = (
 )
 COMPARISON = (
     "Δ and verdict compare our best checkpoint with the printed value (the papers report the best evaluation too). "
-    "reproduced: the printed value lies in our 95 % bootstrap interval over seeds; above / below: ours is better / "
+    "reproduced: the printed value lies in our 95 % interval over seeds (Student's t); above / below: ours is better / "
     f"worse; fewer than {MIN_SEEDS} seeds: nothing is said."
 )
 

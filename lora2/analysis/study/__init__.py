@@ -1,0 +1,1 @@
+"""The study: its records gathered, compared, drawn, and told on one page."""

@@ -1,0 +1,96 @@
+"""What the study's pictures share: 800 px wide, once for a light page and once for a dark one, without a background."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora2.common.errors import UserError
+
+WIDTH = 8.0  # inches of 100 px
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """Colours: of text and axes, of faint lines, of LoRA², of the other methods, and a colour map from low to high."""
+
+    name: str
+    ink: str
+    faint: str
+    ours: str
+    others: str
+    ramp: str
+
+
+LIGHT = Theme(name="light", ink="#1f2328", faint="#d0d7de", ours="#0550ae", others="#6e7781", ramp="Blues")
+DARK = Theme(name="dark", ink="#e6edf3", faint="#3d444d", ours="#79c0ff", others="#9198a1", ramp="Blues_r")
+THEMES = (LIGHT, DARK)
+LINES = ("#2f81f7", "#bf3989", "#1a7f37", "#bc4c00", "#8250df", "#9a6700", "#8c959f", "#0a8f8f")  # legible on both
+
+Draw = Callable[[Any, Theme], None]  # (matplotlib figure, theme)
+
+
+def picture_path(folder: Path, name: str, theme: Theme) -> Path:
+    """Return where a picture lies: NAME.svg, and NAME_dark.svg for a dark page."""
+    return folder / f"{name}{'_dark' if theme is DARK else ''}.svg"
+
+
+def draw(name: str, height: float, content: Draw, folder: Path) -> list[Path]:
+    """Write one picture for both themes.
+
+    The same records give the same bytes; text is drawn as outlines, so that no viewer's font moves it.
+
+    Args:
+        name: of the file, without suffix.
+        height: in inches; the width is WIDTH.
+        content: fills the figure.
+        folder: where it is written.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    written = []
+    for theme in THEMES:
+        with mpl.rc_context(_style(theme)):
+            figure = plt.figure(figsize=(WIDTH, height), layout="constrained")
+            content(figure, theme)
+            written.append(_save(figure, picture_path(folder, name, theme)))
+            plt.close(figure)
+    return written
+
+
+def _style(theme: Theme) -> Any:
+    """The settings of matplotlib, by name."""
+    ink = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), theme.ink)
+    return {
+        **ink,
+        "font.size": 10.0,
+        "axes.facecolor": "none",
+        "figure.facecolor": "none",
+        "savefig.facecolor": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": theme.faint,
+        "grid.linewidth": 0.6,
+        "svg.hashsalt": "lora2",
+    }
+
+
+def _save(figure: Any, path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None})  # a date would make the same records give different bytes
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); allowed is a folder you may write: give another"
+        ) from error
+    return path

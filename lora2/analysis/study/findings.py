@@ -1,0 +1,113 @@
+"""What the study found, in sentences that rules make of the numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from lora2.analysis.study.gather import PAIRS, SHARED, TUNED, Study, method_name
+from lora2.analysis.study.pairs import Pair
+from lora2.analysis.study.tables import signed, task_titles
+from lora2.glue.tasks import task_title
+
+UNJUDGED = ("one task", "too few seeds")
+Judged = Mapping[str, tuple[Study, Sequence[Pair]]]  # by the comparison's key
+
+
+def findings(model: str, judged: Judged, seconds: Mapping[str, float]) -> list[str]:
+    """Write five sentences: k=1 and k=8 at the shared rate, each at its best, the paper's margins, collapses and cost.
+
+    Args:
+        model: that was trained.
+        judged: both comparisons and their pairs.
+        seconds: of a step, by variant, timed side by side.
+    """
+    _, shared = judged[SHARED.key]
+    _, tuned = judged[TUNED.key]
+    at_best = " ".join(_against(ours, tuned) for ours in PAIRS if _of(ours, tuned))
+    return [
+        *(_sentence(f"{SHARED.when} {_against(ours, shared)}") for ours in PAIRS),
+        _sentence(f"{TUNED.when}, {at_best}" if at_best else f"{TUNED.when}: not run yet; {TUNED.command(model)}."),
+        _margins([pair for _, pairs in judged.values() for pair in pairs]),
+        f"{_collapses([study for study, _ in judged.values()])} {_cost(seconds)}",
+    ]
+
+
+def pair_clause(pair: Pair) -> str:
+    """Say where ours stands to one method of its size: above, behind, not told apart; unjudged, how far."""
+    found = pair.pooled
+    theirs, mean = method_name(pair.theirs), signed(f"{pair.mean:+.2f}")
+    if found is None:
+        return f"at {mean} against {theirs} (one seed)"
+    low, high = found.interval()
+    between = signed(f"{low:.2f} to {high:.2f}")
+    if pair.verdict in UNJUDGED:
+        return f"at {mean} against {theirs} ({between}; {pair.verdict})"
+    if low > 0.0:
+        return f"{pair.mean:.2f} points above {theirs} ({between})"
+    if high < 0.0:
+        return f"{-pair.mean:.2f} points behind {theirs} ({between})"
+    return f"not told apart from {theirs} ({mean}, {between})"
+
+
+def seeds_clause(pairs: Sequence[Pair]) -> str:
+    """Write over which tasks and how many seeds pairs were made."""
+    tasks = list(dict.fromkeys(task for pair in pairs for task in pair.differences))
+    counts = sorted({len(values) for pair in pairs for values in pair.strata})
+    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{task_titles(tasks)}; {seeds} seed{'' if counts == [1] else 's'}"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _of(ours: str, pairs: Sequence[Pair]) -> list[Pair]:
+    return [pair for pair in pairs if pair.ours == ours]
+
+
+def _against(ours: str, pairs: Sequence[Pair]) -> str:
+    mine = _of(ours, pairs)
+    if not mine:
+        return f"{method_name(ours)} has not run beside a method of its size."
+    return f"{method_name(ours)} is {'; '.join(map(pair_clause, mine))} ({seeds_clause(mine)})."
+
+
+def _margins(pairs: Sequence[Pair]) -> str:
+    verdicts = Counter(pair.verdict for pair in pairs)
+    if not pairs:
+        return "None of the paper's margins could be judged."
+    told = ", ".join(
+        f"{count} {f'not judged ({verdict})' if verdict in UNJUDGED else verdict}"
+        for verdict, count in sorted(verdicts.items())
+    )
+    needed = [pair.seeds_needed for pair in pairs if pair.verdict == "undecided"]
+    known = [seeds for seeds in needed if seeds is not None]
+    more = f" (the nearest would need {min(known)} seeds)" if known else ""
+    return f"Of {len(pairs)} margins of the paper's Table 1, over the tasks that ran: {told}{more}."
+
+
+def _collapses(studies: Sequence[Study]) -> str:
+    runs = [run for study in studies for run in study.runs]
+    fallen = Counter(
+        f"{method_name(cell.variant)} on {task_title(cell.task)}"
+        for study in studies
+        for cell in study.cells.values()
+        for _ in cell.collapsed
+    )
+    if not fallen:
+        return f"None of {len(runs)} runs collapsed."
+    where = ", ".join(f"{place} {count}" for place, count in fallen.items())
+    return f"{fallen.total()} of {len(runs)} runs collapsed to one prediction: {where}."
+
+
+def _cost(seconds: Mapping[str, float]) -> str:
+    ratios = [
+        f"{seconds[ours] / seconds[theirs]:.2f} of {method_name(theirs)}'s"
+        for ours in ("lora2_k8",)
+        for theirs in PAIRS[ours]
+        if ours in seconds and theirs in seconds
+    ]
+    if not ratios:
+        return "No step was timed side by side."
+    return f"A step of {method_name('lora2_k8')} takes {', '.join(ratios)}."

@@ -1,0 +1,172 @@
+"""Pictures of scores: every seed of every method for each task, and score against size and against time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lora2.analysis.stats import MIN_SEEDS, student_interval
+from lora2.analysis.study.drawing import Theme
+from lora2.analysis.study.gather import Study, StudyCell, method_name
+from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
+from lora2.runs.reader import Run
+
+ROW = 0.3  # inches for each method
+FRAME = 0.25  # share of the seeds' range that is shown to either side
+WIDE = 10.0  # a range of costs beyond this ratio gets a logarithmic axis
+NAME_HEIGHT = 13.0  # pixels of a method's name
+
+
+def dots_height(study: Study) -> float:
+    """Return the height of `draw_dots`, in inches."""
+    return 1.2 + ROW * len(study.variants)
+
+
+def draw_dots(figure: Any, theme: Theme, study: Study) -> None:
+    """Draw methods x tasks: a dot for each seed, a bar at the mean, a line for its 95 % interval, x where collapsed."""
+    panels = figure.subplots(1, len(study.tasks), sharey=True, squeeze=False)[0]
+    for axes, task in zip(panels, study.tasks, strict=True):
+        for row, variant in enumerate(study.variants):
+            if (variant, task) in study.cells:
+                _dots(axes, theme, study.cells[variant, task], row)
+        seen = [score for cell in study.cells.values() if cell.task == task for score in cell.scores()]
+        room = FRAME * max(1.0, max(seen) - min(seen))
+        axes.set_xlim(min(seen) - room, max(seen) + room)
+        axes.set_title(task_title(task), fontsize=11, fontweight="bold")
+        axes.set_xlabel(f"{METRIC_TITLES[TASKS[task].main_metric]}, best of dev")
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+    panels[0].set_yticks(range(len(study.variants)), [method_name(variant) for variant in study.variants])
+    panels[0].set_ylim(len(study.variants) - 0.5, -0.5)
+    for label, variant in zip(panels[0].get_yticklabels(), study.variants, strict=True):
+        if variant.startswith("lora2"):
+            label.set(color=theme.ours, fontweight="bold")
+
+
+def _dots(axes: Any, theme: Theme, cell: StudyCell, row: int) -> None:
+    colour = theme.ours if cell.variant.startswith("lora2") else theme.others
+    scores = cell.scores()
+    if len(scores) >= MIN_SEEDS:
+        axes.plot(student_interval(scores), (row, row), color=colour, linewidth=2.0, alpha=0.7, solid_capstyle="butt")
+    axes.plot(np.mean(scores), row, "|", color=colour, markersize=15, markeredgewidth=2.4)
+    collapsed = {run.seed for run in cell.collapsed}
+    for marker, wanted, size in (("o", False, 4.5), ("x", True, 7.0)):
+        shown = [score for seed, score in cell.by_seed().items() if (seed in collapsed) == wanted]
+        axes.plot(shown, [row] * len(shown), marker, color=colour, markersize=size, markeredgewidth=1.2, alpha=0.75)
+
+
+@dataclass(frozen=True, slots=True)
+class CostPoint:
+    """A method's mean score over the study's tasks beside its trained adapter weights and its seconds per step."""
+
+    variant: str
+    score: float
+    parameters: int
+    seconds: float | None
+
+
+def cost_points(study: Study, seconds: Mapping[str, float]) -> list[CostPoint]:
+    """List the methods that ran on every task of the study.
+
+    Args:
+        study: one comparison on one model.
+        seconds: of a step, by variant.
+    """
+    found = []
+    for variant in study.variants:
+        row = study.row(variant)
+        counts = [run.counts["adapter"] for cell in row for run in cell.runs if "adapter" in run.counts]
+        if len(row) < len(study.tasks) or not counts:
+            continue
+        score = float(np.mean([np.mean(cell.scores()) for cell in row]))
+        found.append(CostPoint(variant=variant, score=score, parameters=counts[0], seconds=seconds.get(variant)))
+    return found
+
+
+def step_seconds(model: str, tasks: Sequence[str], runs: Sequence[Run]) -> dict[str, float]:
+    """Return the seconds of a step by variant, mean over `tasks`, of records that were timed side by side.
+
+    Only variants that were timed on every one of the tasks: a step's length depends on the task's texts.
+    """
+    times: dict[str, dict[str, float]] = {}
+    for run in runs:
+        if run.status == "timed" and run.model == model and run.task in tasks and run.seconds_per_step is not None:
+            times.setdefault(run.variant, {})[run.task] = run.seconds_per_step
+    return {variant: float(np.mean([*by.values()])) for variant, by in times.items() if len(by) == len(tasks)}
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """List the (cost, score) points that none is both cheaper and better than, from the cheapest on.
+
+    >>> pareto([(1.0, 70.0), (2.0, 69.0), (3.0, 75.0)])
+    [(1.0, 70.0), (3.0, 75.0)]
+    """
+    front: list[tuple[float, float]] = []
+    for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or score > front[-1][1]:
+            front.append((cost, score))
+    return front
+
+
+def draw_cost(figure: Any, theme: Theme, points: Sequence[CostPoint]) -> None:
+    """Draw mean score against trained weights and, where it was measured, against seconds per step; line: Pareto."""
+    timed = [(point, point.seconds) for point in points if point.seconds is not None]
+    sides = [("adapter parameters", [(point, float(point.parameters)) for point in points])]
+    if timed:
+        sides.append(("seconds per step, side by side", timed))
+    panels = figure.subplots(1, len(sides), sharey=True, squeeze=False)[0]
+    for axes, (label, costs) in zip(panels, sides, strict=True):
+        _cost_panel(axes, theme, costs)
+        axes.set_xlabel(label)
+    panels[0].set_ylabel("mean over tasks, best of dev")
+    figure.draw_without_rendering()  # names are placed in pixels: the panels must have their size
+    for axes, (_, costs) in zip(panels, sides, strict=True):
+        _name_points(axes, theme, costs)
+
+
+def _cost_panel(axes: Any, theme: Theme, costs: Sequence[tuple[CostPoint, float]]) -> None:
+    """Points and Pareto line, on a logarithmic axis where the costs need it, with room for names on the right."""
+    from matplotlib.ticker import EngFormatter, NullFormatter
+
+    front = pareto([(cost, point.score) for point, cost in costs])
+    axes.step(*zip(*front, strict=True), where="post", color=theme.others, linewidth=1.2, linestyle="--")
+    for point, cost in costs:
+        colour = theme.ours if point.variant.startswith("lora2") else theme.others
+        axes.plot(cost, point.score, "o", color=colour, markersize=7)
+    low, high = min(cost for _, cost in costs), max(cost for _, cost in costs)
+    if high > WIDE * low:
+        axes.set(xscale="log", xlim=(low / (high / low) ** 0.1, high * (high / low) ** 0.4))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        room = (high - low) or high
+        axes.set_xlim(low - 0.1 * room, high + 0.4 * room)
+    if high >= 1000.0:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.margins(y=0.14)
+
+
+def _name_points(axes: Any, theme: Theme, costs: Sequence[tuple[CostPoint, float]]) -> None:
+    """Write each method's name to the right of its point, and lift names that would cover one below."""
+    width = axes.get_window_extent().width
+    placed: list[tuple[float, float]] = []  # (x, y) of names, in pixels
+    for point, cost in sorted(costs, key=lambda item: item[0].score):
+        x, y = axes.transData.transform((cost, point.score))
+        lifted = y + 8.0  # above the Pareto line
+        for other_x, other_y in placed:
+            if abs(other_x - x) < 0.3 * width and lifted < other_y + NAME_HEIGHT:
+                lifted = other_y + NAME_HEIGHT
+        placed.append((x, lifted))
+        ours = point.variant.startswith("lora2")
+        axes.annotate(
+            method_name(point.variant),
+            (cost, point.score),
+            xytext=(7.0, 72.0 * (lifted - y) / axes.figure.dpi),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+            color=theme.ours if ours else theme.ink,
+            fontweight="bold" if ours else "normal",
+        )
