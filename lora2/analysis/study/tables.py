@@ -13,6 +13,7 @@ from lora2.common.rendering import MISSING, Table
 from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
 from lora2.runs.caveats import CAVEATS, MARK
 from lora2.runs.reader import Run
+from lora2.runs.verify.verdict import verification_of
 
 RUNS = "../results/runs"  # from docs/
 UNVERIFIED = "°"
@@ -92,8 +93,7 @@ def link(run: Run) -> str:
 
 def is_verified(run: Run) -> bool:
     """Say whether the run's score was re-derived without this project's code."""
-    verified = getattr(run, "verified", None)
-    return verified is not None and bool(verified["passed"])
+    return verification_of(run) == "verified"
 
 
 def left_out_text(study: Study) -> str:

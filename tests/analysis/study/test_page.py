@@ -43,6 +43,13 @@ def test_nothing_is_ever_significant():
     assert "significan" not in page(ALL).lower()
 
 
+def test_scores_that_nobody_re_derived_are_marked():
+    verified = [{**record, "verified": {"passed": True}} for record in shared()]
+    assert "°" not in page(verified)
+    (line,) = [line for line in page([shared()[0], *verified[1:]]).splitlines() if "°" in line and "|" in line]
+    assert line.count("°") == 1
+
+
 def test_findings_follow_the_numbers():
     text = page(shared())
     assert "LoRA² k=1 is not told apart from LoRA r=1" in finding(text, 1)
