@@ -24,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora2.common.errors import UserError
-from lora2.common.terminal import INTERRUPTED, MISTAKE, guarded, reader_gone, say
+from lora2.common.terminal import INTERRUPTED, MISTAKE, guarded, reader_gone
+from lora2.common.voice import say
 from lora2.config.overrides import literal_paths
 from lora2.experiments.launchers import Watch, do_job, new_folder
 from lora2.runs.reason import give_reason
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from lora2.experiments.status import JobStatus
 
 TRAIN = Path(__file__).resolve()
+EXPORT = TRAIN.with_name("export.py")
 CONFIGS = TRAIN.parents[1] / "configs"
 EXIT_CODES: list[int] = []
 OmegaConf.clear_resolver("oc.env")  # so that no file of settings can put an environment variable into a record
@@ -55,7 +57,7 @@ def job(composed: DictConfig) -> None:
         given = given_settings(settings.overrides.task, CONFIGS)
         tree: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
         cfg, origins = resolve_with_origins(tree, given)
-        EXIT_CODES.append(run(cfg, unused_settings(cfg, given, origins)))
+        EXIT_CODES.append(run(cfg, unused_settings(cfg, given, origins), EXPORT))
     except UserError as error:  # raised further, Hydra would print a line of its own before it, as for the next
         EXIT_CODES.append(_refused(str(error), error.exit_code))
     except OmegaConfBaseException as error:
@@ -102,7 +104,7 @@ def _hydra() -> int:
     except (HydraException, OmegaConfBaseException) as error:
         return _refused(in_our_words(error), MISTAKE)
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here")
+        say("interrupted; the same command goes on from here", at="quiet")
         return INTERRUPTED
     except BrokenPipeError:
         return reader_gone()
@@ -124,7 +126,7 @@ def _broken_launcher(error: Exception) -> str:
 
 
 def _refused(message: str, code: int) -> int:
-    say(f"error: {message}")
+    say(f"error: {message}", at="quiet")
     give_reason(message)
     return code
 

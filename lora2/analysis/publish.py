@@ -13,7 +13,7 @@ from typing import Any
 from lora2.analysis.tables.build import build
 from lora2.common.errors import UserError
 from lora2.common.rendering import read_text, render, replace_block, write_block, write_text
-from lora2.common.terminal import say
+from lora2.common.voice import say
 from lora2.common.wandb_key import has_wandb_key
 from lora2.runs.places import load_places
 from lora2.runs.reader import Run

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lora2.common.terminal import BUSY, say
+from lora2.common.terminal import BUSY
+from lora2.common.voice import say
 from lora2.experiments.run_process import start_run
 
 FOLDER = "LORA2_SWEEP"  # names the sweep's folder

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from lora2.common.errors import UserError
-from lora2.common.terminal import BUSY, INTERRUPTED, say
+from lora2.common.terminal import BUSY, INTERRUPTED
+from lora2.common.voice import say
 from lora2.config.grid import Job, together
 from lora2.config.overrides import shell_command
 from lora2.experiments.cost.estimate import as_json_text, estimate, this_device

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from lora2.common.errors import UserError
 from lora2.common.rendering import render
-from lora2.common.terminal import say
+from lora2.common.voice import say
 from lora2.config.grid import Job
 from lora2.experiments.cost.estimate import as_json_text, as_table, estimate, gpu, hours, this_device
 from lora2.experiments.cost.lengths import measure

@@ -13,7 +13,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from lora2.common.terminal import say
+from lora2.common.voice import say
 from lora2.common.wandb_key import has_wandb_key
 from lora2.config.schema import RunConfig
 from lora2.core import keys
