@@ -78,16 +78,22 @@ def main() -> int:
 
 def sweep(args: argparse.Namespace) -> int:
     """Do a sweep, if none of its jobs would be refused."""
-    from lora2.experiments.sweep import refuse
+    from lora2.experiments.status import survey
+    from lora2.experiments.sweep import refuse, tell_results
 
     statuses = [] if _asks_hydra(args.arguments) else _survey(args.arguments)
     refuse(statuses)
-    with Watch(new_folder(Path(statuses[0].job.cfg.output_dir if statuses else "outputs"))) as watch:
+    folder = new_folder(Path(statuses[0].job.cfg.output_dir if statuses else "outputs"))
+    with Watch(folder, len(statuses) or None) as watch:
         try:
             code = _hydra()
         except Exception as error:  # its jobs raise nothing
             code = _refused(_broken_launcher(error), 1)
-    return max(code, watch.finish())
+    code = max(code, watch.finish())
+    if statuses and code != INTERRUPTED:
+        jobs = [status.job for status in statuses]
+        tell_results(f"{len(jobs)} jobs", survey(jobs), TRAIN)
+    return code
 
 
 def prefer_own_launchers() -> None:

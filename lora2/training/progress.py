@@ -25,6 +25,7 @@ from lora2.runs.progress import RunProgress, duration, remove_progress, write_pr
 from lora2.training.state import TrainState
 
 FILE_SECONDS = 5.0  # from one file to the next
+BAR = "{desc} |{bar:6}| {n_fmt}/{total_fmt} {remaining} {rate_fmt}{postfix}"  # fits 80 columns, but for the budget
 LINE_SECONDS = 60.0  # the longest silence outside a terminal
 
 
@@ -63,10 +64,9 @@ class Progress:
         self._bar: tqdm[Any] = tqdm(
             total=self._course.total,
             initial=self._state.steps,
-            unit="step",
             disable=hidden,
             dynamic_ncols=True,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}, {rate_fmt}]{postfix}",
+            bar_format=BAR,
         )
         self._name_epoch()
         if not hidden:
@@ -120,7 +120,7 @@ class Progress:
         state, left = self._state, self.seconds_left()
         parts = [f"step {state.steps:,}/{self._course.total:,}"]
         for point in state.history["train"][-1:]:
-            parts += [f"loss {point[keys.TASK_LOSS]:.3f}", f"rate {point[keys.LEARNING_RATE]:.1e}"]
+            parts += [f"loss {point[keys.TASK_LOSS]:.3f}", f"lr {point[keys.LEARNING_RATE]:.1e}"]
         parts += [f"{name} {value:.4f}" for name, value in state.last.items()]
         if state.best:
             new = state.best_step == state.steps
@@ -164,7 +164,7 @@ class Progress:
         state = self._state
         shown = [f"best {self._best():.3f}"] if state.best else []
         for point in state.history["train"][-1:]:
-            shown += [f"loss {point[keys.TASK_LOSS]:.3f}", f"rate {point[keys.LEARNING_RATE]:.1e}"]
+            shown += [f"loss {point[keys.TASK_LOSS]:.3f}", f"lr {point[keys.LEARNING_RATE]:.1e}"]
         shown += [f"budget {seen[keys.BUDGET]:.0f}" for seen in state.history["monitor"][-1:] if keys.BUDGET in seen]
         return " ".join(shown)
 
