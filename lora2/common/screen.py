@@ -68,11 +68,28 @@ def _key_columns(table: Table) -> int:
     return 1
 
 
+def _longest(table: Table, column: int) -> int:
+    return max(len(cell) for cell in (table.header[column], *(row[column] for row in table.rows)))
+
+
 def _narrowest(table: Table, column: int) -> int:
     """The width that a column needs: short cells stay whole, the others may be broken between words."""
-    cells = [table.header[column], *(row[column] for row in table.rows)]
-    longest = max(map(len, cells))
-    return longest if longest <= WHOLE else min(WORD, max(len(word) for cell in cells for word in cell.split()))
+    longest = _longest(table, column)
+    words = " ".join((table.header[column], *(row[column] for row in table.rows))).split()
+    return longest if longest <= WHOLE else min(WORD, max(map(len, words)))
+
+
+def _widths(table: Table, columns: Sequence[int], width: int) -> list[int]:
+    """Give every column what it needs, and what is left over to the one that lacks most, again and again."""
+    widths = [_narrowest(table, column) for column in columns]
+    lacking = [_longest(table, column) - own for column, own in zip(columns, widths, strict=True)]
+    for _ in range(width - sum(widths) - GAP * (len(columns) - 1)):
+        neediest = lacking.index(max(lacking))
+        if lacking[neediest] == 0:
+            break
+        widths[neediest] += 1
+        lacking[neediest] -= 1
+    return widths
 
 
 def _grid(table: Table, columns: Sequence[int], width: int) -> str:
@@ -81,14 +98,9 @@ def _grid(table: Table, columns: Sequence[int], width: int) -> str:
     from rich.table import Table as Grid
 
     grid = Grid(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for column in columns:
+    for column, own in zip(columns, _widths(table, columns, width), strict=True):
         numeric = all(NUMBER.fullmatch(row[column]) for row in table.rows)
-        grid.add_column(
-            table.header[column],
-            justify="right" if numeric else "left",
-            overflow="fold",
-            min_width=_narrowest(table, column),
-        )
+        grid.add_column(table.header[column], justify="right" if numeric else "left", overflow="fold", width=own)
     for row in table.rows:
         grid.add_row(*(row[column] for column in columns))
     screen = io.StringIO()

@@ -71,7 +71,8 @@ def as_table(name: str, statuses: Sequence[JobStatus]) -> Table:
 
 def _news(statuses: Sequence[JobStatus]) -> list[str]:
     """Say where the running jobs are, which were killed, what failed and what is refused."""
-    told = [f"{SIGNS[item.state]} {item.job.label}: {where(item, time.time())}" for item in statuses if item.progress]
+    shown = [item for item in statuses if item.state == "running" or item.progress is not None]
+    told = [f"{SIGNS[item.state]} {item.job.label}: {where(item, time.time())}" for item in shown]
     failed = [f"{SIGNS['failed']} {item.job.label}: {item.error}" for item in statuses if item.state == "failed"]
     return [*told, *failed, *(f"{SIGNS['refused']} {line}" for line in refusals(statuses))]
 
@@ -79,7 +80,8 @@ def _news(statuses: Sequence[JobStatus]) -> list[str]:
 def where(status: JobStatus, now: float) -> str:
     """Say where a job is that has left word of itself: steps, metrics, time left; or when it was last heard of."""
     progress = status.progress
-    assert progress is not None
+    if progress is None:
+        return "before its first step, or after its last"
     parts = [f"step {progress.step:,}/{progress.total:,}"]
     parts += [f"{name} {value:.4f}" for name, value in progress.metrics.items()]
     if progress.evaluating:

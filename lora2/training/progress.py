@@ -62,13 +62,13 @@ class Progress:
     def __enter__(self) -> "Progress":
         hidden = not (first_process() and hears("normal") and sys.stderr.isatty())
         self._bar: tqdm[Any] = tqdm(
+            desc=self._epoch(),
             total=self._course.total,
             initial=self._state.steps,
             disable=hidden,
             dynamic_ncols=True,
             bar_format=BAR,
         )
-        self._name_epoch()
         if not hidden:
             VOICE.write = lambda text: tqdm.write(text, file=sys.stderr)
         return self
@@ -90,8 +90,7 @@ class Progress:
             self._thread.start()  # after the first step: by then the processes that make batches have been forked
         self._bar.update()
         if self._state.history["train"] and self._state.history["train"][-1][keys.STEP] == self._state.steps:
-            self._name_epoch()
-            self._bar.set_postfix_str(self._postfix(), refresh=False)
+            self._renew_bar()
             say(self.line(), at="debug")
 
     @contextmanager
@@ -101,8 +100,7 @@ class Progress:
         self._bar.set_description_str(f"{self._course.task} evaluating …")
         yield
         self._evaluating = False
-        self._name_epoch()
-        self._bar.set_postfix_str(self._postfix(), refresh=False)
+        self._renew_bar()
         say(self.line())
         self._said = self._now()
 
@@ -154,19 +152,20 @@ class Progress:
         """The main metric of the best evaluation so far."""
         return self._state.best[self._course.metric]
 
-    def _name_epoch(self) -> None:
-        course = self._course
-        epochs, begun = math.ceil(course.total / course.epoch), self._state.steps // course.epoch + 1
-        self._bar.set_description_str(f"{course.task} epoch {min(begun, epochs)}/{epochs}", refresh=False)
-
-    def _postfix(self) -> str:
-        """The rest of the bar, the most wanted first: a narrow terminal cuts its end."""
+    def _renew_bar(self) -> None:
+        """Put what is known into the bar, the most wanted first: a narrow terminal cuts its end."""
         state = self._state
         shown = [f"best {self._best():.3f}"] if state.best else []
         for point in state.history["train"][-1:]:
             shown += [f"loss {point[keys.TASK_LOSS]:.3f}", f"lr {point[keys.LEARNING_RATE]:.1e}"]
         shown += [f"budget {seen[keys.BUDGET]:.0f}" for seen in state.history["monitor"][-1:] if keys.BUDGET in seen]
-        return " ".join(shown)
+        self._bar.set_description_str(self._epoch(), refresh=False)
+        self._bar.set_postfix_str(" ".join(shown), refresh=False)
+
+    def _epoch(self) -> str:
+        course = self._course
+        epochs, begun = math.ceil(course.total / course.epoch), self._state.steps // course.epoch + 1
+        return f"{course.task} epoch {min(begun, epochs)}/{epochs}"
 
     def _look_again_and_again(self) -> None:
         self.look()

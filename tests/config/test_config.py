@@ -233,6 +233,7 @@ OTHER = {  # another allowed value of each setting that is a word or null
     "model.name": "other",
     "step": "eager",
     "deterministic": False,
+    "log": "quiet",
     "model.model_type": "roberta",
     "model.hub_id": "someone/something",
     "model.revision": "0123456789abcdef",
@@ -303,7 +304,7 @@ def test_every_method_has_a_name_of_its_own(base):
 
 def test_only_these_settings_are_free():
     free = {"experiment", "results_dir", "output_dir", "num_workers", "force", "tracker", "checkpoint"}
-    free |= {"step", "deterministic"}
+    free |= {"step", "deterministic", "log"}
     assert set(IDENTITY_FREE) == free
 
 
