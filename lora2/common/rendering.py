@@ -1,4 +1,4 @@
-"""Render tables as aligned text, markdown, CSV, LaTeX or JSON, and replace generated blocks between markers in hand-written files."""
+"""Render tables as text, markdown, CSV, LaTeX or JSON, and replace generated blocks between markers in files."""
 
 from __future__ import annotations
 

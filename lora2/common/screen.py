@@ -19,7 +19,6 @@ WHOLE = 20  # a cell that is no longer stays on one line
 WORD = 30  # a longer word may be broken
 
 
-
 def to_screen(tables: Sequence[Table], width: int | None = None) -> str:
     """Lay out all sections for a screen.
 

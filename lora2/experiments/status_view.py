@@ -62,9 +62,7 @@ def as_table(name: str, statuses: Sequence[JobStatus]) -> Table:
     return Table(
         title=f"{name}: {state_counts(statuses)}; {'hours left unknown' if left == MISSING else f'{left} h left'}",
         header=("Method", *tasks, "Hours left"),
-        rows=tuple(
-            (row, *(_signs(items, task) for task in tasks), _hours_left(items)) for row, items in rows.items()
-        ),
+        rows=tuple((row, *(_signs(items, task) for task in tasks), _hours_left(items)) for row, items in rows.items()),
         footnotes=(", ".join(f"{sign} {state}" for state, sign in SIGNS.items()), *_news(statuses)),
     )
 

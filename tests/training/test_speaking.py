@@ -54,7 +54,9 @@ def test_it_begins_with_its_name_and_five_lines(done, said):
     assert rate == f"  rate    {recipe['lr']:g}, {schedule}; one group at 20 times it"
     counts = record.counts
     whole = counts.backbone + counts.head + counts.adapter
-    share = f"adapter {counts.adapter:,} ({counts.adapter / whole:.2%}), head {counts.head:,} ({counts.head / whole:.2%})"
+    share = (
+        f"adapter {counts.adapter:,} ({counts.adapter / whole:.2%}), head {counts.head:,} ({counts.head / whole:.2%})"
+    )
     assert trains == f"  trains  {share} of {whole:,} parameters"
     assert said[start + 6].startswith("step 4/4  loss ")
 
