@@ -61,8 +61,8 @@ def test_it_begins_with_its_name_and_five_lines(done, said):
     assert said[start + 6].startswith("step 4/4  loss ")
 
 
-def test_it_ends_with_a_table_whose_command_runs(done, said, capsys, monkeypatch):
-    path, record = done
+def test_it_ends_with_a_table_whose_command_runs(done, said, capsys):
+    record = done[1]
     (end,) = (i for i, line in enumerate(said) if line.startswith(f"{record.run_id}: ok: accuracy "))
     rows = dict(line.split(maxsplit=1) for line in said[end + 1 :])
     assert list(rows) == ["best", "last", "trained", "record", "export"]
@@ -72,7 +72,7 @@ def test_it_ends_with_a_table_whose_command_runs(done, said, capsys, monkeypatch
     assert rows["last"] == f"accuracy {record.metrics.last['accuracy']:.4f}  step 4"
     assert read_record(Path(rows["record"])) == record
     _, script, *words = shlex.split(rows["export"])
-    assert Path(script) == Path("scripts/export.py") or Path(script) == EXPORT
+    assert Path(script).resolve() == EXPORT
     assert export.main(words) == 0
     assert (Path(capsys.readouterr().out.strip()) / "adapter_config.json").is_file()
 
