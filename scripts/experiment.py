@@ -66,6 +66,7 @@ def plan(args: argparse.Namespace) -> int:
         gpu_name=args.gpu,
         utilisation=args.utilisation,
         as_json=args.json,
+        form=args.format,
     )
 
 
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Show how far it is."""
-    return show_status(args.experiment, jobs(args), TRAIN, watch=args.watch, as_json=args.json)
+    return show_status(args.experiment, jobs(args), TRAIN, watch=args.watch, as_json=args.json, form=args.format)
 
 
 def time(args: argparse.Namespace) -> int:
@@ -104,6 +105,7 @@ def _plan_options(cli: argparse.ArgumentParser) -> None:
     how.add_argument("--gpu", metavar="NAME", help=f"hours on this GPU: {', '.join(gpu_names())}")
     cli.add_argument("--utilisation", type=float, default=0.35, help="share of the GPU's peak that is reached")
     cli.add_argument("--json", action="store_true", help="every run as JSON")
+    _add_format(cli)
 
 
 def _run_options(cli: argparse.ArgumentParser) -> None:
@@ -114,6 +116,13 @@ def _run_options(cli: argparse.ArgumentParser) -> None:
 def _status_options(cli: argparse.ArgumentParser) -> None:
     cli.add_argument("--watch", action="store_true", help="renew every few seconds; only on a terminal")
     cli.add_argument("--json", action="store_true", help="every run as JSON, once")
+    _add_format(cli)
+
+
+def _add_format(cli: argparse.ArgumentParser) -> None:
+    cli.add_argument(
+        "--format", choices=("text", "markdown"), help="of the table; default: text on a terminal, else markdown"
+    )
 
 
 def _no_options(cli: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """Show runs: tables, figures, claims, diagnostics, the report, the dashboard.
 
-    python scripts/results.py tables [--table table1] [--model minilm] [--format csv|latex|json]
+    python scripts/results.py tables [--table table1] [--model minilm] [--format text|markdown|csv|latex|json]
     python scripts/results.py figures figure3 [--output FILE.png|.svg|.pdf]
     python scripts/results.py claims [--output docs/RESULTS.md]          which of the paper's claims hold by arithmetic
     python scripts/results.py diagnostics [--output docs/RESULTS.md]     do the regularisers hold, do the scores agree
@@ -22,7 +22,7 @@ from pathlib import Path
 from lora2.analysis import publish
 from lora2.analysis.tables.build import NAMES
 from lora2.common.errors import UserError
-from lora2.common.rendering import SUFFIXES
+from lora2.common.rendering import SUFFIXES, form_for
 from lora2.common.terminal import guarded
 from lora2.runs.places import OWN, PUBLISHED
 
@@ -55,10 +55,11 @@ def tables(args: argparse.Namespace) -> int:
         raise UserError("--check: needs --readme FILE, the file whose block is to be checked")
     results = _published(args)
     if args.write:
-        output = results / "tables" / f"{args.table}{SUFFIXES[args.format]}"
-        publish.publish_table(args.table, results, args.model, args.format, output)
+        form = args.format or "markdown"
+        output = results / "tables" / f"{args.table}{SUFFIXES[form]}"
+        publish.publish_table(args.table, results, args.model, form, output)
     else:
-        publish.publish_table(args.table, results, args.model, args.format, args.output, _own(args))
+        publish.publish_table(args.table, results, args.model, _form(args), args.output, _own(args))
     return 0
 
 
@@ -77,12 +78,12 @@ def claims(args: argparse.Namespace) -> int:
     """Recompute the paper's claims."""
     if args.check and not args.output:
         raise UserError("--check: needs --output FILE, the file whose block is to be checked")
-    return publish.publish_claims(_published(args), args.format, args.output, check=args.check)
+    return publish.publish_claims(_published(args), _form(args), args.output, check=args.check)
 
 
 def diagnostics(args: argparse.Namespace) -> int:
     """Ask what a sceptic asks."""
-    publish.publish_diagnostics(_published(args), args.format, args.output, [] if args.output else _own(args))
+    publish.publish_diagnostics(_published(args), _form(args), args.output, [] if args.output else _own(args))
     return 0
 
 
@@ -124,6 +125,12 @@ def publish_own(args: argparse.Namespace) -> int:
 def _published(args: argparse.Namespace) -> Path:
     """The results folder that is asked for, or the project's."""
     return args.results or ROOT / PUBLISHED
+
+
+def _form(args: argparse.Namespace) -> str:
+    """The format that is asked for; else aligned text on a terminal, and markdown in a pipe or a file."""
+    chosen: str | None = args.format
+    return chosen or ("markdown" if args.output else form_for(sys.stdout))
 
 
 def _own(args: argparse.Namespace) -> list[Path]:
@@ -187,7 +194,9 @@ def _dashboard_options(cli: argparse.ArgumentParser) -> None:
 
 
 def _add_format(cli: argparse.ArgumentParser) -> None:
-    cli.add_argument("--format", choices=tuple(SUFFIXES), default="markdown", help="of what is printed")
+    cli.add_argument(
+        "--format", choices=tuple(SUFFIXES), help="of what is printed; default: text on a terminal, else markdown"
+    )
     cli.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
 
 

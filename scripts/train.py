@@ -24,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora2.common.errors import UserError
-from lora2.common.terminal import INTERRUPTED, MISTAKE, guarded, reader_gone, say
+from lora2.common.terminal import INTERRUPTED, MISTAKE, guarded, reader_gone
+from lora2.common.voice import say
 from lora2.config.overrides import literal_paths
 from lora2.experiments.launchers import FOLDER, Watch, do_job, new_folder
 from lora2.runs.reason import give_reason
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from lora2.experiments.status import JobStatus
 
 TRAIN = Path(__file__).resolve()
+EXPORT = TRAIN.with_name("export.py")
 CONFIGS = TRAIN.parents[1] / "configs"
 EXIT_CODES: list[int] = []
 OmegaConf.clear_resolver("oc.env")  # so that no file of settings can put an environment variable into a record
@@ -57,7 +59,8 @@ def job(composed: DictConfig) -> None:
         given = given_settings(settings.overrides.task, CONFIGS)
         tree: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
         cfg, origins = resolve_with_origins(tree, given)
-        EXIT_CODES.append(run(cfg, unused_settings(cfg, given, origins), deviations(tree, cfg, CONFIGS)))
+        remarks = unused_settings(cfg, given, origins)
+        EXIT_CODES.append(run(cfg, remarks, deviations(tree, cfg, CONFIGS), EXPORT))
     except UserError as error:  # raised further, Hydra would print a line of its own before it, as for the next
         EXIT_CODES.append(_refused(str(error), error.exit_code))
     except OmegaConfBaseException as error:
@@ -78,16 +81,22 @@ def main() -> int:
 
 def sweep(args: argparse.Namespace) -> int:
     """Do a sweep, if none of its jobs would be refused."""
-    from lora2.experiments.sweep import refuse
+    from lora2.experiments.status import survey
+    from lora2.experiments.sweep import refuse, tell_results
 
     statuses = [] if _asks_hydra(args.arguments) else _survey(args.arguments)
     refuse(statuses)
-    with Watch(new_folder(Path(statuses[0].job.cfg.output_dir if statuses else "outputs"))) as watch:
+    folder = new_folder(Path(statuses[0].job.cfg.output_dir if statuses else "outputs"))
+    with Watch(folder, len(statuses) or None) as watch:
         try:
             code = _hydra()
         except Exception as error:  # its jobs raise nothing
             code = _refused(_broken_launcher(error), 1)
-    return max(code, watch.finish())
+    code = max(code, watch.finish())
+    if statuses and code != INTERRUPTED:
+        jobs = [status.job for status in statuses]
+        tell_results(f"{len(jobs)} jobs", survey(jobs), TRAIN)
+    return code
 
 
 def prefer_own_launchers() -> None:
@@ -104,7 +113,7 @@ def _hydra() -> int:
     except (HydraException, OmegaConfBaseException) as error:
         return _refused(in_our_words(error), MISTAKE)
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on from here")
+        say("interrupted; the same command goes on from here", at="quiet")
         return INTERRUPTED
     except BrokenPipeError:
         return reader_gone()
@@ -127,7 +136,7 @@ def _broken_launcher(error: Exception) -> str:
 
 
 def _refused(message: str, code: int) -> int:
-    say(f"error: {message}")
+    say(f"error: {message}", at="quiet")
     give_reason(message)
     return code
 

@@ -26,6 +26,7 @@ def diagnostics_table(runs: Iterable[Run]) -> Table:
         header=("Run", "Best / last", "Kept, emptied", *terms, "mean cosine of P, Q", "Scores agree"),
         rows=tuple(map(_line, monitored)),
         sentences=(
+            f"{len(monitored)} runs with a monitor; kept = singular values left, emptied = matrices left with none.",
             "Regularisers are eq. 5 as printed, summed over all matrices, without γ, whether they are trained or not. "
             "The cosine is the mean of |cos| over the rows of P = uv and of Q = 𝒰𝒱 in square matrices, at the end; no "
             "term of eq. 5 ties P to Q, and independent random rows of MiniLM's 384 entries give 0.041.",
@@ -33,9 +34,8 @@ def diagnostics_table(runs: Iterable[Run]) -> Table:
             "the reduced one (eq. 9) would keep too, least over training and at the end. Within one matrix the two "
             "always agree, since eq. 8 adds a constant there (a test holds it).",
         ),
-        footnotes=(
-            f"{len(monitored)} runs with a monitor; kept = singular values left, emptied = matrices left with none.",
-            *(f"{MARK} {kind}: {CAVEATS[kind]}." for kind in CAVEATS if any(kind in run.caveats for run in monitored)),
+        footnotes=tuple(
+            f"{MARK} {kind}: {CAVEATS[kind]}." for kind in CAVEATS if any(kind in run.caveats for run in monitored)
         ),
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 from lora2.analysis.tables.build import build
 from lora2.common.errors import UserError
 from lora2.common.rendering import read_text, render, replace_block, write_block, write_text
-from lora2.common.terminal import say
+from lora2.common.voice import say
 from lora2.common.wandb_key import has_wandb_key
 from lora2.runs.places import load_places
 from lora2.runs.reader import Run
@@ -30,7 +30,7 @@ def publish_table(
         name: "runs" (everything that ran) or a printed table, "table1".
         results: the folder with runs/ and paper/.
         model: leave out every other model.
-        form: "markdown", "csv", "latex" or "json".
+        form: "text", "markdown", "csv", "latex" or "json".
         output: the file; None: standard output.
         also: further results folders whose runs are shown.
     """
@@ -111,7 +111,7 @@ def publish_claims(results: Path, form: str, page: Path | None, *, check: bool) 
     new = replace_block(old, "claims", render([table], "markdown"), page)
     if not check:
         write_text(page, new)
-        say(f"wrote {page}: {table.footnotes[0]}")
+        say(f"wrote {page}: {table.sentences[0]}")
         return 0
     stale = old != new or not page.exists()
     if stale:
@@ -137,7 +137,7 @@ def publish_diagnostics(results: Path, form: str, page: Path | None, also: Seque
         print(render([table], form), end="")
         return
     write_block(page, "sceptic", render([table], "markdown"))
-    say(f"wrote {page}: {table.footnotes[0]}")
+    say(f"wrote {page}: {table.sentences[0]}")
 
 
 def publish_report(results: Path, output: Path | None, also: Sequence[Path] = ()) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lora2.analysis.publish import publish_claims, publish_diagnostics, publish_figure3, publish_readme, publish_table
 from lora2.common.errors import UserError
-from lora2.common.terminal import say
+from lora2.common.voice import say
 from lora2.runs.caveats import CAVEATS
 from lora2.runs.format import RESULTS
 from lora2.runs.reader import Run, load_runs

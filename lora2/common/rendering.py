@@ -1,4 +1,4 @@
-"""Render tables as markdown, CSV, LaTeX or JSON, and replace generated blocks between markers in hand-written files."""
+"""Render tables as text, markdown, CSV, LaTeX or JSON, and replace generated blocks between markers in files."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from lora2.common.errors import UserError
+from lora2.common.screen import to_screen
 
 MISSING = "–"
-SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json"}
+SUFFIXES = {"text": ".txt", "markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json"}
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "$": r"\$", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "²": r"$^2$", "Δ": r"$\Delta$", "–": "--",
@@ -45,18 +47,23 @@ def render(tables: Sequence[Table], form: str) -> str:
 
     Args:
         tables: the sections.
-        form: "markdown", "csv", "latex" or "json".
+        form: "text" (aligned, in the width of the screen), "markdown", "csv", "latex" or "json".
 
     Raises:
         UserError: another format.
     """
-    whole = {"csv": to_csv, "json": to_json}.get(form)
+    whole = {"text": to_screen, "csv": to_csv, "json": to_json}.get(form)
     if whole is not None:
         return whole(tables)
     one = {"markdown": to_markdown, "latex": to_latex}.get(form)
     if one is None:
         raise UserError(f"format: got {form!r}, allowed: {', '.join(SUFFIXES)}")
     return "\n".join(one(table) for table in tables)
+
+
+def form_for(stream: TextIO) -> str:
+    """Choose the format for a reader: aligned text on a terminal, markdown in a pipe."""
+    return "text" if stream.isatty() else "markdown"
 
 
 def to_markdown(table: Table) -> str:

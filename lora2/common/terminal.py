@@ -5,16 +5,10 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 
-from lora2.common.environment import first_process
 from lora2.common.errors import BusyError, UserError
+from lora2.common.voice import say
 
 MISTAKE, BUSY, INTERRUPTED, BROKEN_PIPE = UserError.exit_code, BusyError.exit_code, 130, 141
-
-
-def say(text: str) -> None:
-    """Print a line for the user, from the first of several processes only; standard output is kept for results."""
-    if first_process():
-        print(text, file=sys.stderr, flush=True)
 
 
 def guarded(run: Callable[[Namespace], int], args: Namespace) -> int:
@@ -23,10 +17,10 @@ def guarded(run: Callable[[Namespace], int], args: Namespace) -> int:
         code = run(args)
         sys.stdout.flush()  # here, where a reader that has gone is expected
     except UserError as error:
-        say(f"error: {error}")
+        say(f"error: {error}", at="quiet")
         return error.exit_code
     except KeyboardInterrupt:
-        say("interrupted")
+        say("interrupted", at="quiet")
         return INTERRUPTED
     except BrokenPipeError:
         return reader_gone()

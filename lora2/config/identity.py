@@ -19,6 +19,7 @@ IDENTITY_FREE = (
     "checkpoint",
     "step",
     "deterministic",
+    "log",
 )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from lora2.common.voice import Log
 from lora2.config.methods import (
     BudgetConfig,
     Fraction,
@@ -123,6 +124,7 @@ class RunConfig(Settings):
     force: bool
     step: Literal["auto", "eager", "captured"] = "auto"  # how a training step is carried out; changes no number
     deterministic: Literal["auto", True, False] = "auto"  # whether a GPU computes the same bits every time
+    log: Log = "normal"  # how much is said; no record holds it
 
     @property
     def variant(self) -> str:

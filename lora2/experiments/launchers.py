@@ -13,12 +13,14 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lora2.common.terminal import BUSY, say
+from lora2.common.terminal import BUSY
+from lora2.common.voice import say
 from lora2.experiments.run_process import start_run
+from lora2.runs.progress import duration
 
 FOLDER = "LORA2_SWEEP"  # names the sweep's folder
 SECONDS = 0.5  # between two looks into it
@@ -73,10 +75,16 @@ def do_job(train: Path, number: int, overrides: Sequence[str], *, alone: bool) -
 
 
 class Watch:
-    """Report every job when it ends, as long as the context lasts; `finish` sums up."""
+    """Report every job when it ends, as long as the context lasts; `finish` sums up.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        folder: of the sweep's notes.
+        total: jobs of the sweep; None where only Hydra knows.
+        now: reads a clock in seconds.
+    """
+
+    def __init__(self, folder: Path, total: int | None = None, now: Callable[[], float] = time.monotonic) -> None:
+        self._folder, self._total, self._now, self._begun = folder, total, now, now()
         self._notes: dict[str, Note] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look_again_and_again, daemon=True)
@@ -108,4 +116,12 @@ class Watch:
         for path in sorted(self._folder.glob("[0-9]*.json")):
             if path.stem not in self._notes:
                 self._notes[path.stem] = note = Note(**json.loads(path.read_text(encoding="utf-8")))
-                say(f"[{len(self._notes)}] {note}")
+                say(f"{self._count()} {note}")
+
+    def _count(self) -> str:
+        """Say which job of how many has ended, and how long the others will take if they are alike."""
+        done = len(self._notes)
+        if self._total is None:
+            return f"[{done}]"
+        left = (self._now() - self._begun) / done * (self._total - done)
+        return f"[{done}/{self._total}, about {duration(left)} left]" if left else f"[{done}/{self._total}]"

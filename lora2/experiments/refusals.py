@@ -1,4 +1,4 @@
-"""Why a job would be refused, known before any job of a sweep starts; no torch."""
+"""Why a job would be refused, and how many steps it has: known before any job of a sweep starts; no torch."""
 
 import functools
 from pathlib import Path
@@ -28,6 +28,15 @@ def refusal(cfg: RunConfig) -> str | None:
     except UserError as error:
         return str(error)
     return None
+
+
+def steps_of(cfg: RunConfig) -> int:
+    """Count the optimizer steps of a run.
+
+    Raises:
+        UserError: its data cannot be read.
+    """
+    return cfg.recipe.total_steps(train_size(_train_rows(cfg), cfg.selection))
 
 
 def _train_rows(cfg: RunConfig) -> int:

@@ -1,5 +1,10 @@
-"""How far an experiment is: each job's state, from its settings, the records and the locks of living runs. No torch."""
+"""How far an experiment is: each job's state, from its settings, the records and what living runs show of themselves.
 
+A run on this machine holds its lock. One on another machine that shares the folder keeps its progress file fresh, as
+not every shared folder shares locks. No torch.
+"""
+
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +17,7 @@ from lora2.experiments.refusals import refusal
 from lora2.runs.format import RESULTS
 from lora2.runs.lock import held_locks
 from lora2.runs.places import record_paths
+from lora2.runs.progress import RunProgress, read_progress
 from lora2.runs.reader import Run, UnreadableRecordError, load_runs, read_run
 
 State = Literal["done", "running", "failed", "to do", "refused"]
@@ -20,12 +26,19 @@ STATES: tuple[State, ...] = ("done", "running", "failed", "to do", "refused")
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A job, its state, its run on disk where it has one, and why it would not start where it is refused."""
+    """Where one job stands.
+
+    Attributes:
+        run: its run on disk, where it has one.
+        refused: why it would not start, where it is refused.
+        progress: what it told of itself last; of a job that does not run now, it was killed.
+    """
 
     job: Job
     state: State
     run: Run | None = None
     refused: str | None = None
+    progress: RunProgress | None = None
 
     @property
     def error(self) -> str | None:
@@ -46,11 +59,34 @@ def survey(jobs: Sequence[Job]) -> list[JobStatus]:
         for run in load_runs(folder)[0]:  # damaged files are left to the table's warnings
             if fingerprint := run.hashes.get("data"):
                 data[run.task, run.data].add(fingerprint)
-    held = {lock for folder in {job.cfg.output_dir for job in jobs} for lock in held_locks(Path(folder))}
-    return [_job_status(job, data[job.cfg.task, job.cfg.data.source], held) for job in jobs]
+    folders = {Path(job.cfg.output_dir) for job in jobs}
+    alive = Alive(
+        held={lock for folder in folders for lock in held_locks(folder)},
+        progress={name: told for folder in folders for name, told in read_progress(folder).items()},
+    )
+    return [_job_status(job, data[job.cfg.task, job.cfg.data.source], alive) for job in jobs]
 
 
-def _job_status(job: Job, fingerprints: Iterable[str], held: set[str]) -> JobStatus:
+@dataclass(frozen=True)
+class Alive:
+    """What runs show of themselves, by name: the locks that are held, and progress files."""
+
+    held: set[str]
+    progress: dict[str, RunProgress]
+
+    def find(self, names: set[str], readable: str) -> str | None:
+        """Return which of these runs shows itself, a living one first; without names, one that begins so."""
+        known = [*self.held, *self.progress]
+        found = [name for name in known if (name in names if names else name.startswith(f"{readable}-"))]
+        return min(found, key=lambda name: not self.is_running(name), default=None)
+
+    def is_running(self, name: str) -> bool:
+        """Whether the run is being done, here or on another machine."""
+        told = self.progress.get(name)
+        return name in self.held or (told is not None and told.is_elsewhere and not told.is_stale(time.time()))
+
+
+def _job_status(job: Job, fingerprints: Iterable[str], alive: Alive) -> JobStatus:
     names = {run_id(job.cfg, fingerprint) for fingerprint in fingerprints}
     paths = [
         path for each in names for name in (each, timed_id(each)) for path in record_paths(job.cfg.results_dir, name)
@@ -59,12 +95,13 @@ def _job_status(job: Job, fingerprints: Iterable[str], held: set[str]) -> JobSta
     done = [run for run in runs if run.status in RESULTS]
     if done and not job.cfg.force:
         return JobStatus(job, "done", done[0])
-    readable = run_id(job.cfg, "").rpartition("-")[0]  # all that is known of a task's first run
-    if held & names or (not names and any(lock.startswith(f"{readable}-") for lock in held)):
-        return JobStatus(job, "running")
+    shown = alive.find(names, readable=run_id(job.cfg, "").rpartition("-")[0])  # all that is known of a first run
+    progress = None if shown is None else alive.progress.get(shown)
+    if shown is not None and alive.is_running(shown):
+        return JobStatus(job, "running", progress=progress)
     if (reason := refusal(job.cfg)) is not None:
         return JobStatus(job, "refused", refused=reason)
-    return JobStatus(job, "failed", runs[0]) if runs else JobStatus(job, "to do")
+    return JobStatus(job, "failed" if runs else "to do", runs[0] if runs else None, progress=progress)
 
 
 def _read(path: Path) -> Run | None:

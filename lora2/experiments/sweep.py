@@ -1,16 +1,22 @@
 """An experiment's jobs, listed or done one after the other."""
 
 import shlex
+import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from lora2.common.errors import UserError
-from lora2.common.terminal import BUSY, INTERRUPTED, say
+from lora2.common.rendering import form_for, render
+from lora2.common.terminal import BUSY, INTERRUPTED
+from lora2.common.voice import say
 from lora2.config.grid import Job, together
 from lora2.config.overrides import shell_command
 from lora2.experiments.cost.estimate import as_json_text, estimate, this_device
+from lora2.experiments.pace import Pace
 from lora2.experiments.run_process import Ended
 from lora2.experiments.status import STATES, JobStatus, State, survey
+from lora2.experiments.sweep_table import results_table
 from lora2.runs.places import record_paths
 
 Start = Callable[[Iterable[str]], Ended]  # does the run of a command line
@@ -39,8 +45,15 @@ def run_experiment(name: str, jobs: Sequence[Job], start: Start, train: Path) ->
     refuse(statuses)
     say(f"{name}: {state_counts(statuses)}")
     code = run_jobs(statuses, start, train)
-    tell_export(survey(jobs), train)
+    if code != INTERRUPTED:
+        tell_results(name, survey(jobs), train)
     return code
+
+
+def tell_results(name: str, statuses: Sequence[JobStatus], train: Path) -> None:
+    """Print the table of what a sweep has led to, and say by which command an adapter is taken away."""
+    print(render([results_table(name, statuses)], form_for(sys.stdout)), end="", flush=True)
+    tell_export(statuses, train)
 
 
 def tell_export(statuses: Sequence[JobStatus], train: Path) -> None:
@@ -85,21 +98,26 @@ def list_jobs(statuses: Sequence[JobStatus], *, as_json: bool) -> str:
     return "\n".join(lines)
 
 
-def run_jobs(statuses: Sequence[JobStatus], start: Start, train: Path) -> int:
+def run_jobs(
+    statuses: Sequence[JobStatus], start: Start, train: Path, now: Callable[[], float] = time.monotonic
+) -> int:
     """Do every job that is to do or has failed before; a failing one does not stop the others.
 
     Args:
         statuses: of all jobs.
         start: does one.
         train: the script to name in the command that repeats a failed one.
+        now: reads a clock in seconds.
 
     Returns:
         0 unless a job failed (1) or was interrupted (130).
     """
     waiting = [status.job for status in statuses if status.state in ("to do", "failed")]
     before, elsewhere, failures = count(statuses, "done"), count(statuses, "running"), []
+    pace = Pace(statuses, now)
     for index, job in enumerate(waiting, 1):
-        say(f"[{index}/{len(waiting)}] {job.label}")
+        say(f"[{index}/{len(waiting)}] {job.label}{pace.left(waiting[index - 1 :])}")
+        pace.start()
         ended = start(job.overrides)
         if ended.interrupted:
             say(f"interrupted at {job.label}; the same command goes on from here")
@@ -110,8 +128,10 @@ def run_jobs(statuses: Sequence[JobStatus], start: Start, train: Path) -> int:
         elif ended.code:
             say(f"FAILED: {job.label}: {ended.reason}")
             failures.append(f"{job.label}: {ended.reason}\n    {shell_command(train, job.overrides)}")
-    now = len(statuses) - before - elsewhere - len(failures)
-    parts = [f"{now} done now", f"{before} done before", f"{len(failures)} failed"]
+        else:
+            pace.done(job)
+    done = len(statuses) - before - elsewhere - len(failures)
+    parts = [f"{done} done now", f"{before} done before", f"{len(failures)} failed"]
     if elsewhere:
         parts.append(f"{elsewhere} left to another process")
     say("\n  ".join([f"{len(statuses)} runs: {', '.join(parts)}", *failures]))

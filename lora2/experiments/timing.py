@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from lora2.common.errors import UserError
-from lora2.common.terminal import say
+from lora2.common.voice import say
 from lora2.config.grid import Job
 from lora2.config.identity import run_id, timed_id
 from lora2.config.schema import RunConfig

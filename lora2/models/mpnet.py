@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lora2.common.errors import UserError
 from lora2.common.files import StorageError, storing
-from lora2.common.terminal import say
+from lora2.common.voice import say
 
 NAME = "all-mpnet-base-v2"
 PARTS = 5

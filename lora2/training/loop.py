@@ -5,12 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lora2.config.schema import CheckpointConfig, RecipeConfig
 from lora2.core import keys
@@ -27,6 +26,7 @@ from lora2.training.data import TaskData, train_batches, width_multiple
 from lora2.training.evaluate import Evaluation, Evaluator
 from lora2.training.finite import DivergedError, FiniteWatch
 from lora2.training.optim import linear_schedule, optimizer_groups, warmup_steps
+from lora2.training.progress import Course, Progress
 from lora2.training.state import TrainState, capture, restore, trained_parameters
 from lora2.training.step import Step, TrainStep, emulated_products
 
@@ -47,12 +47,14 @@ class RunControl:
         every: how often.
         stop: asked after every step; true means checkpoint and stop.
         log: called with the step and a flat dict of numbers, for a tracker.
+        folder: of the run, for the file that tells its progress.
     """
 
     checkpoints: CheckpointFolder | None = None
     every: CheckpointConfig = field(default_factory=CheckpointConfig)
     stop: Callable[[], bool] = lambda: False
     log: Callable[[int, dict[str, float]], None] = lambda step, numbers: None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class Trainer:
     def total_steps(self) -> int:
         """T, optimizer steps of the run."""
         return self.recipe.total_steps(len(self.data.splits["train"]))
+
+    @property
+    def steps_of_epoch(self) -> int:
+        """Optimizer steps of one pass over the training split."""
+        return math.ceil(len(self.data.splits["train"]) / self.recipe.batch_size)
 
     @property
     def evaluator(self) -> Evaluator:
@@ -123,7 +130,7 @@ class Trainer:
         optimizer, total = train_step.optimizer, self.total_steps
         state = TrainState() if found is None else restore(found, self.method, optimizer, self.accelerator)
         clock, saved_at = clock_for(self.accelerator.device, state.seconds), time.monotonic()
-        with closing(train_step), self._progress(state.steps) as bar, emulated_products(self.accelerator):
+        with closing(train_step), self._progress(state) as progress, emulated_products(self.accelerator):
             for index, batch in self._batches(state.steps, clock):
                 # one optimizer step
                 rate = self._set_learning_rate(optimizer, index)
@@ -133,21 +140,21 @@ class Trainer:
                     train_step.look()
                     clock.settle()
 
-                # what it was like: progress, history, tracker
-                bar.update()
+                # what it was like: history, tracker, progress
                 if self._is_point(state.steps, HISTORY_POINTS):
                     self._note_losses(state, losses, rate)
-                    bar.set_postfix_str(_shown(state), refresh=False)
                 if self._is_point(state.steps, MONITOR_POINTS):
                     self._note_monitor(state)
+                progress.step()
 
                 # evaluation
                 if self._is_evaluated(state.steps):
-                    clock.start()
-                    evaluation = self._evaluate(train_step.model)
-                    clock.lap("eval")
-                    clock.settle()
-                    self._note_evaluation(state, evaluation)
+                    with progress.evaluating():
+                        clock.start()
+                        evaluation = self._evaluate(train_step.model)
+                        clock.lap("eval")
+                        clock.settle()
+                        self._note_evaluation(state, evaluation)
 
                 # a checkpoint, when it is time or when the run must stop
                 stop = self._agree(self.control.stop())
@@ -201,13 +208,13 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------ evaluation
 
     @property
-    def _eval_every(self) -> int:
+    def eval_every(self) -> int:
         """Steps from one evaluation to the next: the recipe's, or an epoch."""
-        return self.recipe.eval_every or math.ceil(len(self.data.splits["train"]) / self.recipe.batch_size)
+        return self.recipe.eval_every or self.steps_of_epoch
 
     def _is_evaluated(self, steps: int) -> bool:
         """Whether an evaluation follows this step; the last one always."""
-        return steps % self._eval_every == 0 or steps == self.total_steps
+        return steps % self.eval_every == 0 or steps == self.total_steps
 
     def _is_looked_at(self, steps: int) -> bool:
         """Whether the device is read after this step anyway, so that it costs nothing to ask it for more."""
@@ -256,11 +263,11 @@ class Trainer:
         state.history["monitor"].append({keys.STEP: state.steps, **seen})
         self.control.log(state.steps, seen)
 
-    def _progress(self, done: int) -> "tqdm[Any]":
-        """Return a progress bar that begins after `done` steps."""
-        quiet = None if self.accelerator.is_main_process else True  # None: quiet unless standard error is a terminal
-        name = self.data.task.name
-        return tqdm(total=self.total_steps, initial=done, desc=name, unit="step", disable=quiet, dynamic_ncols=True)
+    def _progress(self, state: TrainState) -> Progress:
+        """Return what tells where the run is, from `state` on."""
+        task = self.data.task
+        course = Course(task=task.name, metric=task.main_metric, total=self.total_steps, epoch=self.steps_of_epoch)
+        return Progress(course, state, self.control.folder)
 
     # ------------------------------------------------------------------------------------------------ checkpoints
 
@@ -281,11 +288,3 @@ class Trainer:
         if self.accelerator.num_processes == 1:
             return wish
         return bool(self.accelerator.reduce(torch.tensor(float(wish), device=self.accelerator.device)) > 0)
-
-
-def _shown(state: TrainState) -> str:
-    """Return the last loss, metrics and budget, for the progress bar."""
-    shown = [f"loss {state.history['train'][-1][keys.TASK_LOSS]:.3f}"]
-    shown += [f"{name} {value:.3f}" for name, value in state.last.items()]
-    shown += [f"budget {seen[keys.BUDGET]:.0f}" for seen in state.history["monitor"][-1:] if keys.BUDGET in seen]
-    return " ".join(shown)

@@ -152,7 +152,7 @@ def record_config(cfg: RunConfig, setting_id: str) -> RecordConfig:
         data=cfg.data.source,
         experiment=cfg.experiment,
         setting_id=setting_id,
-        resolved=cfg.model_dump(mode="json"),
+        resolved=cfg.model_dump(mode="json", exclude={"log"}),
     )
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from lora2.common.errors import BusyError
 from lora2.common.files import StorageError
-from lora2.common.terminal import say
+from lora2.common.voice import logged, say, speaking
 from lora2.config.deviations import NO_DEVIATION, Deviations, deviation_notes
 from lora2.config.identity import run_id, setting_id
+from lora2.config.overrides import shell_command
 from lora2.config.schedule import limit_notes, settle_budget
 from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
@@ -23,14 +24,22 @@ from lora2.runs.reason import give_reason
 from lora2.runs.record import RunRecord, read_record, record_path
 from lora2.training.environment import check_environment, forget_variables
 
+LOG = "run.log"  # in the run's folder: what it said, over all its parts
 
-def run(cfg: RunConfig, remarks: Sequence[str] = (), deviations: Deviations = NO_DEVIATION) -> int:
+
+def run(
+    cfg: RunConfig,
+    remarks: Sequence[str] = (),
+    deviations: Deviations = NO_DEVIATION,
+    export: Path | None = None,
+) -> int:
     """Do the run unless its record is there already, and return the exit code.
 
     Args:
         cfg: all its settings.
         remarks: notes for the record on how it was asked for.
         deviations: what the run does otherwise than its recipe says.
+        export: the script to name in the command that takes the adapter away, scripts/export.py.
 
     Returns:
         0 done, 1 failed, 128 + signal stopped.
@@ -39,6 +48,11 @@ def run(cfg: RunConfig, remarks: Sequence[str] = (), deviations: Deviations = NO
         UserError: a mistake in the settings or the data.
         BusyError: another process is doing the run.
     """
+    with speaking(cfg.log):
+        return _run(cfg, remarks, deviations, export)
+
+
+def _run(cfg: RunConfig, remarks: Sequence[str], deviations: Deviations, export: Path | None) -> int:
     started = time.perf_counter()
     check_environment(cfg.tracker.name)
     forgotten = forget_variables()
@@ -57,10 +71,11 @@ def run(cfg: RunConfig, remarks: Sequence[str] = (), deviations: Deviations = NO
         folder = weight_source(cfg.model)  # fetched, or refused
         notes += head_notes(cfg.model, folder, TASKS[cfg.task].num_labels)
     notes += source_notes(cfg)
-    for note in notes:
-        say(f"{name}: note: {note}")
+    folder = Path(cfg.output_dir) / name
     try:
-        with sole_owner(Path(cfg.output_dir) / name):
+        with sole_owner(folder), logged(folder / LOG):
+            for note in notes:
+                say(f"{name}: note: {note}")
             from lora2.common.signals import exit_code
             from lora2.training.session import execute  # imports torch
 
@@ -75,13 +90,11 @@ def run(cfg: RunConfig, remarks: Sequence[str] = (), deviations: Deviations = NO
                 deviations=deviations,
                 started=started,
             )
+            _tell_end(record, path, export)
     except StorageError as error:  # there is no record to tell of it
-        say(f"{name}: failed: {error}")
+        say(f"{name}: failed: {error}", at="quiet")
         give_reason(f"failed: {error}")
         return 1
-    say(f"{name}: {record.status}{'' if record.error is None else ': ' + record.error}; record in {path}")
-    for line in _summary(record):
-        say(f"{name}: {line}")
     if record.status == "ok":
         return 0
     give_reason(f"{record.status}: {record.error}")
@@ -92,16 +105,23 @@ def _is_done(cfg: RunConfig, path: Path) -> bool:
     return path.exists() and not cfg.force and read_record(path).status == "ok"
 
 
-def _summary(record: RunRecord) -> list[str]:
-    """Return a line on the metrics and one on the parameters; nothing for a run that did not end."""
-    if record.metrics is None or record.counts is None:
-        return []
-    best, last = map(_shown, (record.metrics.best, record.metrics.last))
-    counts = record.counts
-    return [
-        named(f"best (step {record.metrics.best_step}): {best}; last: {last}", record.caveats),
-        f"parameters: adapter {counts.adapter:,}, active after pruning {counts.active_adapter:,}, head {counts.head:,}",
-    ]
+def _tell_end(record: RunRecord, path: Path, export: Path | None) -> None:
+    """Say how the run ended, in one line; then best, last, parameters, and what can be done with it."""
+    metrics, counts = record.metrics, record.counts
+    if record.status != "ok" or metrics is None or counts is None:
+        say(f"{record.run_id}: {record.status}: {record.error}; record in {path}", at="quiet")
+        return
+    say(named(f"{record.run_id}: ok: {_shown(metrics.best)}", record.caveats), at="quiet")
+    lines = {
+        "best": f"{_shown(metrics.best)}  step {metrics.best_step:,}",
+        "last": f"{_shown(metrics.last)}  step {record.steps:,}",
+        "trained": f"adapter {counts.adapter:,}, active after pruning {counts.active_adapter:,}, head {counts.head:,}",
+        "record": str(path),
+    }
+    if export is not None and record.config.method == "lora2":
+        lines["export"] = shell_command(export, ["lora", str(path)])
+    for label, text in lines.items():
+        say(f"  {label:7}  {text}")
 
 
 def _shown(metrics: dict[str, float]) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 from lora2.common.errors import UserError
 from lora2.common.files import write_whole
 from lora2.common.signals import heed_signals
-from lora2.common.terminal import say
+from lora2.common.voice import say
 from lora2.config.deviations import Deviations
 from lora2.config.schema import RunConfig
 from lora2.glue.raw import RawTask
@@ -30,6 +30,7 @@ from lora2.training.checkpoint import Checkpoint, CheckpointFolder
 from lora2.training.data import load_task_data
 from lora2.training.failure import Failure, explain
 from lora2.training.loop import RunControl, Trainer
+from lora2.training.opening import opening
 from lora2.training.recording import (
     RunResult,
     device_name,
@@ -72,7 +73,8 @@ def execute(
         UserError: a mistake of the user's that shows only now; there is no record.
         StorageError: the record could not be written.
     """
-    quiet_transformers()
+    if cfg.log != "debug":
+        quiet_transformers()
     tracker = None if cfg.tracker.name == "none" else cfg.tracker.name
     accelerator = build_accelerator(cfg.recipe.precision, tracker, cfg.output_dir)
     notes += capture_notes(cfg.step, accelerator, cfg.recipe.accumulation)
@@ -83,7 +85,13 @@ def execute(
     failure: Failure | None = None
     try:
         with heed_signals() as stop:
-            control = RunControl(checkpoints=checkpoints, every=cfg.checkpoint, stop=stop, log=tracking.log)
+            control = RunControl(
+                checkpoints=checkpoints,
+                every=cfg.checkpoint,
+                stop=stop,
+                log=tracking.log,
+                folder=checkpoints.path.parent,
+            )
             result = _train(cfg, raw, accelerator, control, checkpoints, tracking, notes)
     except UserError:
         raise
@@ -128,6 +136,8 @@ def _train(
     found = _find_checkpoint(checkpoints, notes)
     if found is not None:
         tracking.replay(found.state["train_state"]["history"])
+    for line in opening(checkpoints.run_id, cfg, trainer, 0 if found is None else found.step):
+        say(line)
     state = trainer.fit(found)
     if cfg.budget is not None and state.best_step <= trainer.total_steps - cfg.budget.t_f:
         notes.append(f"the best checkpoint, step {state.best_step}, is from before the final ranks were fixed")

@@ -141,7 +141,7 @@ def test_damaged_data_is_named(tmp_path: Path, file: str, old: str, new: str, me
 
 def test_tally_counts_every_claim(audited: dict[str, Audited]) -> None:
     table = as_table(list(audited.values()))
-    assert table.footnotes == ("27 claims: 8 hold, 6 hold only if …, 12 do not hold, 1 cannot be checked.",)
+    assert table.sentences[0] == "27 claims: 8 hold, 6 hold only if …, 12 do not hold, 1 cannot be checked."
 
 
 def cli(*arguments: object) -> subprocess.CompletedProcess[str]:

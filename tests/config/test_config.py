@@ -234,6 +234,7 @@ OTHER = {  # another allowed value of each setting that is a word or null
     "model.name": "other",
     "step": "eager",
     "deterministic": False,
+    "log": "quiet",
     "model.model_type": "roberta",
     "model.hub_id": "someone/something",
     "model.revision": "0123456789abcdef",
@@ -321,7 +322,7 @@ def test_a_record_from_before_there_was_a_choice_is_pefts():
 
 def test_only_these_settings_are_free():
     free = {"experiment", "results_dir", "output_dir", "num_workers", "force", "tracker", "checkpoint"}
-    free |= {"step", "deterministic"}
+    free |= {"step", "deterministic", "log"}
     assert set(IDENTITY_FREE) == free
 
 

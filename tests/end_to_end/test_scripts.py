@@ -2,14 +2,17 @@
 
 import ast
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from helpers import runs
+from helpers.runs import CONFIGS, ROOT, expand
 
 from lora2.experiments.bench import parts
 from lora2.experiments.bench.peers import PEERS, SHAPES
+from lora2.glue.tasks import TASKS
 from scripts import bench, experiment, export, results
 
 SCRIPTS = runs.ROOT / "scripts"
@@ -137,3 +140,35 @@ def test_resolved_shows_every_setting_with_its_origin(monkeypatch, tmp_path, cap
 def test_resolved_is_of_one_run(monkeypatch, tmp_path, capsys):
     assert resolved(["-m", "task=rte,mrpc"], monkeypatch, tmp_path) == 2
     assert "--resolved: shows the settings of one run; leave out -m" in capsys.readouterr().err
+
+
+def test_the_help_of_train_names_tasks_groups_and_examples_that_compose(tmp_path, monkeypatch):
+    (tmp_path / "glue").mkdir()
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "train.py"), "--help"], capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert ", ".join(TASKS) in lines
+    for group in ("model", "method", "recipe", "data", "tracker"):
+        options = ", ".join(sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")))
+        assert f"{group}: {options}" in lines
+    examples = [line.split()[2:] for line in lines if line.startswith("python scripts/train.py ")]
+    assert len(examples) == 3
+    for words in examples:
+        jobs = expand(None, [word for word in words if word != "-m"])
+        assert len(jobs) == (12 if "-m" in words else 1)
+
+
+@pytest.mark.parametrize("command", ["claims", "diagnostics", "tables"])
+def test_a_terminal_gets_aligned_text_that_fits_and_markdown_on_request(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    given = [command, "--results", str(ROOT / "results")]
+    assert results.main(given) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "| --- |" not in text
+    assert results.main([*given, "--format", "markdown"]) == 0
+    assert "| --- |" in capsys.readouterr().out

@@ -24,7 +24,7 @@ from scripts import train
 COMMON = ("-m", "task=rte", "recipe=demo", "recipe.max_steps=2", "rank=k1")
 REASON = "model: cannot load roberta_large"  # where there is no hub; a mistake that shows before would stop the sweep
 NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "hub"}
-TRAINED = "; record in "  # said once by every run that trains
+TRAINED = ": ok: accuracy "  # said once by every run that trains
 
 
 def needs(launcher: str) -> None:
@@ -46,14 +46,18 @@ def two_sweeps(tmp_path_factory) -> tuple[Path, list[subprocess.CompletedProcess
 def test_a_failure_is_told_at_once_and_at_the_end_with_its_reason(two_sweeps):
     for sweep in two_sweeps[1]:
         assert sweep.returncode == 1
-        assert sweep.stdout == ""
+        assert sweep.stdout.startswith("### Results of 2 jobs\n")
         assert "Traceback" not in sweep.stderr
         told, summary = sweep.stderr.split("2 jobs, 1 failed\n")
         assert re.search(
-            rf"^\[\d\] FAILED after \d+ s: .* model=roberta_large: .*{re.escape(REASON)}", told, re.MULTILINE
+            rf"^\[\d/2.*\] FAILED after \d+ s: .* model=roberta_large: .*{re.escape(REASON)}", told, re.MULTILINE
         )
-        assert REASON in summary
-        assert summary.count("\n") == 1
+        assert summary.count(REASON) == 1
+
+
+def test_the_sweep_that_did_the_job_ends_with_its_number(two_sweeps):
+    cell = re.compile(r"^\| model=tiny \| [\d.]+ \(n=1\) ‡ \|$", re.MULTILINE)
+    assert any(cell.search(sweep.stdout) for sweep in two_sweeps[1])  # the other may have ended before it
 
 
 def test_two_sweeps_at_once_do_not_do_a_job_twice(two_sweeps):
@@ -231,6 +235,16 @@ def test_an_interrupted_sweep_waits_for_the_runs_checkpoint(tmp_path):
         assert sweep.stdout.readline() == "ready\n"
         sweep.send_signal(signal.SIGINT)
         assert sweep.communicate(timeout=120)[0] == "checkpoint\nEnded(code=138, reason='exit code 138')\n"
+
+
+def test_the_jobs_of_a_sweep_are_counted_with_the_time_that_is_left(tmp_path, capsys):
+    clock = iter([0.0, 30.0, 50.0, 60.0])
+    watch = Watch(tmp_path, total=3, now=lambda: next(clock))
+    for job in range(3):
+        (tmp_path / f"{job}.json").write_text(json.dumps({"job": "j", "code": 0, "reason": "", "seconds": 1.0}))
+        watch._look()
+    told = [line.partition("]")[0] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["[1/3, about 0:01:00 left", "[2/3, about 0:00:25 left", "[3/3"]
 
 
 def test_a_note_is_told_while_the_sweep_goes_on(tmp_path, capsys):

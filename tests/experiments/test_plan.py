@@ -247,14 +247,14 @@ def test_the_table_sums_seeds_and_the_json_lists_runs():
     estimates = estimate(statuses, gpu("L4", 0.3))
     table = as_table("t", estimates)
     assert [row[:3] for row in table.rows] == [
-        *((f"method.targets={targets}", "2", "0") for targets in ("qk", "qv", "qkv", "all")), ("total", "8", "0"),
+        ("total", "8", "0"), *((f"method.targets={targets}", "2", "0") for targets in ("qk", "qv", "qkv", "all")),
     ]  # fmt: skip
     data = json.loads(json.dumps(as_json(estimates)))
     assert data["total"]["hours"] == pytest.approx(sum(run["seconds"] for run in data["runs"]) / 3600)
     assert data["total"]["hours_left"] == data["total"]["hours"]
     unknown = estimate(statuses, this_device(statuses))
     assert as_json(unknown)["total"]["hours"] is None
-    assert as_table("t", unknown).rows[-1][8] == "–"
+    assert as_table("t", unknown).rows[0][8] == "–"
 
 
 def test_unknown_times_do_not_add_up():

@@ -1,5 +1,6 @@
 """A sweep goes on after a failure, skips what is done, sees what runs elsewhere, and says all that by its exit code."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -54,10 +55,14 @@ def test_a_failing_job_does_not_stop_the_others(jobs, capfd):
         started.append(overrides)
         return Ended(1, "it diverged") if "method.targets=qv" in overrides else Ended(0)
 
-    assert run_jobs(survey(jobs), start, TRAIN) == 1
+    clock = itertools.count(step=5)  # seconds at every look
+    assert run_jobs(survey(jobs), start, TRAIN, now=lambda: float(next(clock))) == 1
     assert started == [job.overrides for job in jobs]
     said = capfd.readouterr().err
-    assert "[2/4] method.targets=qv seed=0\nFAILED: method.targets=qv seed=0: it diverged\n[3/4]" in said
+    left = "about 0:00:{:02} left for {} jobs\n"
+    second = f"[2/4] method.targets=qv seed=0; {left.format(15, 3)}FAILED: method.targets=qv seed=0: it diverged\n"
+    assert f"[1/4] method.targets=qk seed=0\n{second}[3/4]" in said  # before the first is done nothing is known
+    assert f"[4/4] method.targets=all seed=0; {left.format(5, 1)}" in said  # 5 s a job, the failed one left out
     summary = "4 runs: 3 done now, 0 done before, 1 failed\n  method.targets=qv seed=0: it diverged\n    "
     assert said.split(summary)[1] == f"{shell_command(TRAIN, jobs[1].overrides)}\n"
 
@@ -161,9 +166,9 @@ def test_a_dry_run_and_status_know_refused_jobs(capsys):
     assert err.startswith("table3: 0 done, 0 running, 0 failed, 0 to do, 10 refused\nerror: 10 jobs (")
     assert experiment.main(["status", *TOO_SHORT]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].startswith("method.penalty.terms=[uv]        !!")
-    assert lines[-2].startswith("! 10 jobs (")
-    assert "10 refused" in lines[-1]
+    assert lines[0] == "### table3: 0 done, 0 running, 0 failed, 0 to do, 10 refused; hours left unknown"
+    assert "| method.penalty.terms=[uv] | !! | – |" in lines
+    assert lines[-1].startswith("- ! 10 jobs (")
 
 
 def test_the_cure_that_is_told_works(monkeypatch):
@@ -226,17 +231,24 @@ def test_json_of_a_sweep_goes_with_a_dry_run(capsys):
     assert "--json: goes with --dry-run" in capsys.readouterr().err
 
 
-def test_status_shows_one_sign_for_each_seed(capsys):
+def test_status_shows_the_sum_first_then_a_sign_for_each_seed_and_a_legend(capsys, monkeypatch):
     jobs = expand("table4", ["task=rte"], seeds=3)
     leave_record(jobs[0])
     leave_record(jobs[len(jobs) // 3], "oom")  # the first cell's second seed
-    assert experiment.main(["status", "table4", "task=rte", "--seeds", "3", "--watch"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "                    rte"
-    assert lines[1] == "method.targets=qk   +x.  hours left unknown"
-    assert lines[2] == "method.targets=qv   ...  hours left unknown"
-    assert lines[-2] == "x method.targets=qk seed=1: it broke"
-    assert lines[-1] == "table4: 1 done, 0 running, 1 failed, 10 to do; hours left unknown"
+    monkeypatch.setenv("COLUMNS", "80")
+    status = ["status", "table4", "task=rte", "--seeds", "3", "--watch"]  # --watch is for terminals
+    assert experiment.main(status) == 0
+    piped = capsys.readouterr().out.splitlines()
+    assert experiment.main([*status, "--format", "text"]) == 0
+    text = capsys.readouterr().out.splitlines()
+    total = "table4: 1 done, 0 running, 1 failed, 10 to do; hours left unknown"
+    legend, broken = "+ done, > running, x failed, . to do, ! refused", "x method.targets=qk seed=1: it broke"
+    assert (piped[0], text[0]) == (f"### {total}", total)
+    assert {"| method.targets=qk | +x. | – |", "| method.targets=qv | ... | – |"} <= set(piped)
+    assert piped[-2:] == [f"- {legend}", f"- {broken}"]
+    rows = [line.split() for line in text if line.startswith("method.targets=q")]
+    assert rows[:2] == [["method.targets=qk", "+x.", "–"], ["method.targets=qv", "...", "–"]]
+    assert text[-2:] == [legend, broken]
 
 
 def test_dry_run_as_json(capsys):
@@ -249,10 +261,9 @@ def test_dry_run_as_json(capsys):
 def test_status_has_a_column_for_each_task(capsys):
     leave_record(expand("figure3", seeds=1)[1])
     assert experiment.main(["status", "figure3", "--seeds", "1"]) == 0
-    assert capsys.readouterr().out.splitlines()[:2] == [
-        "          mnli  qqp  mrpc  sst2",
-        "lora2_k8  .     +    .     .     hours left unknown",
-    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "| Method | mnli | qqp | mrpc | sst2 | Hours left |"
+    assert lines[4] == "| lora2_k8 | . | + | . | . | – |"
 
 
 def test_status_renews_itself_in_place_on_a_terminal_and_fits_it(monkeypatch, capsys):
@@ -271,10 +282,10 @@ def test_status_renews_itself_in_place_on_a_terminal_and_fits_it(monkeypatch, ca
     assert experiment.main(["status", "table4", "task=rte", "--seeds", "1", "--watch"]) == 0
     first, second = views
     assert first.startswith(status_view.HOME)
-    assert "method.targets=qv" not in first  # the last three lines fit, and the one below them
-    assert first.count("\n") == 3
-    assert "table4: 0 done, 0 running, 0 failed, 4 t" + status_view.REST_OF_LINE in first
-    assert "table4: 1 done, 0 running, 0 failed, 3 t" + status_view.REST_OF_LINE in second
+    assert first.count("\n") == 3  # the first three lines fit, and the one below them
+    assert "method.targets=qk" not in first
+    assert "table4: 0 done, 0 running, 0 failed, 4" + status_view.REST_OF_LINE in first
+    assert "table4: 1 done, 0 running, 0 failed, 3" + status_view.REST_OF_LINE in second
 
 
 def test_status_as_json(capsys):

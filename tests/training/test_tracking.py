@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -192,6 +193,22 @@ def test_the_curves_are_those_of_the_record(logged: Logged):
     assert all(numbers["tokens_per_s"] > 0 for numbers in logged.curve.values())
 
 
+def test_it_says_in_a_line_where_it_writes_and_what_shows_it(told: tuple[str, Path]):
+    name, folder = told
+    log = (folder / "outputs" / only_record().run_id / "run.log").read_text()
+    lines = re.findall(r"tracker: (.* writes to (\S+?)[;,] .*)", log)
+    assert len(lines) == 2  # the run was taken up again
+    for line, place in lines:
+        assert line.startswith(name)
+        words = {
+            "wandb": f"; {shlex.join(['wandb', 'sync', place])} sends it",
+            "tensorboard": f"; tensorboard --logdir {Path(place).parent}",
+            "trackio": "; trackio show --project lora2-glue",
+        }
+        assert line.endswith(words[name])
+        assert name == "trackio" or Path(folder, place).is_dir()
+
+
 def test_a_resumed_run_continues_its_curve(told: tuple[str, Path], logged: Logged):
     if told[0] == "trackio":  # one table, whatever the number of processes
         assert sorted(logged.curve) == list(range(1, STEPS + 1))
@@ -298,8 +315,9 @@ def test_a_tracker_that_fails_is_told_once_and_left_out(method: str, tmp_path: P
     for step in (1, 2):
         tracker.log(step, {"loss": 1.0})
     tracker.finish(RunRecord.model_construct(metrics=None))
-    said = capsys.readouterr().err
-    assert re.fullmatch(r"tracker: tensorboard [a-z ]+ \(ConnectionError\); the record has everything\n", said)
+    said = [line for line in capsys.readouterr().err.splitlines() if " writes to " not in line]
+    (line,) = said
+    assert re.fullmatch(r"tracker: tensorboard [a-z ]+ \(ConnectionError\); the record has everything", line)
     assert len(calls) == 1
 
 

@@ -87,7 +87,7 @@ def as_table(audited: Sequence[Audited]) -> Table:
     )
     source = f"Quoted from: {audited[0].claim.source}." if audited else "No claims."
     title = "Do the paper's numbers follow from the paper?"
-    return Table(title=title, header=header, rows=rows, sentences=(sentence, source), footnotes=(_tally(audited),))
+    return Table(title=title, header=header, rows=rows, sentences=(_tally(audited), sentence, source))
 
 
 def tally(audited: Sequence[Audited]) -> dict[str, int]:

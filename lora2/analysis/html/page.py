@@ -147,7 +147,7 @@ def _facts(runs: Sequence[Run], table1: Sequence[Part], claims: Table) -> list[F
         Fact(f"{done} of {len(trained)}", "runs finished", "#records"),
         Fact(f"{ran} of {printed}", "cells of Table 1 run on the paper's model", "#table1"),
         Fact(str(said.total()), f"numbers beside the paper's: {words}", "#table1"),
-        Fact(str(len(claims.rows)), f"claims: {claims.footnotes[0].partition(': ')[2]}", "#claims"),
+        Fact(str(len(claims.rows)), f"claims: {claims.sentences[0].partition(': ')[2]}", "#claims"),
     ]
 
 

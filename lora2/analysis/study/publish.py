@@ -11,7 +11,7 @@ from lora2.analysis.study.pictures import draw_pictures
 from lora2.analysis.study.readme import readme_block
 from lora2.common.errors import UserError
 from lora2.common.rendering import read_text, replace_block, write_text
-from lora2.common.terminal import say
+from lora2.common.voice import say
 from lora2.runs.places import load_places
 
 COMMAND = "python scripts/results.py study"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from lora2.common.rendering import MISSING, Table
@@ -68,7 +68,7 @@ def hours(seconds: Sequence[float | None]) -> float | None:
 
 
 def as_table(title: str, estimates: Sequence[Estimate]) -> Table:
-    """Give each cell a line (its seeds together), and the total."""
+    """Give each cell a line (its seeds together), below the total."""
     cells: dict[str, list[Estimate]] = {}
     for item in estimates:
         cells.setdefault(item.status.job.cell, []).append(item)
@@ -78,7 +78,7 @@ def as_table(title: str, estimates: Sequence[Estimate]) -> Table:
     notes = [f"Hours by {source}." for source in sources] or ["Hours need --probe (20 steps here) or --gpu NAME."]
     if any(item.cost.lengths != "measured here" for item in estimates):
         notes.append("Lengths: measured or estimate = stored quantiles of the official data, lora2/glue/lengths.yaml.")
-    return Table(title=title, header=header, rows=(*lines, _line("total", estimates)), footnotes=tuple(notes))
+    return Table(title=title, header=header, rows=(_line("total", estimates), *lines), footnotes=tuple(notes))
 
 
 def as_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
@@ -111,6 +111,7 @@ def _run_json(item: Estimate) -> dict[str, Any]:
         "seed": job.cfg.seed,
         "state": item.status.state,
         "error": item.status.error,
+        "progress": None if item.status.progress is None else asdict(item.status.progress),
         "steps": what.steps,
         "tokens": what.tokens,
         "positions": what.train.padded_tokens,

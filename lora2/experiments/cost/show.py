@@ -1,10 +1,11 @@
 """The plan of an experiment: probes if they are asked for, then its cost as a table or as JSON."""
 
+import sys
 from collections.abc import Sequence
 
 from lora2.common.errors import UserError
-from lora2.common.rendering import render
-from lora2.common.terminal import say
+from lora2.common.rendering import form_for, render
+from lora2.common.voice import say
 from lora2.config.grid import Job
 from lora2.experiments.cost.estimate import as_json_text, as_table, estimate, gpu, hours, this_device
 from lora2.experiments.cost.lengths import measure
@@ -14,7 +15,14 @@ from lora2.experiments.sweep import Start, refusals, refuse, state_counts
 
 
 def show_plan(
-    name: str, jobs: Sequence[Job], *, probe_with: Start | None, gpu_name: str | None, utilisation: float, as_json: bool
+    name: str,
+    jobs: Sequence[Job],
+    *,
+    probe_with: Start | None,
+    gpu_name: str | None,
+    utilisation: float,
+    as_json: bool,
+    form: str | None = None,
 ) -> int:
     """Print what an experiment will cost.
 
@@ -25,6 +33,7 @@ def show_plan(
         gpu_name: take the speed from this GPU's data sheet; None: from what has run here.
         utilisation: the share of the GPU's peak that is reached.
         as_json: print every run as JSON.
+        form: of what is printed; None: text on a terminal, markdown in a pipe.
 
     Returns:
         0 done, 1 a probe failed.
@@ -43,9 +52,9 @@ def show_plan(
     if as_json:
         print(as_json_text(estimates))
         return failed
-    print(render([as_table(f"Plan of {name}", estimates)], "markdown"), end="")
     left = hours([item.left for item in estimates])
     say(f"{state_counts(statuses)}; hours left: {'unknown' if left is None else f'{left:,.1f}'}")
+    print(render([as_table(f"Plan of {name}", estimates)], form or form_for(sys.stdout)), end="", flush=True)
     for line in refusals(statuses):
         say(f"refused: {line}")
     return failed

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from lora2.common.errors import UserError
-from lora2.common.terminal import say
+from lora2.common.voice import say
 from lora2.runs.finished import finished_run, require_exportable
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora2.common.errors import UserError
-from lora2.common.terminal import say
+from lora2.common.voice import say
 from lora2.runs.finished import find_record, finished_run
 from lora2.runs.format import Checkpoint
 from lora2.runs.lock import sole_owner

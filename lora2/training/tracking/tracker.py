@@ -5,6 +5,7 @@ is reported once and left out. No server is waited for: wandb writes to files, w
 import contextlib
 import io
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from lora2.common.terminal import say
+from lora2.common.voice import say
 from lora2.common.wandb_key import has_wandb_key
 from lora2.config.schema import RunConfig
 from lora2.core import keys
@@ -51,6 +52,8 @@ class Tracking:
         self._alive = self._name != "none" and self._try("does not start", lambda: self._start(cfg, run_id, setting_id))
         if self._alive and self._name == "wandb" and accelerator.is_main_process and _uploads():
             self._try("cannot upload", self._start_upload)
+        if self._alive and accelerator.is_main_process:
+            self._try("does not say where it writes", lambda: say(f"tracker: {self._place(cfg, run_id)}"))
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Log what is known after `step` optimizer steps, but for what the tracker has from an earlier part of the run.
@@ -99,6 +102,22 @@ class Tracking:
             config=_flat(cfg.model_dump(mode="json"), "."),
             init_kwargs={self._name: options(cfg, run_id, setting_id)},
         )
+
+    def _place(self, cfg: RunConfig, run_id: str) -> str:
+        """Say where the tracker writes, and the command that shows it."""
+        if self._name == "tensorboard":
+            folder = Path(cfg.output_dir) / cfg.tracker.project
+            return f"tensorboard writes to {folder / run_id}; {shlex.join(['tensorboard', '--logdir', str(folder)])}"
+        if self._name == "trackio":
+            folder_text = os.environ.get("TRACKIO_DIR", "its own folder")
+            command = shlex.join(["trackio", "show", "--project", cfg.tracker.project])
+            return f"trackio writes to {folder_text}; {command}"
+        if os.environ.get("WANDB_MODE") == "disabled":
+            return "wandb writes nothing, as WANDB_MODE=disabled says"
+        folder = Path(self._wandb_run().dir).parent
+        if self._upload is not None:
+            return f"wandb writes to {folder}, and uploads it as it goes"
+        return f"wandb writes to {folder}, offline; {shlex.join(['wandb', 'sync', str(folder)])} sends it"
 
     def _start_upload(self) -> None:
         self._upload = start_upload(Path(self._wandb_run().dir).parent)

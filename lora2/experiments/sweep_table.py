@@ -1,0 +1,49 @@
+"""What a sweep has led to: a line for each method, a column for each task, mean ± standard deviation over seeds."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+
+from lora2.common.rendering import MISSING, Table
+from lora2.config.grid import Job
+from lora2.experiments.status import JobStatus
+from lora2.glue.tasks import TASKS
+from lora2.runs.caveats import CAVEATS, MARK, marked
+from lora2.runs.cells import choose
+from lora2.runs.reader import Run
+
+
+def method_of(job: Job) -> str:
+    """Name what tells the lines of an experiment's table apart."""
+    axes = [axis.removeprefix("row=") for axis in job.axes if not axis.startswith("task=")]
+    return " ".join(axes) or job.cfg.variant
+
+
+def results_table(name: str, statuses: Sequence[JobStatus]) -> Table:
+    """Build the table of the main metric, best evaluation, in print units; a cell without a run has a dash."""
+    tasks = list(dict.fromkeys(status.job.cfg.task for status in statuses))
+    cells: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for status in statuses:
+        if status.state == "done" and status.run is not None:
+            cells[method_of(status.job), status.job.cfg.task].append(status.run)
+    methods = list(dict.fromkeys(method_of(status.job) for status in statuses))
+    kinds = {kind for runs in cells.values() for run in choose(runs).runs for kind in run.caveats}
+    return Table(
+        title=f"Results of {name}",
+        header=("Method", *(f"{TASKS[task].title} {TASKS[task].main_metric}" for task in tasks)),
+        rows=tuple((method, *(_text(cells[method, task]) for task in tasks)) for method in methods),
+        sentences=("Best evaluation of each run, mean ± standard deviation over n seeds.",),
+        footnotes=tuple(f"{MARK} {kind}: {CAVEATS[kind]}." for kind in CAVEATS if kind in kinds),
+    )
+
+
+def _text(runs: Sequence[Run]) -> str:
+    """Write one cell: `79.41 ± 0.52 (n=3)`."""
+    if not runs:
+        return MISSING
+    cell = choose(runs)
+    values = [value for run in cell.runs if (value := run.value(run.main)) is not None]
+    if not values:  # timed, not evaluated
+        return MISSING
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return marked(f"{statistics.fmean(values):.2f}{spread} (n={len(values)})", cell.caveats)
