@@ -282,8 +282,10 @@ MUTANTS = (
     _mutant(
         "uncertainty from the old Ī",
         "core/functional.py",
-        "    smoothed.lerp_(sensitivity, 1 - beta1)\n    uncertainty.lerp_((sensitivity - smoothed).abs_(), 1 - beta2)",
-        "    uncertainty.lerp_((sensitivity - smoothed).abs_(), 1 - beta2)\n    smoothed.lerp_(sensitivity, 1 - beta1)",
+        "sensitivity = update_sensitivity(smoothed, weight, grad, beta1)\n"
+        "    uncertainty.lerp_((sensitivity - smoothed)",
+        "old = smoothed.clone()\n    sensitivity = update_sensitivity(smoothed, weight, grad, beta1)\n"
+        "    uncertainty.lerp_((sensitivity - old)",
         FUNCTIONAL,
     ),
     _mutant("β2 is β1", "core/functional.py", ".abs_(), 1 - beta2)", ".abs_(), 1 - beta1)", FUNCTIONAL),
