@@ -24,6 +24,6 @@ def _free_device() -> None:
     if not torch.cuda.is_initialized():
         return
     torch.cuda.synchronize()
-    torch._C._cuda_clearCublasWorkspaces()  # type: ignore[attr-defined]  # nothing public gives them back
+    torch._C._cuda_clearCublasWorkspaces()  # nothing public gives them back
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
