@@ -98,9 +98,9 @@ def read_tuned(results_dir: str, model: str) -> Tuned:
     try:
         return _from_plain(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
-            f"{path}: cannot be read ({type(error).__name__}: {error}); allowed is what a search has written: "
-            f"make tune MODEL={model}"
+            f"{path}: cannot be read ({reason}); allowed is what a search has written: make tune MODEL={model}"
         ) from None
 
 

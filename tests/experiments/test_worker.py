@@ -20,6 +20,7 @@ from lora2.runs.reason import REASON
 from lora2.runs.record import RunRecord, read_record
 from lora2.training import session
 from lora2.training.memory import free_memory
+from lora2.training.recording import peak_memory
 
 TRAIN = ROOT / "scripts" / "train.py"
 # They differ in what a process remembers: precision, library, task and its loss, dropout, checkpoints, signals.
@@ -116,16 +117,11 @@ def test_memory_of_the_gpu_returns_to_its_start(tmp_path):
 
 
 def test_the_peak_of_a_run_is_not_that_of_the_run_before():
-    block = bytearray(os.urandom(1) * (256 << 20))
-    high = peak_kilobytes()
+    block = b"x" * (256 << 20)
+    high = peak_memory(torch.device("cpu"))["process_bytes"]
     del block
     free_memory()
-    assert peak_kilobytes() < high
-
-
-def peak_kilobytes() -> int:
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    assert peak_memory(torch.device("cpu"))["process_bytes"] < high
 
 
 # ---------------------------------------------------------------------------------------------- a run in this process
