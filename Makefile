@@ -35,7 +35,7 @@ SELECTION = $(call refuse,METHOD K R SEED RUN,a sweep has rows and SEEDS; ARGS t
 # The command of scripts/export.py is what ARGS says behind --format.
 EXPORT_AS = $(if $(filter --format=merged,$(subst --format merged,--format=merged,$(ARGS))),merged,lora)
 EXPORT_ARGS = $(filter-out --format=%,$(subst --format lora,--format=lora,$(subst --format merged,--format=merged,$(ARGS))))
-.PHONY: help install mpnet gpu-check demo $(TASKS) plan table2 $(TABLES) sweep status tables figure3 claims sceptic report study-page \
+.PHONY: help install mpnet gpu-check demo $(TASKS) plan table2 $(TABLES) sweep tune study status tables figure3 claims sceptic report study-page \
   publish dashboard export verify submission bench padding test lint mutants faults lock clean
 
 ##@ Begin
@@ -86,6 +86,14 @@ $(TABLES): install ## run what is missing of that table (SEEDS MODEL DATA DATA_D
 
 sweep: install ## run what is missing of EXPERIMENT (configs/experiment); ARGS=--dry-run lists it
 	$(PY) scripts/experiment.py run $(EXPERIMENT) $(SELECTION)
+
+tune: install ## each method's own rates for MODEL, by trials on held-out data: results/tuned/MODEL.yaml (SEEDS DATA DATA_DIR ARGS)
+	$(call refuse,EXPERIMENT,it is of a model)
+	@$(PY) scripts/experiment.py tune --write $(SELECTION)
+
+study: install ## what is missing of both comparisons of MODEL's study: as the authors ran it, and each method at its best
+	$(call refuse,EXPERIMENT,it is of a model)
+	@$(PY) scripts/experiment.py study $(SELECTION)
 
 status: install ## how far EXPERIMENT is: done, running, failed, to do, hours left; renewed in place on a terminal
 	$(PY) scripts/experiment.py status $(EXPERIMENT) --watch $(SELECTION)

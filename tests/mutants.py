@@ -375,8 +375,10 @@ MUTANTS = (
     _mutant(
         "uncertainty from the old Ī",
         "core/functional.py",
-        "    smoothed.lerp_(sensitivity, 1 - beta1)\n    uncertainty.lerp_((sensitivity - smoothed).abs_(), 1 - beta2)",
-        "    uncertainty.lerp_((sensitivity - smoothed).abs_(), 1 - beta2)\n    smoothed.lerp_(sensitivity, 1 - beta1)",
+        "sensitivity = update_sensitivity(smoothed, weight, grad, beta1)\n"
+        "    uncertainty.lerp_((sensitivity - smoothed)",
+        "old = smoothed.clone()\n    sensitivity = update_sensitivity(smoothed, weight, grad, beta1)\n"
+        "    uncertainty.lerp_((sensitivity - old)",
         FUNCTIONAL,
     ),
     _mutant("β2 is β1", "core/functional.py", ".abs_(), 1 - beta2)", ".abs_(), 1 - beta1)", FUNCTIONAL),
@@ -1310,6 +1312,55 @@ MUTANTS = (
         "if told := refusals(statuses):",
         "if not (told := refusals(statuses)) and told:",
         "experiments/test_sweep.py",
+    ),
+    _mutant(
+        "a run that fails keeps its process",
+        "experiments/worker.py",
+        "if ended.code not in HARMLESS:",
+        "if False:",
+        "experiments/test_worker.py",
+    ),
+    _mutant(
+        "cycles of a run stay in memory",
+        "training/memory.py",
+        "    gc.collect()",
+        "    gc.isenabled()",
+        "experiments/test_worker.py",
+    ),
+    _mutant(
+        "LoRA² searches more than others",
+        "experiments/tune.py",
+        "grid[1::2]",
+        "grid",
+        "experiments/test_tune.py",
+    ),
+    _mutant(
+        "trials see dev",
+        "experiments/tune.py",
+        '"selection=heldout"',
+        '"selection=dev"',
+        "experiments/test_tune.py",
+    ),
+    _mutant(
+        "a third seed decides",
+        "experiments/tune.py",
+        "runs[: len(SEEDS)])))",
+        "runs)))",
+        "experiments/test_tune.py",
+    ),
+    _mutant(
+        "a seed of the trials is used again",
+        "experiments/study.py",
+        "if used := set(seeds) & set(found.seeds):",
+        "if (used := set(seeds) & set(found.seeds)) and not used:",
+        "experiments/test_tune.py",
+    ),
+    _mutant(
+        "magnitude with its sign",
+        "core/allocator.py",
+        "return stack.lam.detach().abs().float()",
+        "return stack.lam.detach().float()",
+        ALLOCATOR,
     ),
     _mutant(
         "weights at hand are not looked at before a sweep",

@@ -1,7 +1,8 @@
 """configs/*.yaml composed without Hydra, in milliseconds: a sweep of hundreds of jobs is known before it starts.
 
 Only what the files of this project use: a defaults list of groups, and `override /group: option` in the two files of
-global package (experiment, row). The folder is given by the caller. Command lines are read by Hydra's parser
+global package (experiment, row), and in a file of any other group the name of the one that it is built on (`- authors`,
+before `- _self_`). The folder is given by the caller. Command lines are read by Hydra's parser
 (overrides.py). scripts/train.py composes with Hydra itself; a test holds that both give the same for every job of every
 experiment.
 """
@@ -54,11 +55,9 @@ def compose_with_origins(overrides: Iterable[str], configs: Path) -> tuple[dict[
             chosen.setdefault(other, option)  # what was said first stands
             chosen_by.setdefault(other, name)
         global_layers.append((name, body))
-    layers = []
+    layers: list[tuple[str, dict[str, Any]]] = []
     for group in [name for name in groups if name not in GLOBAL]:
-        option = chosen.get(group, groups[group])
-        origin = f"{group}/{option}.yaml ({chosen_by.get(group, 'default')})"
-        layers.append((origin, {group: read_option(group, option, configs)}))
+        layers += _group_layers(group, chosen.get(group, groups[group]), chosen_by.get(group, "default"), configs)
     return _stacked([*layers, ("train.yaml (default)", train), *global_layers], settings)
 
 
@@ -83,6 +82,14 @@ def read_option(group: str, option: str | None, configs: Path) -> dict[str, Any]
 def read(path: Path) -> dict[str, Any]:
     """Read a yaml file as a dict of one's own."""
     return copy.deepcopy(_parsed(path))
+
+
+def _group_layers(group: str, option: str | None, why: str, configs: Path) -> list[tuple[str, dict[str, Any]]]:
+    """A group's chosen file, over those of the group that it is built on, each with its origin."""
+    body = read_option(group, option, configs)
+    bases = [item for item in body.pop("defaults", []) if item != "_self_"]
+    below = [layer for base in bases for layer in _group_layers(group, base, why, configs)]
+    return [*below, (f"{group}/{option}.yaml ({why})", {group: body})]
 
 
 def _stacked(

@@ -121,7 +121,7 @@ class BudgetConfig(Settings):
     interval: Positive
     scale: Literal["strict", "auto"]
     schedule: Literal["released", "printed"]
-    score: Literal["reduced", "full"]
+    score: Literal["reduced", "full", "sensitivity", "magnitude"]
     beta1: Fraction
     beta2: Fraction
 
@@ -139,8 +139,8 @@ def variant_name(method: MethodConfig, rank: RankConfig | None, budget: BudgetCo
         parts.append(f"modules-{method.targets}")
     if isinstance(method, LoRA2MethodConfig) and budget is None:
         parts.append("unpruned")
-    if isinstance(method, LoRA2MethodConfig) and budget is not None and budget.score == "full":
-        parts.append("score-full")
+    if isinstance(method, LoRA2MethodConfig) and budget is not None and budget.score != "reduced":
+        parts.append(f"score-{budget.score}")
     return "_".join(parts)
 
 

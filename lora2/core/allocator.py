@@ -7,12 +7,24 @@ import torch
 from torch import Tensor
 
 from lora2.core.budget import BudgetSchedule
-from lora2.core.functional import singular_value_scores, top_mask, update_importance
+from lora2.core.functional import singular_value_scores, top_mask, update_importance, update_sensitivity
 from lora2.core.layers import FactorStack, LoRA2Linear
 
-Score = Literal["reduced", "full"]
+Score = Literal["reduced", "full", "sensitivity", "magnitude"]
+Statistics = tuple[Tensor, ...]  # Ī, and Ū where the score has it
 
-SCORED_FACTORS: dict[Score, tuple[str, ...]] = {"reduced": ("u", "lam", "U"), "full": ("u", "v", "lam", "U", "V")}
+SCORED_FACTORS: dict[Score, tuple[str, ...]] = {
+    "reduced": ("u", "lam", "U"),
+    "full": ("u", "v", "lam", "U", "V"),
+    "sensitivity": ("u", "lam", "U"),
+    "magnitude": (),
+}
+PARTS: dict[Score, tuple[str, ...]] = {  # of the statistics of each scored factor
+    "reduced": ("smoothed", "uncertainty"),
+    "full": ("smoothed", "uncertainty"),
+    "sensitivity": ("smoothed",),
+    "magnitude": (),
+}
 
 
 class RankAllocator:
@@ -26,7 +38,8 @@ class RankAllocator:
     Args:
         layers: the adapted layers, `list(adapter.layers.values())`. Every layer of a stack must be among them.
         schedule: the budget b(t), with `initial` equal to the number of singular values of all `layers`.
-        score: "reduced" scores u, Λ and 𝒰 (eq. 9), "full" all five factors (eq. 8).
+        score: "reduced" scores u, Λ and 𝒰 (eq. 9), "full" all five factors (eq. 8). Cheaper, and not the paper's:
+            "sensitivity" is eq. 9 with Ī for Ī · Ū, "magnitude" is |Λ| alone, which needs no gradient.
         beta1: β1, smoothing of the sensitivity.
         beta2: β2, smoothing of its uncertainty.
         choose: makes the mask from the scores (m,) and the budget.
@@ -70,7 +83,8 @@ class RankAllocator:
         self.betas = (beta1, beta2)
         self.stacks: list[FactorStack] = list(dict.fromkeys(layer.stack for layer in layers))
         names = SCORED_FACTORS[score]
-        self.stats = [{name: _zero_statistics(getattr(stack, name)) for name in names} for stack in self.stacks]
+        parts = len(PARTS[score])
+        self.stats = [{name: _zero_statistics(getattr(stack, name), parts) for name in names} for stack in self.stacks]
         self.positions = [_positions(stack, layers) for stack in self.stacks]
         device = self.stacks[0].lam.device
         self.keep = torch.ones(schedule.initial, dtype=torch.bool, device=device)  # (matrices · r,)
@@ -89,13 +103,19 @@ class RankAllocator:
         if step >= self.schedule.final:
             return
         for stack, stats in zip(self.stacks, self.stats, strict=True):
-            for name, (smoothed, uncertainty) in stats.items():
+            for name, statistics in stats.items():
                 weight = getattr(stack, name)
                 if weight.grad is None:
                     raise RuntimeError(
                         f"importance of {name} needs its gradient: call observe after backward, before zero_grad"
                     )
-                update_importance(smoothed, uncertainty, weight, weight.grad, *self.betas)
+                self._update(statistics, weight, weight.grad)
+
+    def _update(self, statistics: Statistics, weight: Tensor, grad: Tensor) -> None:
+        if self.score == "sensitivity":
+            update_sensitivity(statistics[0], weight, grad, self.betas[0])
+        else:
+            update_importance(statistics[0], statistics[1], weight, grad, *self.betas)
 
     def scores(self, score: Score | None = None) -> Tensor:
         """Return the importance of every singular value, (matrices · r,) in the global order.
@@ -103,10 +123,8 @@ class RankAllocator:
         Args:
             score: "reduced" asks an allocator that keeps the full score's statistics for the reduced score.
         """
-        names = SCORED_FACTORS[score or self.score]
-        rows = [
-            singular_value_scores({name: _importance(stats[name]) for name in names}) for stats in self.stats
-        ]  # (n, r)
+        score = score or self.score
+        rows = [_stack_scores(stack, stats, score) for stack, stats in zip(self.stacks, self.stats, strict=True)]
         merged = rows[0].new_empty(sum(len(row) for row in rows), rows[0].shape[1])
         for position, row in zip(self.positions, rows, strict=True):
             merged[position] = row
@@ -198,7 +216,7 @@ class RankAllocator:
             f"{i}.{name}.{part}": tensor
             for i, stats in enumerate(self.stats)
             for name, statistics in stats.items()
-            for part, tensor in zip(("smoothed", "uncertainty"), statistics, strict=True)
+            for part, tensor in zip(PARTS[self.score], statistics, strict=True)
         }
         return state | {"keep": self.keep}
 
@@ -212,15 +230,21 @@ class RankAllocator:
             tensor.copy_(state[name])
 
 
-def _importance(statistics: tuple[Tensor, Tensor]) -> Tensor:
-    """s = Ī · Ū of every entry."""
-    smoothed, uncertainty = statistics
-    return smoothed * uncertainty
+def _stack_scores(stack: FactorStack, stats: dict[str, Statistics], score: Score) -> Tensor:
+    """Score of the singular values of a stack, (n, r)."""
+    if score == "magnitude":
+        return stack.lam.detach().abs().float()
+    return singular_value_scores({name: _importance(stats[name]) for name in SCORED_FACTORS[score]})
 
 
-def _zero_statistics(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Ī and Ū at the start."""
-    return torch.zeros_like(weight, dtype=torch.float32), torch.zeros_like(weight, dtype=torch.float32)
+def _importance(statistics: Statistics) -> Tensor:
+    """s = Ī · Ū of every entry; Ī where that is all there is."""
+    return statistics[0] if len(statistics) == 1 else statistics[0] * statistics[1]
+
+
+def _zero_statistics(weight: Tensor, parts: int) -> Statistics:
+    """Ī, and Ū if there are two parts, at the start."""
+    return tuple(torch.zeros_like(weight, dtype=torch.float32) for _ in range(parts))
 
 
 def _positions(stack: FactorStack, layers: Sequence[LoRA2Linear]) -> Tensor:

@@ -130,9 +130,15 @@ def update_importance(
         beta1: β1.
         beta2: β2.
     """
+    sensitivity = update_sensitivity(smoothed, weight, grad, beta1)
+    uncertainty.lerp_((sensitivity - smoothed).abs_(), 1 - beta2)
+
+
+def update_sensitivity(smoothed: Tensor, weight: Tensor, grad: Tensor, beta1: float) -> Tensor:
+    """Update Ī alone in place by one step, and return I, of its shape; the arguments are those of update_importance."""
     sensitivity = (weight * grad).abs().to(smoothed.dtype)
     smoothed.lerp_(sensitivity, 1 - beta1)
-    uncertainty.lerp_((sensitivity - smoothed).abs_(), 1 - beta2)
+    return sensitivity
 
 
 def singular_value_scores(importance: Mapping[str, Tensor]) -> Tensor:

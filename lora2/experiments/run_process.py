@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,19 +40,27 @@ def start_run(train: Path, overrides: Iterable[str], log: Path | None = None) ->
         log: takes what the run says, instead of our standard error.
     """
     with ExitStack() as stack:
-        reason = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "reason"
+        reason = stack.enter_context(reason_file())
         errors = None if log is None else stack.enter_context(log.open("w", encoding="utf-8"))
-        environment = {**os.environ, REASON: str(reason)}
-        process = stack.enter_context(
-            subprocess.Popen([sys.executable, str(train), *overrides], stderr=errors, env=environment)
-        )
+        process = stack.enter_context(subprocess.Popen([sys.executable, str(train), *overrides], stderr=errors))
         try:
             code = process.wait()
         except KeyboardInterrupt:  # the terminal has told the run as well; a signal of another kind does not hurry it
             process.send_signal(signal.SIGUSR1)
             code = process.wait()
-        return Ended(code, _read(reason) or f"exit code {code}") if code else Ended(code)
+        return Ended(code, reason() or f"exit code {code}") if code else Ended(code)
 
 
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+@contextmanager
+def reason_file() -> Iterator[Callable[[], str]]:
+    """Give the runs that are done inside a file for the reason why they fail, and yield what reads it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "reason"
+        before = os.environ.get(REASON)
+        os.environ[REASON] = str(path)
+        try:
+            yield lambda: path.read_text(encoding="utf-8") if path.exists() else ""
+        finally:
+            os.environ.pop(REASON)
+            if before is not None:
+                os.environ[REASON] = before

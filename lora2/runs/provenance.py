@@ -1,5 +1,6 @@
 """Where a result came from: commit, uncommitted changes, versions, machine. No environment variables."""
 
+import functools
 import hashlib
 import platform
 import subprocess
@@ -34,15 +35,26 @@ def provenance(device: str) -> dict[str, Any]:
     Returns:
         The commit, a hash of the uncommitted diff (None when clean), package versions, device, Python, platform, date.
     """
-    diff = _git("diff", "HEAD", "--", *SOURCES)
     return {
-        "git_commit": _git("rev-parse", "HEAD"),
-        "dirty_diff": hashlib.sha256(diff.encode()).hexdigest()[:16] if diff else None,
+        **sources(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "device": device,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def sources() -> dict[str, str | None]:
+    """Tell the commit and a hash of the uncommitted diff, as they were when this process first asked.
+
+    A process that does many runs has its code in memory, whatever is committed meanwhile.
+    """
+    diff = _git("diff", "HEAD", "--", *SOURCES)
+    return {
+        "git_commit": _git("rev-parse", "HEAD"),
+        "dirty_diff": hashlib.sha256(diff.encode()).hexdigest()[:16] if diff else None,
     }
 
 

@@ -12,17 +12,18 @@ from helpers.runs import compose_without_hydra as compose
 
 from lora2.analysis.paper import load_table
 from lora2.common.errors import UserError
-from lora2.config.compose import options, read_option
+from lora2.config.compose import compose_with_origins, options, read_option
 from lora2.config.grid import experiments
 from lora2.config.identity import run_id
 from lora2.config.resolve import resolve
 from lora2.training.run import run
 
 JOBS = {
-    "ablation_contributions": 80, "demo": 6, "figure3": 20, "importance": 80, "init": 8, "lora_mnli_init": 15,
-    "methods": 11, "roberta_large": 240, "sceptic": 5, "study_minilm": 48, "sweep_k": 120, "sweep_r": 80,
-    "table1": 400, "table2": 56, "table3": 100, "table4": 80, "unpruned": 80,
+    "ablation_contributions": 80, "demo": 6, "figure3": 20, "importance": 80, "importance_cheap": 36, "init": 8,
+    "lora_mnli_init": 15, "methods": 11, "roberta_large": 240, "sceptic": 5, "study_authors": 200, "study_minilm": 48,
+    "sweep_k": 120, "sweep_r": 80, "table1": 400, "table2": 56, "table3": 100, "table4": 80, "unpruned": 80,
 }  # fmt: skip
+COMMAND = r"# make ({name}|sweep EXPERIMENT={name}|study MODEL=mpnet)( DATA=local DATA_DIR=\.\./glue)?"
 TINY = ["model=tiny", "data=demo", "task=rte", "recipe=demo", "recipe.max_steps=2", "recipe.precision=fp32"]
 
 
@@ -45,7 +46,7 @@ def test_a_seed_comes_after_the_other():
 def test_each_file_begins_with_its_command(name):
     lines = (runs.CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# @package _global_"
-    assert re.fullmatch(rf"# make ({name}|sweep EXPERIMENT={name}( DATA=local DATA_DIR=\.\./glue)?)", lines[1])
+    assert re.fullmatch(COMMAND.format(name=name), lines[1])
     assert read_option("experiment", name, CONFIGS)["experiment"] == name
 
 
@@ -55,6 +56,14 @@ def test_jobs_compose_as_hydra_composes_them(name):
     for job in every_cell:
         assert compose(job.overrides) == runs.compose(*job.overrides)
         assert resolve(compose(job.overrides)) == job.cfg
+
+
+def test_a_recipe_built_on_another_composes_as_hydra_composes_it():
+    words = ["recipe=authors_short", "task=rte"]
+    assert compose(words) == runs.compose(*words)
+    origins = compose_with_origins(words, CONFIGS)[1]
+    assert origins["recipe.max_grad_norm"] == "recipe/authors.yaml (command line)"
+    assert origins["recipe.precision"] == "recipe/authors_short.yaml (command line)"
 
 
 @pytest.mark.parametrize("row", options("row", CONFIGS))
@@ -68,6 +77,13 @@ def test_rows_are_named_by_their_variant(row):
         "full_importance": "lora2_k8_score-full",
     }
     assert variant == exceptions.get(row, row)
+
+
+def test_the_study_has_the_rows_of_table1_and_the_papers_shapes():
+    study, paper = expand("study_authors"), load_table("table1", runs.ROOT / "results" / "paper")
+    assert {job.cfg.variant for job in study} == set(paper.rows)
+    assert {(job.cfg.model.name, job.cfg.recipe.name) for job in study} == {("mpnet", "authors_short")}
+    assert [job.cfg.seed for job in study] == [seed for seed in range(5) for _ in range(40)]
 
 
 @pytest.mark.parametrize("name", ["table1", "table3", "table4"])

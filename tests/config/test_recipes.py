@@ -143,8 +143,10 @@ def _within(section, parts):
     return len(parts) == 1 or any(_within(section, parts[1:]) for section in inner)
 
 
-def test_there_are_six_recipes():
-    assert [p.stem for p in RECIPES] == ["adalora_paper", "authors", "dcft_roberta", "demo", "lora_table9", "short"]
+def test_there_are_seven_recipes():
+    assert [p.stem for p in RECIPES] == [
+        "adalora_paper", "authors", "authors_short", "dcft_roberta", "demo", "lora_table9", "short",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -184,6 +186,20 @@ def test_authors_is_the_scripts_value_by_value(task, configure):
         cfg.method.targets,
     )
     assert chosen == ("fp32", "dynamic", True, "strict", "all")
+
+
+@pytest.mark.parametrize("task", ["cola", "mrpc", "rte", "stsb"])
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_authors_short_is_authors_but_for_epochs_phases_and_precision(task, method, configure):
+    whole, short = (
+        configure(f"recipe={name}", f"task={task}", f"method={method}") for name in ("authors", "authors_short")
+    )
+    assert short.recipe.epochs == {"cola": 8, "mrpc": 10, "rte": 20, "stsb": 8}[task] < whole.recipe.epochs
+    changed = {"name": "authors_short", "epochs": short.recipe.epochs, "precision": "bf16"}
+    same = {"recipe": whole.recipe.model_copy(update=changed)}
+    if whole.budget is not None:
+        same["budget"] = whole.budget.model_copy(update={"scale": "auto"})
+    assert short == whole.model_copy(update=same)
 
 
 @pytest.mark.parametrize("task", ADALORA)

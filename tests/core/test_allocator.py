@@ -43,9 +43,17 @@ def live(adapter: Adapter) -> Tensor:
     return torch.stack([layer.stack.lam.detach()[layer.index] for layer in adapter.layers.values()])
 
 
+def expected_scores(score: str, statistics: dict[str, oracle.Importance], lam: Tensor) -> list[float]:
+    """What the score is of each singular value of one matrix."""
+    if score == "magnitude":
+        return oracle.magnitudes(lam)
+    parts = {name: own.smoothed if score == "sensitivity" else own.scores() for name, own in statistics.items()}
+    return oracle.matrix_scores(parts, 3, R, full=score == "full")
+
+
 @pytest.mark.parametrize("kind", ["bert", "deberta-v2"])
 @pytest.mark.parametrize("interval", [1, 3])
-@pytest.mark.parametrize("score", ["reduced", "full"])
+@pytest.mark.parametrize("score", SCORED_FACTORS)
 def test_masks_and_scores_follow_the_oracle_over_a_run(score, interval, kind):
     adapter, allocator = make(score, interval=interval, kind=kind)
     layers = list(adapter.layers.values())
@@ -68,13 +76,10 @@ def test_masks_and_scores_follow_the_oracle_over_a_run(score, interval, kind):
         renewed = step == TOTAL - T_F or (T_I < step < TOTAL - T_F and step % interval == 0)
         if renewed:
             scores = [
-                value
-                for own in statistics
-                for value in oracle.matrix_scores({n: i.scores() for n, i in own.items()}, 3, R, full=score == "full")
+                value for own, lam in zip(statistics, before, strict=True) for value in expected_scores(score, own, lam)
             ]
-            torch.testing.assert_close(
-                allocator.scores().double(), torch.tensor(scores, dtype=torch.float64), rtol=1e-4, atol=1e-9
-            )
+            scored = allocator.scores() if score != "magnitude" else before.abs().flatten()  # which the mask changed
+            torch.testing.assert_close(scored.double(), torch.tensor(scores, dtype=torch.float64), rtol=1e-4, atol=1e-9)
             keep = oracle.top(scores, budget)
         assert allocator.keep.tolist() == keep
         masked = before * torch.tensor(keep).view(-1, R) if renewed or step > TOTAL - T_F else before
@@ -211,12 +216,20 @@ def test_observing_without_gradients_is_refused():
         allocator.observe(1)
 
 
-@pytest.mark.parametrize("score", ["reduced", "full"])
-def test_only_the_scored_factors_have_statistics(score):
+@pytest.mark.parametrize(
+    ("score", "expected", "parts"),
+    [
+        ("reduced", {"u", "lam", "U"}, {"smoothed", "uncertainty"}),
+        ("full", {"u", "v", "lam", "U", "V"}, {"smoothed", "uncertainty"}),
+        ("sensitivity", {"u", "lam", "U"}, {"smoothed"}),
+        ("magnitude", set(), set()),
+    ],
+)
+def test_only_what_is_scored_has_statistics(score, expected, parts):
     adapter, allocator = make(score)
-    names = {name.split(".")[1] for name in allocator.state_dict() if name != "keep"}
-    expected = {"u", "lam", "U"} if score == "reduced" else {"u", "v", "lam", "U", "V"}
-    assert names == set(SCORED_FACTORS[score]) == expected
+    state = [name.split(".") for name in allocator.state_dict() if name != "keep"]
+    assert {factor for _, factor, _ in state} == set(SCORED_FACTORS[score]) == expected
+    assert {part for *_, part in state} == parts
     assert len(allocator.stacks) == len(adapter.stacks)
 
 
@@ -232,7 +245,8 @@ def test_the_final_budget_is_asserted():
         allocator.assert_final_budget()
 
 
-def test_the_state_round_trips_through_a_new_allocator():
+@pytest.mark.parametrize("score", SCORED_FACTORS)
+def test_the_state_round_trips_through_a_new_allocator(score):
     def steps(adapter: Adapter, allocator: RankAllocator, first: int, last: int) -> None:
         for step in range(first, last):
             give_gradients(adapter, step)
@@ -240,12 +254,12 @@ def test_the_state_round_trips_through_a_new_allocator():
             move(adapter, step)
             allocator.mask(step)
 
-    whole, reference = make()
+    whole, reference = make(score)
     steps(whole, reference, 0, TOTAL)
-    adapter, allocator = make()
+    adapter, allocator = make(score)
     steps(adapter, allocator, 0, 7)
     state = {name: tensor.clone() for name, tensor in allocator.state_dict().items()}
-    restored = RankAllocator(list(adapter.layers.values()), allocator.schedule)
+    restored = RankAllocator(list(adapter.layers.values()), allocator.schedule, score)
     assert not torch.equal(restored.keep, allocator.keep)
     restored.load_state_dict(state)
     assert torch.equal(restored.scores(), allocator.scores())

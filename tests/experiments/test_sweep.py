@@ -174,7 +174,7 @@ def test_a_dry_run_and_status_know_refused_jobs(capsys):
 def test_the_cure_that_is_told_works(monkeypatch):
     started = []
     monkeypatch.setattr(experiment, "start", lambda overrides: started.append(overrides) or Ended(0))
-    assert experiment.main(["run", *TOO_SHORT, "budget.scale=auto"]) == 0
+    assert experiment.main(["run", *TOO_SHORT, "budget.scale=auto", "--own-process"]) == 0
     assert len(started) == 10
 
 
@@ -213,12 +213,8 @@ def test_run_does_what_is_missing_with_the_settings_of_the_command_line(monkeypa
     started = []
     monkeypatch.setattr(experiment, "start", lambda overrides: started.append(" ".join(overrides)) or Ended(0))
     leave_record(expand("table4", ["model=tiny", "data=demo", "task=rte", "recipe=demo"], seeds=1)[0])
-    assert (
-        experiment.main(
-            ["run", "table4", "--seeds", "1", "--model", "tiny", "task=rte", "--data", "demo", "recipe=demo"]
-        )
-        == 0
-    )
+    chosen = ["--seeds", "1", "--model", "tiny", "task=rte", "--data", "demo", "recipe=demo"]
+    assert experiment.main(["run", "table4", *chosen, "--own-process"]) == 0
     assert [text.split("recipe=demo ")[1] for text in started] == [
         f"method.targets={targets} seed=0" for targets in ("qv", "qkv", "all")
     ]

@@ -96,6 +96,8 @@ KINDS: dict[tuple[str, str | None], Callable[[str, Words], object]] = {  # by sc
     ("train", None): compose,
     ("experiment", "run"): list_jobs,
     ("experiment", "time"): list_jobs,
+    ("experiment", "tune"): parse,  # tests/experiments/test_tune.py
+    ("experiment", "study"): parse,  # needs what a search has written; tests/experiments/test_tune.py
     ("experiment", "plan"): run,
     ("experiment", "status"): run,
     ("results", "tables"): run,

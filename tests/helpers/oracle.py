@@ -137,6 +137,11 @@ def matrix_scores(s: dict[str, list[float]], k: int, r: int, *, full: bool) -> l
     return scores
 
 
+def magnitudes(lam: Tensor) -> list[float]:
+    """|λ| of every singular value of one matrix."""
+    return [abs(value) for value in lam.tolist()]
+
+
 # ----------------------------------------------------------------------------------------------- budget and mask
 
 
