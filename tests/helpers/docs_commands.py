@@ -204,9 +204,10 @@ def split_line(line: str) -> Iterator[list[str]]:
     """The commands of a line of the shell, without what joins them."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
-    for joined, words in itertools.groupby(lexer, key=JOINTS.__contains__):
+    words = [word for word in lexer if word not in "{}"]
+    for joined, command in itertools.groupby(words, key=JOINTS.__contains__):
         if not joined:
-            yield [word for word in words if word not in "{}"]
+            yield list(command)
 
 
 def check_extras(arguments: Words) -> None:
