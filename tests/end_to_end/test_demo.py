@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers import runs
+from helpers.demo_records import SEEN
 from helpers.docs_commands import try_command
 
 from lora2.analysis.demo import STORY, demo_cells, scores
@@ -81,8 +82,6 @@ def test_it_ends_with_bars_a_picture_and_commands_that_work(demo, monkeypatch, c
 
 
 # ------------------------------------------------------------------------------- what the real demo was seen to show
-
-SEEN = Path(__file__).with_name("demo_runs")  # the records of `make demo`, copied there without their histories
 
 
 @pytest.fixture(scope="module")
