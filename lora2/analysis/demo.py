@@ -60,7 +60,8 @@ def bars(task: str, cells: Cells) -> str:
     """Draw the scores of one task with characters, a line for each method."""
     means = {name: mean(scores(cell)) for name, cell in cells.items()}
     longest = max(*means.values(), 1.0)
-    lines = [f"{task_title(task)}, {_metric(cells)} after the last step (mean of the seeds; each seed)"]
+    first = next(iter(cells.values())).runs[0]
+    lines = [f"{task_title(task)}, {_metric(cells)} after {first.steps} steps (mean of the seeds; each seed)"]
     for name, cell in cells.items():
         bar = "█" * round(BAR * max(0.0, means[name]) / longest)
         each = ", ".join(f"{value:.1f}" for value in scores(cell))
@@ -83,7 +84,7 @@ def sentences(task: str, cells: Cells) -> list[str]:
         for ours, theirs in SAME_SIZE
         if ours in cells and theirs in cells
     ]
-    kept = [_kept(name, cells[name]) for name in PRUNED if name in cells]
+    kept = [f"{TITLES[name]} {_kept(cells[name])}" for name in PRUNED if name in cells]
     return [
         f"{task_title(task)} (synthetic), {_metric(cells)}: {story}",
         "; ".join([*(["at the same size " + ", ".join(beside)] if beside else []), *kept]),
@@ -129,10 +130,11 @@ def draw_demo(tasks: Mapping[str, Cells], output: Path) -> None:
 
 def _draw_scores(axis: Any, task: str, cells: Cells) -> None:
     titles = [TITLES[name] for name in cells]
-    drawn = axis.barh(titles, [mean(scores(cell)) for cell in cells.values()], color=[INK[name] for name in cells])
-    axis.bar_label(drawn, fmt="%.1f", padding=8)
+    axis.barh(titles, [mean(scores(cell)) for cell in cells.values()], color=[INK[name] for name in cells])
     for title, cell in zip(titles, cells.values(), strict=True):
-        axis.plot(scores(cell), [title] * len(cell.runs), "o", color="black", markersize=4)
+        each = scores(cell)
+        axis.plot(each, [title] * len(each), "o", color="black", markersize=4)
+        axis.text(max(*each, mean(each), 0.0) + 2.0, title, f"{mean(each):.1f}", va="center")
     axis.invert_yaxis()
     axis.set_xlim(right=112)
     axis.set_title(f"{task_title(task)}: {_metric(cells)} (bar: mean, dot: a seed)", fontsize=10)
@@ -143,7 +145,7 @@ def _draw_ranks(axis: Any, name: str, cell: Cell | None) -> None:
         axis.set_axis_off()
         return
     run = cell.runs[0]
-    heat_map(axis, rank_grid(run), float(_full_rank(run)), f"{TITLES[name]}, seed {run.seed}: {_kept(name, cell)}")
+    heat_map(axis, rank_grid(run), float(_full_rank(run)), f"{TITLES[name]}, seed {run.seed}\n{_kept(cell)}")
 
 
 def _say(name: str, cells: Cells) -> str:
@@ -154,13 +156,13 @@ def _sign(left: Cell, right: Cell) -> str:
     return "<" if max(scores(left)) < min(scores(right)) else "?"
 
 
-def _kept(name: str, cell: Cell) -> str:
+def _kept(cell: Cell) -> str:
     """Say what the budget left of the first seed's singular values."""
     run = cell.runs[0]
     emptied = sum(rank == 0 for rank in run.ranks.values())
     return (
-        f"{TITLES[name]} kept {sum(run.ranks.values())} of {_full_rank(run) * len(run.ranks)} singular values "
-        f"and emptied {emptied} of {len(run.ranks)} matrices"
+        f"kept {sum(run.ranks.values())} of {_full_rank(run) * len(run.ranks)} singular values, "
+        f"emptied {emptied} of {len(run.ranks)} matrices"
     )
 
 

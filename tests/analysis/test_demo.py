@@ -45,7 +45,7 @@ def test_an_order_that_every_seed_shows_is_told_as_one():
     assert second.startswith(
         "at the same size LoRA² k=1 55.0 beside LoRA r=1 60.0, LoRA² k=8 85.0 beside LoRA r=8 84.0"
     )
-    assert second.endswith("LoRA² k=8 kept 24 of 96 singular values and emptied 6 of 12 matrices")
+    assert second.endswith("LoRA² k=8 kept 24 of 96 singular values, emptied 6 of 12 matrices")
 
 
 @pytest.mark.parametrize("better", [(0.30, 0.58), (0.20, 0.25)])
