@@ -18,7 +18,7 @@ from lora2.glue.data import load_raw
 from lora2.runs.reader import Run, load_runs
 from scripts import export, results
 
-DEMO = ("run", "demo", "model=tiny", "task=sst2", "row=head,lora2_k1", "recipe.max_steps=4")
+DEMO = ("run", "demo", "model=tiny", "task=sst2", "row=head,lora2_k1", "seed=0", "recipe.max_steps=4")
 
 
 @pytest.fixture(scope="module")
