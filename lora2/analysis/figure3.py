@@ -174,7 +174,7 @@ def draw_figure3(drawn: Sequence[Panel], output: Path) -> None:
             len(drawn), 2, figsize=(14.0, 3.5 * len(drawn)), layout="constrained", squeeze=False
         )
         for panel, (left, right) in zip(drawn, axes, strict=True):
-            image = _heat_map(
+            image = heat_map(
                 left,
                 panel.paper,
                 top,
@@ -183,7 +183,7 @@ def draw_figure3(drawn: Sequence[Panel], output: Path) -> None:
             _our_side(right, panel, top)
         figure.colorbar(image, ax=axes, label="final rank (singular values kept)", shrink=0.5, aspect=40)
         figure.suptitle("Figure 3: final rank per layer and matrix", fontsize=15)
-        _save(figure, output)
+        save(figure, output)
         plt.close(figure)
 
 
@@ -195,10 +195,10 @@ def _our_side(axes: Any, panel: Panel, top: float) -> None:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "not run", ha="center", va="center", transform=axes.transAxes, fontsize=15, color="0.4")
         return
-    _heat_map(axes, panel.ours, top, f"{title}: ours (total {panel.ours.sum():.0f}); {agreement(panel)}\n{panel.label}")
+    heat_map(axes, panel.ours, top, f"{title}: ours (total {panel.ours.sum():.0f}); {agreement(panel)}\n{panel.label}")
 
 
-def _heat_map(axes: Any, ranks: Ranks, top: float, title: str) -> Any:
+def heat_map(axes: Any, ranks: Ranks, top: float, title: str) -> Any:
     """One (m, l) grid on the shared scale 0..top, every cell with its rank rounded to a whole number."""
     image = axes.imshow(ranks, cmap="Blues", vmin=0.0, vmax=top, aspect="auto")
     axes.set_title(title, fontsize=10)
@@ -211,7 +211,7 @@ def _heat_map(axes: Any, ranks: Ranks, top: float, title: str) -> Any:
     return image
 
 
-def _save(figure: Any, output: Path) -> None:
+def save(figure: Any, output: Path) -> None:
     # A date in the file would make the same records give different bytes.
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(output.suffix)
     try:

@@ -85,6 +85,24 @@ def publish_figure3(
     print(f"wrote {output}")
 
 
+def publish_demo(results: Path, output: Path) -> None:
+    """Print what the demo's runs show, draw it, and print what to type next.
+
+    Args:
+        results: the folder with the demo's runs/.
+        output: a .png, .svg or .pdf.
+    """
+    from lora2.analysis.demo import bars, demo_cells, draw_demo, next_commands, sentences
+
+    tasks = demo_cells(_load(results, ()))
+    for task, cells in tasks.items():
+        print(bars(task, cells))
+        print("\n".join(sentences(task, cells)))
+    draw_demo(tasks, output)
+    print(f"picture: {output}")
+    print("\n".join(["next:", *(f"  {line}" for line in next_commands(tasks))]))
+
+
 def publish_claims(results: Path, form: str, page: Path | None, *, check: bool) -> int:
     """Print the claims audit, or put it into a page, which is created when it is missing.
 

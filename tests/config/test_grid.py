@@ -19,7 +19,7 @@ from lora2.config.resolve import resolve
 from lora2.training.run import run
 
 JOBS = {
-    "ablation_contributions": 80, "demo": 6, "figure3": 20, "importance": 80, "importance_cheap": 36, "init": 8,
+    "ablation_contributions": 80, "demo": 10, "figure3": 20, "importance": 80, "importance_cheap": 36, "init": 8,
     "lora_mnli_init": 15, "methods": 11, "roberta_large": 240, "sceptic": 5, "study_authors": 200, "study_minilm": 48,
     "sweep_k": 120, "sweep_r": 80, "table1": 400, "table2": 56, "table3": 100, "table4": 80, "unpruned": 80,
 }  # fmt: skip

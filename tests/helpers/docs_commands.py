@@ -1,7 +1,8 @@
 """What the documentation tells its readers to type, and how each command is tried.
 
-KINDS is the table: a script that is quick is run, of the others the options, settings or jobs are checked. A command
-that is in no table fails.
+KINDS is the table. A script that is quick is run as it stands; a training is checked as it stands and then done in
+short, on random weights, synthetic data and few steps. Of what needs a key, a hub or an hour the options are read, with
+the test that does the rest. A command that is in no table fails.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import re
 import shlex
 import subprocess
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,11 @@ import yaml
 from helpers import runs
 
 from lora2.config.resolve import resolve
+from lora2.training.run import run as train
 
 ROOT = runs.ROOT
+OWN = "outputs/results"
+SHORT = ("model=tiny", "data=demo", "recipe=demo", "recipe.max_steps=4", "init_from=null", f"results_dir={OWN}")
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:make|python|pip|uv|torchrun) [^`\n]+)`")
@@ -62,26 +66,52 @@ def parse(script: str, arguments: Words) -> argparse.Namespace:
 
 
 def list_jobs(script: str, arguments: Words) -> None:
-    """It runs many jobs: they compose."""
+    """It measures many jobs: they compose."""
     assert importlib.import_module(f"scripts.{script}").jobs(parse(script, arguments))
 
 
+def do_first(script: str, arguments: Words) -> None:
+    """It runs many jobs: they compose, and the first is done in short."""
+    jobs = importlib.import_module(f"scripts.{script}").jobs(parse(script, arguments))
+    train_in_short(jobs[0].overrides)
+
+
 def compose(script: str, arguments: Words) -> None:
-    """A run or a multirun: its settings compose and hold together; what only shows them is run."""
+    """A run or a multirun: its settings hold together, and it is done in short; what only shows them is run."""
     if {"--help", "--cfg", "--resolved"} & set(arguments):
         assert runs.command(*arguments, cwd=Path.cwd()).returncode == 0
     elif "-sc" in arguments:
         assert re.fullmatch(r"(un)?install=(bash|fish|zsh)", arguments[-1])
     else:
         overrides = [word for word in arguments if word not in ("-m", "--dry-run", "...")]
-        launcher = [word for word in overrides if word.startswith("hydra")]
         if "-m" in arguments:
+            launcher = [word for word in overrides if word.startswith("hydra")]
             _check_launcher(launcher)
             given = {key: value for key, _, value in (word.partition("=") for word in overrides)}
             rest = [word for word in overrides if word not in launcher and not word.startswith("experiment=")]
-            assert runs.expand(given.get("experiment"), rest)
-        else:
-            resolve(runs.compose(*overrides))
+            overrides = list(runs.expand(given.get("experiment"), rest)[0].overrides)
+        resolve(runs.compose(*overrides))
+        train_in_short(overrides)
+
+
+def train_in_short(overrides: Iterable[str]) -> None:
+    """Train what is asked for on random weights, synthetic data and few steps, unless that is done."""
+    kept = [word for word in overrides if not word.startswith(("model", "data", "recipe=", "init_from"))]
+    assert train(resolve(runs.compose(*kept, *SHORT))) == 0
+
+
+def export(script: str, arguments: Words) -> None:
+    """A short run stands for RUN_ID; what goes to a server is only read."""
+    parse(script, arguments)
+    if "--push" not in arguments:
+        train_in_short(["task=rte", "method=lora2"])
+        name = min(Path(OWN, "runs").glob("tiny-rte-lora2_k8-*.json")).stem
+        run(script, [name if word == "RUN_ID" else word for word in arguments])
+
+
+def show(script: str, arguments: Words) -> None:
+    """It shows what ran, and is done with the folder's own results."""
+    run(script, ["results" if word == "DIR" else word for word in arguments])
 
 
 def _check_launcher(overrides: Words) -> None:
@@ -94,27 +124,29 @@ def _check_launcher(overrides: Words) -> None:
 
 KINDS: dict[tuple[str, str | None], Callable[[str, Words], object]] = {  # by script and command
     ("train", None): compose,
-    ("experiment", "run"): list_jobs,
-    ("experiment", "time"): list_jobs,
+    ("experiment", "run"): do_first,
+    ("experiment", "time"): list_jobs,  # tests/experiments/test_side_by_side.py
     ("experiment", "tune"): parse,  # tests/experiments/test_tune.py
     ("experiment", "study"): parse,  # needs what a search has written; tests/experiments/test_tune.py
     ("experiment", "plan"): run,
     ("experiment", "status"): run,
     ("results", "tables"): run,
     ("results", "figures"): run,
+    ("results", "demo"): parse,  # it shows the demo's runs: tests/end_to_end/test_demo.py
     ("results", "claims"): run,
     ("results", "diagnostics"): run,
     ("results", "study"): parse,  # may write; tests/analysis/study
-    ("results", "report"): parse,  # seconds, and tests/analysis/test_report.py
-    ("results", "publish"): parse,  # writes; tests/analysis/test_published.py
-    ("results", "dashboard"): parse,  # seconds, and tests/analysis/test_dashboard.py
-    ("export", "lora"): parse,
-    ("export", "merged"): parse,
-    ("export", "submission"): parse,
-    ("export", "verify"): parse,
-    ("bench", None): parse,
+    ("results", "report"): show,
+    ("results", "publish"): run,
+    ("results", "dashboard"): parse,  # a library that warns: tests/analysis/test_dashboard.py
+    ("export", "lora"): export,
+    ("export", "merged"): export,
+    ("export", "submission"): parse,  # the server has a test set of real data alone: tests/runs/test_submission.py
+    ("export", "verify"): parse,  # tests/runs/test_verify.py
+    ("bench", None): parse,  # minutes: tests/experiments/test_bench.py
 }
-TOOLS = ("awk", "rm", "touch", "code=$?", "exit")  # in the Makefile; not ours to try
+JOINTS = (";", "||", "&&")
+TOOLS = ("awk", "echo", "rm", "touch", "code=$?", "exit")  # in the Makefile; not ours to try
 
 
 # -------------------------------------------------------------------------------------------- how a line is tried
@@ -166,8 +198,18 @@ def expanded(arguments: Words) -> Iterator[list[str]]:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for line in done.stdout.replace("\\\n", " ").splitlines():
-        parts = [line] if line.startswith("awk") else line.split(";")
-        yield from (shlex.split(part) for part in parts if part.strip() and not re.match(r"make(\[\d+\])?:", part))
+        if not re.match(r"make(\[\d+\])?:", line):
+            yield from [["awk"]] if line.startswith("awk") else split_line(line)
+
+
+def split_line(line: str) -> Iterator[list[str]]:
+    """The commands of a line of the shell, without what joins them."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words = [word for word in lexer if word not in "{}"]
+    for joined, command in itertools.groupby(words, key=JOINTS.__contains__):
+        if not joined:
+            yield list(command)
 
 
 def check_extras(arguments: Words) -> None:
@@ -177,4 +219,5 @@ def check_extras(arguments: Words) -> None:
     named += [extra for flag, extra in itertools.pairwise(arguments) if flag == "--extra"]
     assert set(named) <= set(project["optional-dependencies"])
     pins = (ROOT / "constraints.txt").read_text().splitlines()
-    assert {word for word in arguments if "==" in word} <= set(pins)
+    asked = {word.replace("===", "==").removesuffix("+cpu") for word in arguments if "==" in word}
+    assert asked <= set(pins)

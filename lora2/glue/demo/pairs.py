@@ -5,7 +5,7 @@ from random import Random
 
 from lora2.glue.demo.lexicon import Event, Lexicon, a, change_one, draw_event, other, sentence, tell
 
-SLOTS = 5  # what `similarity` can replace: people, verb, thing with its adjective, place, time
+SLOTS = 4  # what `similarity` can replace: agent, verb, thing, place
 
 _OPENINGS = {
     "why": ("why did", "for what reason did", "what was the reason that", "what explains that"),
@@ -41,30 +41,41 @@ def _ask(rng: Random, event: Event, asked: str) -> str:
 
 
 def similarity(rng: Random, lex: Lexicon, replaced: int) -> tuple[str, str]:
-    """Tell an event twice, with `replaced` of its `SLOTS` parts different."""
+    """Tell an event twice, in short, with `replaced` of its `SLOTS` parts different."""
     event = draw_event(rng, lex)
     changed = event
     for slot in rng.sample(range(SLOTS), replaced):
         changed = _replace_slot(rng, lex, changed, slot)
-    return tell(rng, event), tell(rng, changed)
+    return _tell_in_short(rng, event), _tell_in_short(rng, changed)
 
 
 def _replace_slot(rng: Random, lex: Lexicon, event: Event, slot: int) -> Event:
     match slot:
         case 0:
-            agent = other(rng, lex.people, event.agent, event.partner)
-            return replace(event, agent=agent, partner=other(rng, lex.people, agent, event.agent, event.partner))
+            return replace(event, agent=other(rng, lex.people, event.agent))
         case 1:
             return replace(event, verb=other(rng, lex.verbs, event.verb))
         case 2:
             category = other(rng, sorted(lex.things), event.category)
-            adjective = other(rng, lex.adjectives, event.adjective)
-            return replace(event, category=category, thing=rng.choice(lex.things[category]), adjective=adjective)
-        case 3:
-            return replace(event, place=other(rng, lex.places, event.place))
-    return replace(event, time=other(rng, lex.times, event.time))
+            return replace(event, category=category, thing=rng.choice(lex.things[category]))
+    return replace(event, place=other(rng, lex.places, event.place))
+
+
+def _tell_in_short(rng: Random, event: Event) -> str:
+    agent, place, thing = rng.choice(event.agent), event.place, a(event.thing)
+    _, past = rng.choice(event.verb)
+    return sentence(
+        rng.choice(
+            (
+                f"the {agent} {past} {thing} {place}",
+                f"{place}, the {agent} {past} {thing}",
+                f"{thing} was {past} by the {agent} {place}",
+            )
+        )
+    )
 
 
 def score(rng: Random, replaced: int) -> float:
     """Return the similarity, 0 to 5, that goes with `replaced`: the mean of five annotators who do not quite agree."""
-    return min(5.0, max(0.0, round(SLOTS - replaced + rng.choice((-0.4, -0.2, 0.0, 0.2, 0.4)), 1)))
+    exact = 5 * (1 - replaced / SLOTS)
+    return min(5.0, max(0.0, round(exact + rng.choice((-0.4, -0.2, 0.0, 0.2, 0.4)), 1)))
