@@ -14,7 +14,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lora2.config.schema import ModelConfig
-from lora2.core.heads import HEADS
+from lora2.core.heads import head_modules
 from lora2.models.weights import keeps_head, loading, trained_labels, unavailable, weight_files, weight_source
 
 
@@ -69,11 +69,11 @@ def _pretrained(cfg: ModelConfig, source: Path, config: Any) -> PreTrainedModel:
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # they are refused below, by name
     }
-    if keeps_head(cfg, source, config.num_labels) or trained_labels(cfg, source) is None:
+    if keeps_head(cfg, source, config.num_labels) or trained_labels(source) is None:
         model, report = AutoModelForSequenceClassification.from_pretrained(source, **options)
     else:
         kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]  # the auto class wants a folder
-        left = _without_head(cfg, source)
+        left = _without_head(config, source)
         model, report = kind.from_pretrained(None, state_dict=left, **options)  # type: ignore[attr-defined]
     for name, stored, wanted in report["mismatched_keys"]:
         raise unavailable(cfg, source, f"{name} is {tuple(stored)} in the file, its config.json wants {tuple(wanted)}")
@@ -84,8 +84,10 @@ def _pretrained(cfg: ModelConfig, source: Path, config: Any) -> PreTrainedModel:
     return model  # type: ignore[no-any-return]
 
 
-def _without_head(cfg: ModelConfig, source: Path) -> dict[str, torch.Tensor]:
+def _without_head(config: Any, source: Path) -> dict[str, torch.Tensor]:
     """Read all tensors but those of the head that somebody has trained."""
-    head = tuple(f"{module}." for module in HEADS[cfg.model_type])
+    with torch.device("meta"):  # its names alone are needed
+        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    head = tuple(f"{module}." for module in head_modules(model))
     tensors = {name: x for file in weight_files(source) for name, x in load_file(file).items()}
     return {name: x for name, x in tensors.items() if not name.startswith(head)}

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from lora2.core.targets import head_parameters
+from lora2.core.heads import head_parameters
 
 
 def backbone_size(model: nn.Module) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lora2.config.schema import RunConfig
-from lora2.core.targets import head_parameters
+from lora2.core.heads import head_parameters
 from lora2.models.backbone import load_model
 from lora2.models.methods.base import Method
 from lora2.models.methods.bottleneck import BottleneckLinear
