@@ -13,9 +13,16 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from lora2.common.errors import UserError
 from lora2.config.schema import ModelConfig
 from lora2.core.heads import head_modules
 from lora2.models.weights import keeps_head, loading, trained_labels, unavailable, weight_files, weight_source
+
+CLS_DROPOUT = {  # elsewhere it is classifier_dropout
+    "albert": "classifier_dropout_prob",
+    "deberta-v2": "cls_dropout",
+    "distilbert": "seq_classif_dropout",
+}
 
 
 def quiet_transformers() -> None:
@@ -43,7 +50,7 @@ def load_model(cfg: ModelConfig, num_labels: int, cls_dropout: float | None) -> 
         config.num_labels = num_labels
         config.problem_type = None  # of the task that the weights were trained for
         if cls_dropout is not None:
-            setattr(config, "cls_dropout" if cfg.model_type == "deberta-v2" else "classifier_dropout", cls_dropout)
+            setattr(config, _dropout_key(config), cls_dropout)
         if source is None:
             model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
         else:
@@ -52,6 +59,17 @@ def load_model(cfg: ModelConfig, num_labels: int, cls_dropout: float | None) -> 
         model.classifier.dropout.p = cls_dropout
     model.float().train()
     return model  # type: ignore[no-any-return]
+
+
+def _dropout_key(config: Any) -> str:
+    """Name the setting of the dropout before the classifier."""
+    key = CLS_DROPOUT.get(config.model_type, "classifier_dropout")
+    if not hasattr(config, key) and config.model_type != "mpnet":
+        raise UserError(
+            f"recipe.cls_dropout: {config.model_type} has no dropout before its classifier that can be set; allowed is "
+            f"its own: recipe.cls_dropout=null"
+        )
+    return key
 
 
 def _architecture(cfg: ModelConfig, source: Path | None) -> Any:

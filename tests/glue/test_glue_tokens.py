@@ -8,10 +8,11 @@ import pytest
 from lora2.common.errors import UserError
 from lora2.common.files import StorageError
 from lora2.glue.raw import RawSplit, RawTask
+from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import tokenise, tokenizer_hash
 
 PAIRS = RawTask(
-    task="mrpc",
+    spec=TASKS["mrpc"],
     splits={
         "train": RawSplit((["a b", "c", "d e f g"], ["c", "a a a a a a", "h"]), [1.0, 0.0, 1.0]),
         "validation": RawSplit((["a"], ["b zzz"]), [0.0]),

@@ -12,7 +12,7 @@ from lora2.core.adapter import Adapter
 from lora2.core.allocator import RankAllocator
 from lora2.core.heads import head_parameters
 from lora2.core.inject import LoRA2Config, inject
-from lora2.core.matrices import SUBSETS
+from lora2.core.matrices import matrices_of
 from lora2.core.terms import TERMS
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
 
@@ -24,7 +24,7 @@ class LoRA2(Method):
         self, model: nn.Module, method: LoRA2MethodConfig, rank: RankConfig, budget: BudgetConfig | None, total: int
     ) -> None:
         assert rank.k is not None  # checked by the configuration
-        targets = SUBSETS[method.targets]
+        targets = matrices_of(method.targets)
         config = LoRA2Config(
             k=rank.k, r=rank.r, alpha=rank.alpha, targets=targets, init=method.init, impl=method.path,
             lam_lr_scale=method.lam_lr_scale,
