@@ -23,8 +23,8 @@ PAIRS = RawTask(
     fingerprint="f" * 64,
     warnings=(),
 )
-SCORES = replace(PAIRS, task="stsb", splits={"train": RawSplit((["a"], ["b"]), [2.5])}, fingerprint="e" * 64)
-SINGLES = replace(PAIRS, task="sst2", splits={"train": RawSplit((["a b c"],), [1.0])}, fingerprint="d" * 64)
+SCORES = replace(PAIRS, spec=TASKS["stsb"], splits={"train": RawSplit((["a"], ["b"]), [2.5])}, fingerprint="e" * 64)
+SINGLES = replace(PAIRS, spec=TASKS["sst2"], splits={"train": RawSplit((["a b c"],), [1.0])}, fingerprint="d" * 64)
 
 
 def test_ids_types_and_truncation_are_the_tokenizers_own(tokenizer, tmp_path):
