@@ -119,9 +119,10 @@ def _read(path: Path, setting: str) -> Any:
                 kind, data_files=glob.escape(str(path)), split="train", cache_dir=cache, keep_in_memory=True, **options
             )
     except Exception as error:  # datasets, pandas and pyarrow raise many kinds, all about this file
-        reason = str(error.__cause__ or error).strip().splitlines()
+        first = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first.rpartition("error: ")[2]  # pandas says "Error tokenizing data. C error: ..."
         raise UserError(
-            f"data.{setting}: {path} cannot be read ({reason[0] if reason else type(error).__name__}); allowed is a "
+            f"data.{setting}: {path} cannot be read ({reason}); allowed is a "
             f"file in UTF-8 as its ending says: data.{setting}=FILE"
         ) from None
     return table
