@@ -241,7 +241,7 @@ MUTANTS = (
     ),
     _mutant(
         "a run forgets data.on_bad_row",
-        "training/run.py",
+        "config/task.py",
         ", on_bad_row=cfg.data.on_bad_row)",
         ")",
         "training/test_bad_rows.py",
@@ -863,7 +863,7 @@ MUTANTS = (
     _mutant(
         "a foreign head is kept",
         "models/backbone.py",
-        "or trained_labels(cfg, source) is None:",
+        "or trained_labels(source) is None:",
         "or True:",
         "models/test_head.py",
     ),
