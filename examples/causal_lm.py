@@ -1,14 +1,12 @@
 """LoRA² on a causal language model: adapt any linear layers by the ends of their names, then export a stock LoRA."""
 
 import tempfile
-from pathlib import Path
 
 import torch
 from peft import PeftModel
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lora2 import BudgetSchedule, LoRA2Config, RankAllocator, inject
-from lora2.runs.export.formats import save_lora
+from lora2 import LoRA2Config, RankAllocator, inject
 
 STEPS = 40
 TARGETS = ("q_proj", "v_proj", "o_proj", "up_proj", "down_proj")
@@ -26,9 +24,8 @@ def main() -> None:
     """Learn to count in steps of three, prune, export, load with PEFT, compare."""
     model = tiny_llama()
     adapter = inject(model, LoRA2Config(k=4, r=4, targets=TARGETS))
-    layers = list(adapter.layers.values())
-    allocator = RankAllocator(layers, BudgetSchedule(STEPS, initial=4 * len(layers), target=len(layers), t_i=5, t_f=10))
-    optimizer = torch.optim.AdamW(adapter.parameters(), lr=2e-2)
+    allocator = RankAllocator(adapter, STEPS, target_rank=1)
+    optimizer = torch.optim.AdamW(adapter.param_groups(lr=5e-3))
     for step in range(STEPS):
         tokens = (torch.randint(16, (16, 1)) + 3 * torch.arange(10)) % 16  # (b, s)
         loss = model(input_ids=tokens, labels=tokens).loss
@@ -40,7 +37,7 @@ def main() -> None:
     allocator.assert_final_budget()
 
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        ranks = save_lora(model, Path(folder), base=None, task_type="CAUSAL_LM")
+        ranks = adapter.save_peft(folder)
         loaded = PeftModel.from_pretrained(tiny_llama(), folder)
         difference = float((loaded(tokens).logits - model(tokens).logits).abs().max())
     adapted = sum(rank > 0 for rank in ranks.values())

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
 
-from lora2 import BudgetSchedule, LoRA2Config, inject
+from lora2 import LoRA2Config, RankAllocator, inject
 from lora2.core.hf import LoRA2Callback, LoRA2Trainer
 
 
@@ -30,11 +30,6 @@ def main() -> None:
     config = BertConfig(vocab_size=20, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
     model = BertForSequenceClassification(config)
     adapter = inject(model, LoRA2Config(k=4, r=8))
-    model.classifier.requires_grad_()
-    n = len(adapter.layers)
-
-    def schedule(total: int) -> BudgetSchedule:  # the Trainer knows the number of steps
-        return BudgetSchedule(total, initial=8 * n, target=2 * n, t_i=total // 6, t_f=total // 3)
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = LoRA2Trainer(
@@ -52,7 +47,7 @@ def main() -> None:
                 disable_tqdm=True,
             ),
             train_dataset=HoldsSeven(),
-            callbacks=[LoRA2Callback(adapter, schedule)],
+            callbacks=[LoRA2Callback(lambda steps: RankAllocator(adapter, steps, target_rank=2))],
         )
         loss = trainer.train().training_loss
     print(f"mean loss {loss:.3f}, singular values left: {adapter.ranks()}")

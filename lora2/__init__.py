@@ -1,4 +1,4 @@
-"""LoRA² as a library: `from lora2 import LoRA2Config, inject, RankAllocator, BudgetSchedule`.
+"""LoRA² as a library: `from lora2 import LoRA2Config, inject, RankAllocator`.
 
 The names load on first use, so that `import lora2` (tables, `--help`) does not load torch.
 """
@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lora2.core.allocator import RankAllocator
-    from lora2.core.budget import BudgetSchedule
     from lora2.core.inject import LoRA2Config, inject
 
     __version__: str
 
-__all__ = ["BudgetSchedule", "LoRA2Config", "RankAllocator", "inject"]
+__all__ = ["LoRA2Config", "RankAllocator", "inject"]
 
 _MODULES = {
-    "BudgetSchedule": "lora2.core.budget",
     "LoRA2Config": "lora2.core.inject",
     "RankAllocator": "lora2.core.allocator",
     "inject": "lora2.core.inject",

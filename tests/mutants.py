@@ -334,7 +334,7 @@ MUTANTS = (
     ),
     _mutant(
         "a run forgets data.on_bad_row",
-        "training/run.py",
+        "config/task.py",
         ", on_bad_row=cfg.data.on_bad_row)",
         ")",
         "training/test_bad_rows.py",
@@ -467,7 +467,7 @@ MUTANTS = (
         LAYERS,
     ),
     # ------------------------------------------------------------------------------------ inject
-    _mutant("alpha not divided by r", "core/inject.py", "scale=config.alpha / config.r", "scale=config.alpha", INJECT),
+    _mutant("alpha not divided by r", "core/inject.py", "self.alpha / self.r", "self.alpha", INJECT),
     _mutant(
         "backbone not frozen", "core/inject.py", "model.requires_grad_(False)", "model.requires_grad_(True)", INJECT
     ),
@@ -480,16 +480,30 @@ MUTANTS = (
     ),
     _mutant(
         "norm not averaged over both Grams",
-        "core/inject.py",
+        "core/adapter.py",
         "1 / (2 * len(self.layers) * len(terms))",
         "1 / (len(self.layers) * len(terms))",
         INJECT,
     ),
     _mutant(
-        "ffn_w2 matches attention.output.dense too",
+        "a layer whose shapes do not fit is taken for an encoder's",
         "core/targets.py",
-        "(?:.*\\.)?layer\\.(\\d+)\\.{re.escape",
-        "(?:.*\\.)?layer\\.(\\d+)\\.(?:.*\\.)?{re.escape",
+        "return widths == {hidden} and first.out_features == second.in_features",
+        "return True",
+        "core/test_architectures.py",
+    ),
+    _mutant(
+        "a layer without the wanted matrix is passed over",
+        "core/targets.py",
+        "if len(found) < len(layers):",
+        "if not found:",
+        "core/test_architectures.py",
+    ),
+    _mutant(
+        "the head stays as random as it starts",
+        "core/inject.py",
+        "parameter.requires_grad_(train_head)",
+        "parameter.requires_grad_(False)",
         INJECT,
     ),
     # ---------------------------------------------------------------------------------- allocator
@@ -749,10 +763,10 @@ MUTANTS = (
         LIBRARY,
     ),
     _mutant(
-        "the export writes every default of its PEFT",
-        "runs/export/formats.py",
-        "for key, x in content.items() if key in ALWAYS_WRITTEN or x != defaults.get(key)}",
-        "for key, x in content.items() if key or defaults}",
+        "the export writes patterns that are PEFT's default",
+        "core/peft_format.py",
+        "    if others:\n",
+        "    if True:\n",
         "runs/test_export.py",
     ),
     _mutant(
@@ -880,7 +894,7 @@ MUTANTS = (
     _mutant(
         "a foreign head is kept",
         "models/backbone.py",
-        "or trained_labels(cfg, source) is None:",
+        "or trained_labels(source) is None:",
         "or True:",
         "models/test_head.py",
     ),

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download, try_to_load_from_cache
 
 PROBE_SECONDS = 3.0
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "spm.model"]
@@ -33,6 +33,26 @@ def model_snapshot(hub_id: str, revision: str | None) -> Path:
     if folder is None:
         raise OSError(f"the hub's {hub_id} at {revision} has no {' or no '.join(NEEDED)}")
     return folder
+
+
+def config_file(hub_id: str, revision: str | None) -> Path:
+    """Return the path of a model's config.json, from the cache or fetched alone.
+
+    Args:
+        hub_id: "owner/name".
+        revision: a commit, branch or tag; None takes the newest.
+
+    Raises:
+        OSError: it is not in the cache, and the hub cannot be reached (known within PROBE_SECONDS) or lacks it.
+        ValueError: `hub_id` is no name of a repository.
+    """
+    cached = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    problem = unreachable(lambda: HfApi().model_info(hub_id, revision=revision, timeout=PROBE_SECONDS))
+    if problem is not None:
+        raise OSError(f"not in the cache, and the hub is out of reach: {problem}")
+    return Path(hf_hub_download(hub_id, "config.json", revision=revision))
 
 
 def unreachable(ask: Callable[[], object], seconds: float = PROBE_SECONDS) -> str | None:

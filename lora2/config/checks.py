@@ -22,12 +22,22 @@ SIZES = {  # what must be in an architecture, and the least of it
 COMMIT = re.compile(r"[0-9a-f]{40}")
 FILLED = ("recipe", "rank", "method", "budget", "seed")  # what a recipe's row may fill
 NO_ROW = ", and the recipe has none for this task"
-RESERVED_POSITIONS = {"roberta": 2, "mpnet": 2}  # they count their positions from pad_token_id + 1
+RESERVED_POSITIONS = dict.fromkeys(  # they count their positions from pad_token_id + 1
+    ("roberta", "mpnet", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "roberta-prelayernorm"), 2
+)
 
 
-def task_problems(task: object) -> list[str]:
-    """Say what is wrong with the task's name, if anything."""
-    if isinstance(task, str) and task in TASKS:
+def task_problems(task: object, source: object) -> list[str]:
+    """Say what is wrong with the task's name, if anything.
+
+    Args:
+        task: the name.
+        source: where its data comes from; one's own files have a task of any other name.
+    """
+    is_glue = isinstance(task, str) and task in TASKS
+    if source == "files":
+        return [f"data.name: got {task!r}, a task of GLUE; allowed is another: data.name=my-task"] if is_glue else []
+    if is_glue:
         return []
     return [f"task: got {task!r}; allowed are {', '.join(TASKS)}: for example task=rte"]
 
@@ -57,8 +67,13 @@ def combination_problems(values: Mapping[str, Any]) -> list[str]:
 def _explain(item: Mapping[str, Any]) -> str:
     """One pydantic error in our words: field, what it got, what is allowed, how to set it."""
     loc = [str(part) for part in item["loc"]]
-    if loc[0] == "method":
-        del loc[1:2]  # the union's tag, the method's name: not a key of the section
+    if item["type"] == "union_tag_invalid":
+        key, tags = item["ctx"]["discriminator"].strip("'"), item["ctx"]["expected_tags"].replace("'", "")
+        return f"{loc[0]}.{key}: got {item['ctx']['tag']!r}; allowed are {tags}: {loc[0]}.{key}=..."
+    if loc[0] in ("method", "data"):
+        del loc[1:2]  # the union's tag, the method's name or the data's source: not a key of the section
+    if loc[:2] == ["method", "targets"]:
+        del loc[2:3]  # as above
     path = ".".join(loc)
     if item["type"] == "extra_forbidden":
         return f"{path}: unknown key; allowed are the keys that --cfg job shows for this section"
@@ -81,6 +96,9 @@ def _source_problems(values: Mapping[str, Any]) -> list[str]:
             f"data.dir: {_got(values.get('data.dir'))}; data=local needs the folder that holds CoLA/, MRPC/ ...: "
             f"data.dir=DIR, or use data=hub or data=demo"
         )
+    for key in ("data.train", "data.dev"):
+        if isinstance(values.get(key), str) and not _is_file(values[key]):
+            found.append(f"{key}: {values[key]!r} is no file; allowed is one of .csv .tsv .json .parquet: {key}=FILE")
     if values.get("data.on_bad_row") == "drop" and values.get("data.source") in ("hub", "demo"):
         found.append(
             f"data.on_bad_row: got 'drop'; data={values['data.source']} has no bad rows, allowed is refuse there: "
@@ -110,7 +128,7 @@ def _source_problems(values: Mapping[str, Any]) -> list[str]:
 
 def _size_problems(values: Mapping[str, Any]) -> list[str]:
     """The architecture, and what depends on it."""
-    if "model.name" not in values:
+    if "model.name" not in values or values.get("model.model_type") is None:
         return []
     sizes = {name: values.get(f"model.architecture.{name}") for name in SIZES}
     wrong = {name: size for name, size in sizes.items() if type(size) is not int or size < SIZES[name]}
@@ -171,6 +189,13 @@ def _is_folder(path: object) -> bool:
     try:
         return isinstance(path, str) and path != "" and Path(path).is_dir()
     except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # as above
         return False
 
 

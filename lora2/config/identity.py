@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterable
 
 from lora2.config.initial import adapter_hash
-from lora2.config.schema import RunConfig
-from lora2.glue.tasks import TASKS
+from lora2.config.schema import FilesDataConfig, RunConfig
+from lora2.config.task import task_of
 
 # Settings that cannot change a number of the record by more than another machine would.
 IDENTITY_FREE = (
@@ -41,6 +41,8 @@ def setting_id(cfg: RunConfig, data_fingerprint: str) -> str:
 def _short_hash(cfg: RunConfig, data_fingerprint: str, left_out: Iterable[str]) -> str:
     settings = cfg.model_dump(mode="json", exclude=set(left_out))
     settings["data"] = {"fingerprint": data_fingerprint}  # what the data is, not where it lies
+    if isinstance(cfg.data, FilesDataConfig):
+        settings["data"]["metric"] = cfg.data.metric  # it chooses the best evaluation
     # keep_head, init_from and impl are left out where unused, so that runs from before them keep their names
     if not cfg.model.keep_head:
         del settings["model"]["keep_head"]
@@ -50,6 +52,6 @@ def _short_hash(cfg: RunConfig, data_fingerprint: str, left_out: Iterable[str]) 
         del settings["init_from"]
     else:
         settings["init_from"] = adapter_hash(cfg)  # what it is, not where it lies
-    settings["task_version"] = TASKS[cfg.task].version
+    settings["task_version"] = task_of(cfg).version
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -6,7 +6,7 @@ What is common to all sections (`Settings`, the number types) is here too.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from lora2.core.terms import TERMS, Term
 
@@ -17,7 +17,13 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]  # becomes part of a file's name
 Module = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Targets = Literal["all", "qk", "qv", "qkv"]
+Subset = Literal["all", "qk", "qv", "qkv"]
+Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.*]+$", max_length=200)]  # ends of linear layers' names
+Patterns = Annotated[tuple[Pattern, ...], Field(min_length=1)]
+Targets = Annotated[
+    Annotated[Subset, Tag("subset")] | Annotated[Patterns, Tag("patterns")],
+    Discriminator(lambda value: "patterns" if isinstance(value, list | tuple) else "subset"),
+]
 
 RANKED = frozenset({"lora2", "lora", "adalora", "sora"})  # methods with a rank
 BUDGETED = frozenset({"lora2", "adalora"})  # methods with a rank budget
@@ -136,7 +142,7 @@ def variant_name(method: MethodConfig, rank: RankConfig | None, budget: BudgetCo
     if isinstance(method, LoRA2MethodConfig) and set(method.penalty.terms) != set(TERMS):
         parts.append("reg-" + ("+".join(term for term in TERMS if term in method.penalty.terms) or "none"))
     if method.targets != "all":
-        parts.append(f"modules-{method.targets}")
+        parts.append(f"modules-{_named(method.targets)}")
     if isinstance(method, LoRA2MethodConfig) and budget is None:
         parts.append("unpruned")
     if isinstance(method, LoRA2MethodConfig) and budget is not None and budget.score != "reduced":
@@ -149,6 +155,11 @@ def _size(method: MethodConfig, rank: RankConfig, budget: BudgetConfig | None) -
         return f"k{rank.k}"
     final = rank.r if budget is None else budget.target_rank  # AdaLoRA's rows are named by the rank that is left
     return f"r{final:g}"
+
+
+def _named(targets: Targets) -> str:
+    """Name the matrices; of patterns, what may be part of a file's name."""
+    return targets if isinstance(targets, str) else "+".join(x.replace("*", "-") for x in targets)
 
 
 def method_problems(values: Mapping[str, Any]) -> list[str]:

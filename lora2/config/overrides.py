@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Override
 
-# They must exist; several of them make a sweep, if no folder has that very name.
-FOLDERS = ("data.dir", "model.path", "init_from")
+# They must exist; several of them make a sweep, if none has that name.
+READ = ("data.dir", "data.train", "data.dev", "model.path", "init_from")
 WRITTEN = ("results_dir", "output_dir")  # made when they are needed
 Kind = Literal["change", "add", "delete"]
 KINDS: dict[str, Kind] = {"CHANGE": "change", "ADD": "add", "FORCE_ADD": "add", "DEL": "delete"}
@@ -129,13 +129,13 @@ def _parse(word: str, configs: Path) -> Setting:
 def _literal(word: str) -> str:
     key, equals, text = word.partition("=")
     name = key.lstrip("+")
-    if not equals or name not in FOLDERS + WRITTEN or text in ("", "null"):
+    if not equals or name not in READ + WRITTEN or text in ("", "null"):
         return word
     if os.path.exists(text):  # noqa: PTH110 (it takes a name that no file can have)
         return quote(key, text)
     override = _override(word)
     quoted = override is not None and type(override._value).__name__ == "QuotedString"
-    sweeps = override is not None and override.is_sweep_override() and name in FOLDERS
+    sweeps = override is not None and override.is_sweep_override() and name in READ
     return word if quoted or sweeps or (override is not None and "${" in text) else quote(key, text)
 
 

@@ -1,4 +1,4 @@
-"""From a composed dict to a RunConfig, in four steps: fill_from_recipe -> apply_fidelity -> drop_unused -> validate.
+"""From a composed dict to a RunConfig, step by step, from describe_model to validate.
 
 No step changes what it is given. Each notes where the values that it sets come from, so that
 `scripts/train.py ... --resolved` can show the origin of every setting.
@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lora2.common.errors import UserError
+from lora2.config.architecture import described
 from lora2.config.checks import combination_problems, schema_problems, task_problems
 from lora2.config.methods import BUDGETED, RANKED
 from lora2.config.schema import RunConfig
@@ -69,10 +70,30 @@ def resolve_with_origins(composed: Tree, origins: Mapping[str, str]) -> tuple[Ru
         UserError: lists every field that is wrong: its name, what it got, what is allowed.
     """
     draft = Draft(composed, origins)
-    for step in (fill_from_recipe, apply_fidelity, drop_unused):
+    for step in (describe_model, name_own_task, fill_from_recipe, apply_fidelity, drop_unused):
         draft = step(draft)
     cfg = validate(draft)
     return cfg, {path: draft.origins.get(path, DEFAULT) for path in flatten(cfg.model_dump(mode="json"))}
+
+
+def describe_model(draft: Draft) -> Draft:
+    """Fill in what the files of a model tell that no file of configs/model describes (model=hub).
+
+    Raises:
+        UserError: as described.
+    """
+    model = draft.section("model")
+    if model.get("model_type", "") is not None or model.get("architecture") is not None:
+        return draft
+    for key, value in described(model).items():
+        draft = draft.with_value(f"model.{key}", value, "config.json of the model")
+    return draft
+
+
+def name_own_task(draft: Draft) -> Draft:
+    """Name the task of one's own files as data.name says."""
+    data = draft.section("data")
+    return draft.with_value("task", data.get("name"), "data.name") if data.get("source") == "files" else draft
 
 
 def fill_from_recipe(draft: Draft) -> Draft:
@@ -132,7 +153,7 @@ def validate(draft: Draft) -> RunConfig:
     Raises:
         UserError: lists every problem at once.
     """
-    unknown_task = task_problems(draft.tree.get("task"))
+    unknown_task = task_problems(draft.tree.get("task"), draft.section("data").get("source"))
     problems = [*unknown_task, *draft.problems, *combination_problems(flatten(draft.tree))]
     try:
         cfg = RunConfig.model_validate(draft.tree)

@@ -21,6 +21,7 @@ from lora2.config.methods import (
     Settings,
     variant_name,
 )
+from lora2.glue.own import Metric, OwnFiles
 
 
 class ModelConfig(Settings):
@@ -30,7 +31,7 @@ class ModelConfig(Settings):
     """
 
     name: Name
-    model_type: Literal["bert", "roberta", "deberta-v2", "mpnet"]
+    model_type: Name
     hub_id: str | None = None
     revision: str | None = None
     package: Module | None = None
@@ -71,8 +72,8 @@ class RecipeConfig(Settings):
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
 
-class DataConfig(Settings):
-    """Where the task's data comes from, and what becomes of rows of local files that cannot be read."""
+class GlueDataConfig(Settings):
+    """Where a GLUE task's data comes from, and what becomes of rows of local files that cannot be read."""
 
     source: Literal["hub", "local", "demo"]
     dir: str | None = None
@@ -82,6 +83,36 @@ class DataConfig(Settings):
     def folder(self) -> Path | None:
         """`dir` as a path."""
         return None if self.dir is None else Path(self.dir)
+
+
+class FilesDataConfig(Settings):
+    """A task of one's own: two files with named columns of text and labels (lora2/glue/own.py)."""
+
+    source: Literal["files"]
+    name: Name
+    train: str
+    dev: str
+    text: str
+    text_pair: str | None = None
+    label: str
+    metric: Metric | None = None
+    labels: tuple[str, ...] | None = None  # in the order of their ids; a run fills in those that it finds
+
+    @property
+    def files(self) -> OwnFiles:
+        """What is read, and how."""
+        return OwnFiles(
+            name=self.name,
+            train=Path(self.train),
+            dev=Path(self.dev),
+            text_columns=(self.text,) if self.text_pair is None else (self.text, self.text_pair),
+            label_column=self.label,
+            metric=self.metric,
+            labels=self.labels,
+        )
+
+
+DataConfig = Annotated[GlueDataConfig | FilesDataConfig, Field(discriminator="source")]
 
 
 class CheckpointConfig(Settings):

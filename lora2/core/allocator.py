@@ -6,12 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lora2.core.budget import BudgetSchedule
+from lora2.core.adapter import Adapter
+from lora2.core.budget import BudgetSchedule, Schedule, shrink_phases
 from lora2.core.functional import singular_value_scores, top_mask, update_importance, update_sensitivity
 from lora2.core.layers import FactorStack, LoRA2Linear
 
 Score = Literal["reduced", "full", "sensitivity", "magnitude"]
 Statistics = tuple[Tensor, ...]  # Ī, and Ū where the score has it
+
+USUAL_PHASES = (1, 3)  # t_i : t_f, as in the authors' script for MRPC
 
 SCORED_FACTORS: dict[Score, tuple[str, ...]] = {
     "reduced": ("u", "lam", "U"),
@@ -33,30 +36,39 @@ class RankAllocator:
     One optimizer step t, counted from 0, follows the paper's Algorithm 1: backward, clip, `observe` (it reads the
     weights and the gradients taken at them), optimizer step, `mask`.
 
-    The global order of singular values is the order of `layers`, then the index within a matrix. It decides ties.
+    The global order of singular values is the order of the adapter's layers, then the index within a matrix. It
+    decides ties.
 
     Args:
-        layers: the adapted layers, `list(adapter.layers.values())`. Every layer of a stack must be among them.
-        schedule: the budget b(t), with `initial` equal to the number of singular values of all `layers`.
+        adapter: what `inject` returned.
+        total_steps: T, optimizer steps of the run.
+        target_rank: mean number of singular values that a matrix keeps at the end.
+        t_i: steps before the pruning; None for a sixth of the run.
+        t_f: steps after the pruning, with the final ranks; None for half of the run.
+        interval: ΔT, masks are renewed at steps divisible by it.
+        schedule: "released" or "printed", see BudgetSchedule.
         score: "reduced" scores u, Λ and 𝒰 (eq. 9), "full" all five factors (eq. 8). Cheaper, and not the paper's:
             "sensitivity" is eq. 9 with Ī for Ī · Ū, "magnitude" is |Λ| alone, which needs no gradient.
         beta1: β1, smoothing of the sensitivity.
         beta2: β2, smoothing of its uncertainty.
         choose: makes the mask from the scores (m,) and the budget.
 
+    Raises:
+        UserError: the target is out of range, or the phases do not fit into the run.
+
     Attributes:
+        schedule: the budget b(t), which starts with all singular values of the adapter.
         keep: (matrices · r,) bool, the mask in the global order, on the device of the factors.
 
     On a GPU no step waits for a score: whether one was not finite is gathered there, and looked at when the mask is
     read anyway, by `ranks` and `assert_final_budget`. On a CPU `mask` looks at once.
 
     >>> import torch
-    >>> from lora2 import BudgetSchedule, LoRA2Config, RankAllocator, inject
+    >>> from lora2 import LoRA2Config, RankAllocator, inject
     >>> model = torch.nn.TransformerEncoderLayer(d_model=6, nhead=2, dim_feedforward=5)
     >>> adapter = inject(model, LoRA2Config(k=2, r=4, targets=("linear1", "linear2")))
     >>> optimizer = torch.optim.AdamW(adapter.parameters(), lr=0.1)
-    >>> schedule = BudgetSchedule(total=10, initial=2 * 4, target=3, t_i=2, t_f=2)
-    >>> allocator = RankAllocator(list(adapter.layers.values()), schedule)
+    >>> allocator = RankAllocator(adapter, total_steps=10, target_rank=1.5)
     >>> for step in range(10):
     ...     model(torch.randn(8, 3, 6)).square().mean().backward()
     ...     allocator.observe(step)
@@ -70,14 +82,31 @@ class RankAllocator:
 
     def __init__(
         self,
-        layers: Sequence[LoRA2Linear],
-        schedule: BudgetSchedule,
+        adapter: Adapter,
+        total_steps: int,
+        target_rank: float,
+        *,
+        t_i: int | None = None,
+        t_f: int | None = None,
+        interval: int = 1,
+        schedule: Schedule = "released",
         score: Score = "reduced",
         beta1: float = 0.85,
         beta2: float = 0.85,
         choose: Callable[[Tensor, int], Tensor] = top_mask,
     ) -> None:
-        self.schedule = schedule
+        layers = list(adapter.layers.values())
+        usual_t_i, usual_t_f = shrink_phases(total_steps, *USUAL_PHASES)
+        self.schedule = BudgetSchedule(
+            total=total_steps,
+            initial=sum(stack.lam.numel() for stack in adapter.factor_stacks()),
+            target=round(len(layers) * target_rank),
+            t_i=usual_t_i if t_i is None else t_i,
+            t_f=usual_t_f if t_f is None else t_f,
+            interval=interval,
+            kind=schedule,
+        )
+        self._names = list(adapter.layers)
         self.score = score
         self._choose = choose
         self.betas = (beta1, beta2)
@@ -87,7 +116,7 @@ class RankAllocator:
         self.stats = [{name: _zero_statistics(getattr(stack, name), parts) for name in names} for stack in self.stacks]
         self.positions = [_positions(stack, layers) for stack in self.stacks]
         device = self.stacks[0].lam.device
-        self.keep = torch.ones(schedule.initial, dtype=torch.bool, device=device)  # (matrices · r,)
+        self.keep = torch.ones(self.schedule.initial, dtype=torch.bool, device=device)  # (matrices · r,)
         self._lost = torch.zeros((), dtype=torch.int64, device=device)  # the most scores that were not finite at once
 
     @torch.no_grad()
@@ -173,18 +202,15 @@ class RankAllocator:
     def _rows(self) -> Tensor:
         return self.keep.view(-1, self.stacks[0].lam.shape[1])  # (matrices, r)
 
-    def ranks(self, names: Sequence[str]) -> dict[str, int]:
-        """Return the number of singular values inside the mask for each matrix.
-
-        Args:
-            names: names for the layers, in their order.
+    def ranks(self) -> dict[str, int]:
+        """Return the number of singular values inside the mask, by matrix name.
 
         Raises:
             FloatingPointError: the mask was made of scores that were not finite.
         """
         self.assert_finite()
         per_matrix = self._rows().sum(1).tolist()
-        return dict(zip(names, per_matrix, strict=True))
+        return dict(zip(self._names, per_matrix, strict=True))
 
     def assert_finite(self) -> None:
         """Check that every score so far was finite, so that there was an order to keep the largest by.

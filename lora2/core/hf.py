@@ -12,14 +12,14 @@ import torch
 from accelerate.utils import find_batch_size
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from lora2.common.errors import UserError
-from lora2.core.allocator import RankAllocator, Score
-from lora2.core.budget import BudgetSchedule
+from lora2.core.adapter import Adapter
+from lora2.core.allocator import RankAllocator
 from lora2.core.functional import PenaltyForm
-from lora2.core.inject import Adapter
 from lora2.core.terms import TERMS
 
 STATE_FILE = "lora2_allocator.safetensors"  # in each of the Trainer's checkpoints
@@ -31,10 +31,8 @@ class LoRA2Callback(TrainerCallback):
     Its statistics are saved with the Trainer's checkpoints and read again by `train(resume_from_checkpoint=...)`.
 
     Args:
-        adapter: what `inject` returned.
-        schedule: makes the budget schedule from the run's number of optimizer steps, which the Trainer alone knows:
-            `lambda total: BudgetSchedule(total, initial, target, t_i, t_f)`.
-        score: "reduced" (eq. 9) or "full" (eq. 8).
+        new_allocator: makes the allocator from the run's number of optimizer steps, which the Trainer alone knows:
+            `lambda steps: RankAllocator(adapter, steps, target_rank=4)`.
 
     Attributes:
         allocator: the RankAllocator, from the beginning of training on.
@@ -42,8 +40,8 @@ class LoRA2Callback(TrainerCallback):
 
     allocator: RankAllocator
 
-    def __init__(self, adapter: Adapter, schedule: Callable[[int], BudgetSchedule], score: Score = "reduced") -> None:
-        self.adapter, self.schedule, self.score = adapter, schedule, score
+    def __init__(self, new_allocator: Callable[[int], RankAllocator]) -> None:
+        self._new_allocator = new_allocator
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -55,8 +53,7 @@ class LoRA2Callback(TrainerCallback):
         """
         if args.fp16:
             raise UserError("fp16: importance would be read from scaled gradients; use bf16=True or float32")
-        layers = list(self.adapter.layers.values())
-        self.allocator = RankAllocator(layers, self.schedule(state.max_steps), self.score)
+        self.allocator = self._new_allocator(state.max_steps)
         if state.global_step:
             path = _checkpoint(args, state) / STATE_FILE
             if not path.is_file():
@@ -97,7 +94,8 @@ class LoRA2Trainer(Trainer):
     """Train with γ times the regularisers of eq. 5 added to each optimizer step, once, before clipping.
 
     The regularisers have a backward pass of their own. So every loss that the Trainer reports, in training and in
-    evaluation, is the task's alone, and gradient accumulation does not multiply the regularisers.
+    evaluation, is the task's alone, and gradient accumulation does not multiply the regularisers. The optimizer gives Λ
+    its own rate (LoRA2Config.lam_lr_scale).
 
     An optimizer step trains the mean loss of all its items (labels that are not -100), however it is cut into
     micro-batches, so γ means the same for each cut. The Trainer itself leaves that to the model's loss, and adds up the
@@ -137,7 +135,22 @@ class LoRA2Trainer(Trainer):
     def penalty(self) -> Tensor:
         """Return γ times the sum of the regularisers, a scalar."""
         adapter, gamma, terms, form = self._regularise
-        return gamma * torch.stack(list(adapter.penalties(terms, form).values())).sum()
+        return adapter.penalty(gamma, terms, form)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
+        """Make the Trainer's own optimizer, in which Λ learns at its own rate; one that was given stays as it is."""
+        given = self.optimizer is not None
+        optimizer: Optimizer = super().create_optimizer(*args, **kwargs)
+        if given:
+            return optimizer
+        adapter = self._regularise[0]
+        singular = {id(stack.lam) for stack in adapter.factor_stacks()}
+        for group in list(optimizer.param_groups):
+            own = [p for p in group["params"] if id(p) in singular]
+            group["params"] = [p for p in group["params"] if id(p) not in singular]
+            if own:
+                optimizer.add_param_group({**group, "params": own, "lr": group["lr"] * adapter.lam_lr_scale})
+        return optimizer
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Tensor | int | None]:
         """Fetch the micro-batches of an optimizer step, and count their items."""

@@ -1,14 +1,12 @@
 """Inject LoRA² into a model: replace the target linear layers, freeze everything else, hold the shared factors."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lora2.core import functional
-from lora2.core.functional import PenaltyForm
+from lora2.common.errors import UserError
+from lora2.core.adapter import Adapter
+from lora2.core.heads import head_parameters
 from lora2.core.layers import FactorStack, Init, LoRA2Linear
 from lora2.core.linear import Impl
 from lora2.core.matrices import MATRICES
@@ -17,121 +15,64 @@ from lora2.core.targets import find_targets
 
 @dataclass(frozen=True)
 class LoRA2Config:
-    """Describe a LoRA² adapter.
+    """Describe a LoRA² adapter. The defaults are what worked best here (docs/LOG.md); `paper()` gives the paper's.
 
     Args:
         k: outer (projection) width; the rank of ΔW is at most min(k, kept singular values). None leaves the outer scale
             out: P and Q are trained themselves, as in AdaLoRA.
         r: inner rank, the number of singular values Λ of each matrix at the start.
-        alpha: ΔW is scaled by alpha / r (released code).
+        alpha: ΔW is scaled by alpha / r (released code); None for 2r.
         targets: matrices to adapt: names of MATRICES, or ends of linear layers' names, see targets.find_targets.
         init: initial values of u, v, 𝒰, 𝒱: "paper" is N(0, 0.02²), "orthogonal" orthonormal rows or columns. Λ is 0.
+        lam_lr_scale: learning rate of Λ over that of the other factors, see Adapter.param_groups.
         impl: how the adapted layer is computed, see lowrank_linear.
+
+    Raises:
+        UserError: a size or a scale is not above 0.
     """
 
     k: int | None = 8
     r: int = 8
-    alpha: float = 16.0
+    alpha: float | None = None
     targets: tuple[str, ...] = MATRICES
-    init: Init = "paper"
+    init: Init = "orthogonal"
+    lam_lr_scale: float = 20.0
     impl: Impl = "auto"
 
+    def __post_init__(self) -> None:
+        for name in ("k", "r", "alpha", "lam_lr_scale"):
+            value = getattr(self, name)
+            if value is not None:
+                _require_positive(name, value)
 
-class Adapter(nn.Module):
-    """Hold all factors of an adapted model, one stack for each weight shape, and the layers that use them.
-
-    Attributes:
-        stacks: FactorStack by "{d}x{o}".
-        layers: LoRA2Linear by matrix name ("layer.0.query"), in the model's order.
-    """
-
-    def __init__(self, stacks: dict[str, FactorStack], layers: dict[str, LoRA2Linear]) -> None:
-        super().__init__()
-        self.stacks = nn.ModuleDict(stacks)
-        self._layers = (layers,)  # The tuple hides them from nn.Module, because the model owns the layers.
-
-    @property
-    def layers(self) -> dict[str, LoRA2Linear]:
-        """Layers by matrix name, in the model's order."""
-        return self._layers[0]
-
-    def factor_stacks(self) -> list[FactorStack]:
-        """Return the stacks in the order of their first layer."""
-        return [stack for stack in self.stacks.values() if isinstance(stack, FactorStack)]
-
-    def penalties(self, terms: frozenset[str], form: PenaltyForm) -> dict[str, Tensor]:
-        """Return the regularisers of eq. 5 over all matrices, a scalar for each term.
+    @classmethod
+    def paper(cls, k: int = 8) -> "LoRA2Config":
+        """Return the settings of the paper's released code: a normal start, and one learning rate for all factors.
 
         Args:
-            terms: which of "uv" (R(u,v)), "UV" (R(𝒰,𝒱)), "PQ" (R(P,Q)); with one scale there is "PQ" alone.
-            form: "squared" sums ‖·‖²_F. "norm" averages ‖·‖_F over all Gram matrices of all terms together, so that
-                the sum of the terms is the average that AdaLoRA's trainer takes.
+            k: the paper has 1 and 8.
         """
-        if not terms:
-            return {}
-        each = [functional.penalties(stack.factors, terms, form) for stack in self.factor_stacks()]
-        share = 1 / (2 * len(self.layers) * len(terms)) if form == "norm" else 1.0
-        return {term: share * torch.stack([part[term] for part in each]).sum() for term in sorted(terms)}
+        return cls(k=k, r=8, alpha=16.0, init="paper", lam_lr_scale=1.0)
 
-    def ranks(self) -> dict[str, int]:
-        """Return how many singular values of each matrix are not zero, by matrix name."""
-        return {name: int(layer.stack.lam[layer.index].count_nonzero()) for name, layer in self.layers.items()}
-
-    def merge(self) -> None:
-        """Add every ΔW to its weight, in float32."""
-        for layer in self.layers.values():
-            layer.merge()
-
-    def unmerge(self) -> None:
-        """Restore every weight, bit for bit."""
-        for layer in self.layers.values():
-            layer.unmerge()
-
-    @contextmanager
-    def merged(self) -> Iterator[None]:
-        """Merge inside the block and restore what was merged: for evaluation at the backbone's own cost."""
-        inside = [layer for layer in self.layers.values() if not layer.is_merged]
-        for layer in inside:
-            layer.merge()
-        try:
-            yield
-        finally:
-            for layer in inside:
-                layer.unmerge()
-
-    @contextmanager
-    def exported(self) -> Iterator[None]:
-        """Compute inside the block with the ΔW that an export gives to a stock LoRA (LoRA2Linear.lora_weights)."""
-        for layer in self.layers.values():
-            a, b = layer.lora_weights()
-            layer.merge(b @ a)
-        try:
-            yield
-        finally:
-            self.unmerge()
-
-    def begin_forward(self, *_: object) -> None:
-        """Let every stack fold once from here on; a forward pre-hook of the adapted model."""
-        for stack in self.factor_stacks():
-            stack.begin_forward()
-
-    def end_forward(self, *_: object) -> None:
-        """Drop the folds of all stacks; a forward hook of the adapted model."""
-        for stack in self.factor_stacks():
-            stack.end_forward()
+    @property
+    def scale(self) -> float:
+        """What ΔW is scaled by, alpha / r."""
+        return 2.0 if self.alpha is None else self.alpha / self.r
 
 
-def inject(model: nn.Module, config: LoRA2Config) -> Adapter:
-    """Replace the target layers of `model` by LoRA2Linear, in place, and freeze all its other parameters.
+def inject(model: nn.Module, config: LoRA2Config, *, train_head: bool = True) -> Adapter:
+    """Replace the target layers of `model` by LoRA2Linear, in place, and freeze its other parameters but the head's.
 
     The adapter is registered as `model.lora2`, so the factors move, save and load with the model.
 
     Args:
         model: any module whose forward pass calls its linear layers.
         config: which layers to adapt, and how.
+        train_head: train the head of a classifier too (pooler and classifier, see heads.head_modules), as it starts
+            from random weights; False freezes it.
 
     Returns:
-        The adapter, whose parameters are the only ones of `model` that require a gradient.
+        The adapter. Its parameters and those of the head are the only ones of `model` that require a gradient.
 
     Raises:
         UserError: a target matches no linear layer.
@@ -147,6 +88,8 @@ def inject(model: nn.Module, config: LoRA2Config) -> Adapter:
     """
     matrices = find_targets(model, config.targets)
     model.requires_grad_(False)
+    for _, parameter in head_parameters(model):
+        parameter.requires_grad_(train_head)
     shapes: dict[str, list[str]] = {}
     for name in matrices:
         base = model.get_submodule(name)
@@ -157,7 +100,8 @@ def inject(model: nn.Module, config: LoRA2Config) -> Adapter:
         for index, name in enumerate(names):
             layers[name] = LoRA2Linear(_linear(model, name), stacks[shape], index, config.impl)
             model.set_submodule(name, layers[name])
-    adapter = Adapter(stacks, {matrix: layers[name] for name, matrix in matrices.items()})
+    by_matrix = {matrix: layers[name] for name, matrix in matrices.items()}
+    adapter = Adapter(model, stacks, by_matrix, config.lam_lr_scale)
     model.add_module("lora2", adapter)
     model.register_forward_pre_hook(adapter.begin_forward)
     model.register_forward_hook(adapter.end_forward, always_call=True)  # Also after an error in the pass.
@@ -178,7 +122,12 @@ def _new_stack(base: nn.Module, n: int, config: LoRA2Config) -> FactorStack:
         o=base.out_features,
         k=config.k,
         r=config.r,
-        scale=config.alpha / config.r,
+        scale=config.scale,
         init=config.init,
     )
     return stack.to(base.weight.device)
+
+
+def _require_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise UserError(f"LoRA2Config.{name}: got {value!r}; allowed is a number above 0: {name}=8")

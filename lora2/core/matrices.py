@@ -12,3 +12,8 @@ SUBSETS: dict[str, tuple[str, ...]] = {
     "qv": ("query", "value"),
     "qkv": ("query", "key", "value"),
 }
+
+
+def matrices_of(targets: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return what `method.targets` asks for: a key of SUBSETS stands for its matrices, a list for itself."""
+    return SUBSETS[targets] if isinstance(targets, str) else targets

@@ -1,18 +1,16 @@
 """Why a job would be refused, and how many steps it has: known before any job of a sweep starts; no torch."""
 
-import functools
-from pathlib import Path
-
 from lora2.common.errors import UserError
 from lora2.config.schedule import settle_budget
-from lora2.config.schema import RunConfig
+from lora2.config.schema import DataConfig, RunConfig
+from lora2.config.task import load_data
 from lora2.experiments.cost.lengths import lengths, measured_path
-from lora2.glue.data import load_raw
 from lora2.glue.heldout import train_size
-from lora2.glue.local import OnBadRow
 from lora2.glue.tasks import TASKS
 from lora2.models.weights import weight_source
 from lora2.training.environment import check_environment
+
+ROWS: dict[tuple[str, DataConfig], int | str] = {}  # examples of train, or why they cannot be read
 
 
 def refusal(cfg: RunConfig) -> str | None:
@@ -45,19 +43,16 @@ def _train_rows(cfg: RunConfig) -> int:
         return TASKS[cfg.task].rows["train"]
     if measured_path(cfg).is_file():
         return len(lengths(cfg).train)
-    found = _counted(cfg.task, cfg.data.source, cfg.data.folder, cfg.data.on_bad_row)
+    key = (cfg.task, cfg.data)
+    if key not in ROWS:
+        try:
+            ROWS[key] = len(load_data(cfg).splits["train"])
+        except UserError as error:
+            ROWS[key] = str(error)
+    found = ROWS[key]
     if isinstance(found, str):
         raise UserError(found)
     return found
-
-
-@functools.cache
-def _counted(task: str, source: str, folder: Path | None, on_bad_row: OnBadRow) -> int | str:
-    """Examples of the train split, or why they cannot be read."""
-    try:
-        return len(load_raw(task, source, folder, on_bad_row=on_bad_row).splits["train"])
-    except UserError as error:
-        return str(error)
 
 
 WEIGHTS: dict[str, str | None] = {}  # what was found, by model

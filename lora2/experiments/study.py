@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora2.common.errors import UserError
-from lora2.common.terminal import say
+from lora2.common.voice import say
 from lora2.config.grid import Job, expand
 from lora2.experiments.sweep import Start, run_experiment
 from lora2.experiments.tune import comparison, row_of

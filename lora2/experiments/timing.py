@@ -12,7 +12,7 @@ from lora2.common.voice import say
 from lora2.config.grid import Job
 from lora2.config.identity import run_id, timed_id
 from lora2.config.schema import RunConfig
-from lora2.glue.data import load_raw
+from lora2.config.task import load_data
 from lora2.models.weights import weight_source
 from lora2.runs.places import record_paths
 from lora2.runs.record import write_record
@@ -76,7 +76,7 @@ def _check_alike(cfg: RunConfig, first: RunConfig) -> None:
 def _time_group(cfgs: Sequence[RunConfig]) -> int:
     """Time one task's methods, unless all have their record; 1 if it failed."""
     first = cfgs[0]
-    raw = load_raw(first.task, first.data.source, first.data.folder, on_bad_row=first.data.on_bad_row)
+    raw = load_data(first)
     places = [record_paths(cfg.results_dir, timed_id(run_id(cfg, raw.fingerprint))) for cfg in cfgs]
     if not first.force and all(any(path.exists() for path in paths) for paths in places):
         say(f"{first.task}: timed already; force=true measures again")

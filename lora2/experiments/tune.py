@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lora2.common.errors import UserError
 from lora2.common.rendering import Table, render
-from lora2.common.terminal import say
+from lora2.common.voice import say
 from lora2.config.grid import Job, expand
 from lora2.config.identity import IDENTITY_FREE
 from lora2.config.tree import flatten

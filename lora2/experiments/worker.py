@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TextIO
 
 from lora2.common.errors import UserError
-from lora2.common.terminal import BUSY, INTERRUPTED, MISTAKE, say
+from lora2.common.terminal import BUSY, INTERRUPTED, MISTAKE
+from lora2.common.voice import say
 from lora2.config.compose import compose
 from lora2.config.resolve import resolve_with_origins
 from lora2.config.unused import given_settings, unused_settings

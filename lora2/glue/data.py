@@ -41,7 +41,7 @@ def load_raw(
     names = ("train", *spec.dev_splits, *(spec.test_splits if include_test else ()))
     splits, warnings = _read(spec, source, data_dir, names, on_bad_row, seed)
     return RawTask(
-        task=task,
+        spec=spec,
         splits=splits,
         source=source,
         synthetic=source == "demo",

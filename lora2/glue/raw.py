@@ -1,10 +1,10 @@
-"""Raw GLUE data: texts and labels in memory, and the fingerprint that names them."""
+"""Raw data of a task: texts and labels in memory, and the fingerprint that names them."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lora2.glue.tasks import TaskSpec
+from lora2.glue.tasks import TASKS, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class RawTask:
     """Hold all splits of one task, where they came from and what was odd about them.
 
     Attributes:
-        task: name of the task.
+        spec: what the task is.
         splits: by name.
-        source: "hub", "local" or "demo".
+        source: "hub", "local", "demo" or "files".
         synthetic: whether this project made the data.
         fingerprint: SHA-256, see the function of that name; equal content has an equal one, whatever its source.
         warnings: sentences for the user.
     """
 
-    task: str
+    spec: TaskSpec
     splits: dict[str, RawSplit]
     source: str
     synthetic: bool
@@ -61,7 +61,8 @@ def fingerprint(task: TaskSpec, splits: Mapping[str, RawSplit]) -> str:
         splits: by name, in any order.
     """
     digest = hashlib.sha256()
-    digest.update(_framed([task.name, str(task.version)]))
+    own_labels = () if task.name in TASKS else task.label_names  # GLUE's are given by its name
+    digest.update(_framed([task.name, str(task.version), *own_labels]))
     for name in sorted(splits):
         split = splits[name]
         labels = ["unlabelled"] if split.labels is None else [repr(float(label)) for label in split.labels]

@@ -1,5 +1,6 @@
-"""The eight GLUE tasks as data: names and titles, labels, metrics, splits and official row counts. Imports nothing
-heavy.
+"""The eight GLUE tasks as data: names and titles, labels, metrics, splits and official row counts.
+
+A user's own files make a task of their own (`own_task`). Imports nothing heavy.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from lora2.common.errors import UserError
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What one GLUE task is: all that other files need to know about it.
+    """What one task is, of GLUE or of a user's own: all that other files need to know about it.
 
     Attributes:
         name: the project's name for the task, equal to the configuration name of `nyu-mll/glue`.
@@ -154,6 +155,30 @@ TASKS: Mapping[str, TaskSpec] = MappingProxyType(
         )
     }
 )
+
+
+def own_task(
+    name: str, text_columns: tuple[str, ...], label_names: tuple[str, ...], metrics: tuple[str, ...]
+) -> TaskSpec:
+    """Return the task of a user's own files, which has no official rows and no test set on a server.
+
+    Args:
+        name: what the user calls it; none of TASKS.
+        text_columns: the columns of the one or two texts.
+        label_names: as they are written in the files, in the order of their ids; empty for real scores.
+        metrics: keys of metrics.FUNCTIONS, the main one first.
+    """
+    return TaskSpec(
+        name=name,
+        folder=name,
+        text_columns=text_columns,
+        label_names=label_names,
+        metrics=metrics,
+        main_metric=metrics[0],
+        dev_splits=("validation",),
+        test_splits=(),
+        rows=MappingProxyType({}),
+    )
 
 
 def task_title(name: str) -> str:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lora2.common.errors import UserError
 from lora2.glue.raw import RawSplit, RawTask
-from lora2.glue.tasks import get_task
+from lora2.glue.tasks import TaskSpec
 from lora2.glue.tensor_cache import Tensors, digest, load, store
 
 CACHE_VERSION = 1
@@ -74,14 +74,14 @@ def tokenise(
     Raises:
         UserError: the tokenizer is a slow one, or `max_length` leaves no room for text.
     """
-    special = tokenizer.num_special_tokens_to_add(pair=len(get_task(raw.task).text_columns) == 2)
+    special = tokenizer.num_special_tokens_to_add(pair=len(raw.spec.text_columns) == 2)
     if max_length <= special:
         raise UserError(
             f"recipe.max_length: got {max_length}; {special} positions are taken by special tokens, so allowed is more "
             f"than that: recipe.max_length=128. The paper uses 128 to 320."
         )
     key = {"data": raw.fingerprint, "tokenizer": tokenizer_hash(tokenizer), "max_length": str(max_length)}
-    path = cache_dir / f"{raw.task}-{digest(json.dumps([CACHE_VERSION, key]).encode())[:20]}.safetensors"
+    path = cache_dir / f"{raw.spec.name}-{digest(json.dumps([CACHE_VERSION, key]).encode())[:20]}.safetensors"
     tensors = load(path, key)
     if tensors is None:
         splits = {name: _tokenise_split(raw, name, tokenizer, max_length) for name in raw.splits}
@@ -133,13 +133,13 @@ def _tokenise_split(raw: RawTask, name: str, tokenizer: PreTrainedTokenizerBase,
         if with_types:
             types.append(np.fromiter(chain.from_iterable(encoded["token_type_ids"]), np.int8))
     type_ids = np.concatenate(types) if with_types else None
-    return TokenisedSplit(np.concatenate(ids), type_ids, np.cumsum(lengths, dtype=np.int64), _labels(raw.task, split))
+    return TokenisedSplit(np.concatenate(ids), type_ids, np.cumsum(lengths, dtype=np.int64), _labels(raw.spec, split))
 
 
-def _labels(task: str, split: RawSplit) -> npt.NDArray[np.int64] | npt.NDArray[np.float32] | None:
+def _labels(task: TaskSpec, split: RawSplit) -> npt.NDArray[np.int64] | npt.NDArray[np.float32] | None:
     if split.labels is None:
         return None
-    if get_task(task).is_regression:
+    if task.is_regression:
         return np.array(split.labels, np.float32)
     return np.array(split.labels, np.int64)
 

@@ -13,9 +13,16 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from lora2.common.errors import UserError
 from lora2.config.schema import ModelConfig
-from lora2.core.heads import HEADS
+from lora2.core.heads import head_modules
 from lora2.models.weights import keeps_head, loading, trained_labels, unavailable, weight_files, weight_source
+
+CLS_DROPOUT = {  # elsewhere it is classifier_dropout
+    "albert": "classifier_dropout_prob",
+    "deberta-v2": "cls_dropout",
+    "distilbert": "seq_classif_dropout",
+}
 
 
 def quiet_transformers() -> None:
@@ -43,7 +50,7 @@ def load_model(cfg: ModelConfig, num_labels: int, cls_dropout: float | None) -> 
         config.num_labels = num_labels
         config.problem_type = None  # of the task that the weights were trained for
         if cls_dropout is not None:
-            setattr(config, "cls_dropout" if cfg.model_type == "deberta-v2" else "classifier_dropout", cls_dropout)
+            setattr(config, _dropout_key(config), cls_dropout)
         if source is None:
             model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
         else:
@@ -52,6 +59,17 @@ def load_model(cfg: ModelConfig, num_labels: int, cls_dropout: float | None) -> 
         model.classifier.dropout.p = cls_dropout
     model.float().train()
     return model  # type: ignore[no-any-return]
+
+
+def _dropout_key(config: Any) -> str:
+    """Name the setting of the dropout before the classifier."""
+    key = CLS_DROPOUT.get(config.model_type, "classifier_dropout")
+    if not hasattr(config, key) and config.model_type != "mpnet":
+        raise UserError(
+            f"recipe.cls_dropout: {config.model_type} has no dropout before its classifier that can be set; allowed is "
+            f"its own: recipe.cls_dropout=null"
+        )
+    return key
 
 
 def _architecture(cfg: ModelConfig, source: Path | None) -> Any:
@@ -69,11 +87,11 @@ def _pretrained(cfg: ModelConfig, source: Path, config: Any) -> PreTrainedModel:
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # they are refused below, by name
     }
-    if keeps_head(cfg, source, config.num_labels) or trained_labels(cfg, source) is None:
+    if keeps_head(cfg, source, config.num_labels) or trained_labels(source) is None:
         model, report = AutoModelForSequenceClassification.from_pretrained(source, **options)
     else:
         kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]  # the auto class wants a folder
-        left = _without_head(cfg, source)
+        left = _without_head(config, source)
         model, report = kind.from_pretrained(None, state_dict=left, **options)  # type: ignore[attr-defined]
     for name, stored, wanted in report["mismatched_keys"]:
         raise unavailable(cfg, source, f"{name} is {tuple(stored)} in the file, its config.json wants {tuple(wanted)}")
@@ -84,8 +102,10 @@ def _pretrained(cfg: ModelConfig, source: Path, config: Any) -> PreTrainedModel:
     return model  # type: ignore[no-any-return]
 
 
-def _without_head(cfg: ModelConfig, source: Path) -> dict[str, torch.Tensor]:
+def _without_head(config: Any, source: Path) -> dict[str, torch.Tensor]:
     """Read all tensors but those of the head that somebody has trained."""
-    head = tuple(f"{module}." for module in HEADS[cfg.model_type])
+    with torch.device("meta"):  # its names alone are needed
+        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    head = tuple(f"{module}." for module in head_modules(model))
     tensors = {name: x for file in weight_files(source) for name, x in load_file(file).items()}
     return {name: x for name, x in tensors.items() if not name.startswith(head)}

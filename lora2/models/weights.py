@@ -15,11 +15,11 @@ from safetensors import SafetensorError, safe_open
 from lora2.common.errors import UserError
 from lora2.common.hub_snapshot import model_snapshot
 from lora2.config.schema import ModelConfig
-from lora2.core.heads import LAST_LAYER
 
 WEIGHTS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
 ADAPTER = "adapter_config.json"
+LAST_LAYERS = ("classifier.weight", "classifier.out_proj.weight")  # of transformers' heads, (labels, width)
 VOCABULARIES = ("tokenizer.json", "spm.model", "vocab.txt", "vocab.json")
 
 
@@ -78,7 +78,7 @@ def keeps_head(cfg: ModelConfig, folder: Path, num_labels: int) -> bool:
     """
     if not cfg.keep_head:
         return False
-    stored = trained_labels(cfg, folder)
+    stored = trained_labels(folder)
     if stored != num_labels:
         found = "no trained head" if stored is None else f"a head of {stored} outputs"
         raise UserError(
@@ -88,12 +88,11 @@ def keeps_head(cfg: ModelConfig, folder: Path, num_labels: int) -> bool:
     return True
 
 
-def trained_labels(cfg: ModelConfig, folder: Path) -> int | None:
+def trained_labels(folder: Path) -> int | None:
     """Return the number of outputs of the trained head in the folder; None if its weights come without one."""
-    name = f"{LAST_LAYER[cfg.model_type]}.weight"
     for file in weight_files(folder):
         with safe_open(file, framework="np") as tensors:
-            if name in set(tensors.keys()):
+            for name in sorted(set(tensors.keys()).intersection(LAST_LAYERS)):
                 return int(tensors.get_slice(name).get_shape()[0])
     return None
 
@@ -106,7 +105,7 @@ def head_notes(cfg: ModelConfig, folder: Path, num_labels: int) -> list[str]:
     """
     if keeps_head(cfg, folder, num_labels):
         return [f"model.keep_head: the head starts as the trained one in {folder}"]
-    if trained_labels(cfg, folder) is None:
+    if trained_labels(folder) is None:
         return []
     return [f"the head starts fresh; the trained one in {folder} is left out (model.keep_head=true would keep it)"]
 

@@ -30,7 +30,7 @@ class RecordConfig(ClosedModel):
     seed: int
     variant: str = Field(description="method with its size, the row of a table: lora2_k8")
     recipe: str
-    data: str = Field(description="hub, local or demo")
+    data: str = Field(description="hub, local or demo; files: a task of the user's own")
     experiment: str
     setting_id: str = Field(description="hash of the settings without the seed: runs that share it may be averaged")
     resolved: dict[str, Any]

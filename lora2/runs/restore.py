@@ -14,8 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lora2.common.errors import UserError
 from lora2.config.initial import is_adapter
 from lora2.config.schema import RunConfig
-from lora2.glue.data import load_raw
-from lora2.glue.tasks import TASKS
+from lora2.config.task import load_data, task_of
 from lora2.models.backbone import load_model, quiet_transformers
 from lora2.models.checksum import weights_hash
 from lora2.models.methods.base import Method
@@ -61,7 +60,7 @@ def backbone(saved: SavedRun) -> PreTrainedModel:
     Raises:
         UserError: its weights cannot be had.
     """
-    cfg, task = saved.cfg, TASKS[saved.cfg.task]
+    cfg, task = saved.cfg, task_of(saved.cfg)
     set_seed(cfg.seed)  # random weights come from it
     quiet_transformers()  # it would report the head as new, whose weights come from the run
     model = load_model(cfg.model, task.num_labels, cfg.recipe.cls_dropout)
@@ -125,10 +124,8 @@ def start_from_source(model: nn.Module, method: Method, cfg: RunConfig) -> None:
 
 def tokenizer(saved: SavedRun) -> PreTrainedTokenizerBase:
     """Load the run's tokenizer; that of random weights is made again from the task's data."""
-    cfg, data = saved.cfg, saved.cfg.data
-    if not cfg.model.random_init:
-        return load_tokenizer(cfg.model, None)
-    return load_tokenizer(cfg.model, load_raw(cfg.task, data.source, data.folder, on_bad_row=data.on_bad_row))
+    cfg = saved.cfg
+    return load_tokenizer(cfg.model, load_data(cfg) if cfg.model.random_init else None)
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

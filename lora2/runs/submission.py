@@ -49,6 +49,11 @@ def publish_submission(
             f"{record.run_id}: synthetic data has no test set on the server; allowed is the official download: "
             f"give --data-dir DIR"
         )
+    if cfg.data.source == "files":
+        raise UserError(
+            f"{record.run_id}: {cfg.task} is a task of your own, and the server scores GLUE's alone; allowed is a run "
+            f"of one of them: task=rte"
+        )
     from lora2.glue.submission import submission_files, write_submission
     from lora2.glue.tasks import TASKS
 
@@ -79,10 +84,12 @@ def _refuse_to_replace(files: Iterable[Path]) -> None:
 
 def _read_tests(cfg: "RunConfig", data_dir: Path | None) -> "RawTask":
     """The test splits of the run's task, in the order of their index."""
+    from lora2.config.schema import GlueDataConfig
     from lora2.glue.data import load_raw
     from lora2.glue.submission import check_rows
     from lora2.glue.tasks import TASKS
 
+    assert isinstance(cfg.data, GlueDataConfig)  # submit has refused others
     source, folder = (cfg.data.source, cfg.data.folder) if data_dir is None else ("local", data_dir)
     raw = load_raw(cfg.task, source, folder, include_test=True, on_bad_row=cfg.data.on_bad_row)
     tests = {name: raw.splits[name] for name in TASKS[cfg.task].test_splits}

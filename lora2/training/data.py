@@ -9,7 +9,7 @@ from lora2.glue.batches import BatchSampler
 from lora2.glue.heldout import HELDOUT, hold_out
 from lora2.glue.loader import StepDataset
 from lora2.glue.raw import RawTask
-from lora2.glue.tasks import TASKS, TaskSpec
+from lora2.glue.tasks import TaskSpec
 from lora2.glue.tokens import TokenisedSplit, tokenise
 from lora2.models.tokenizer import load_tokenizer
 
@@ -40,7 +40,7 @@ def load_task_data(cfg: RunConfig, raw: RawTask) -> TaskData:
     splits = tokenise(raw, tokenizer, cfg.recipe.max_length, Path(cfg.output_dir) / "tokens")
     if cfg.selection == "heldout":
         splits["train"], splits[HELDOUT] = hold_out(splits["train"], cfg.seed)
-    return TaskData(task=TASKS[cfg.task], splits=splits, pad_id=int(tokenizer.pad_token_id or 0))
+    return TaskData(task=raw.spec, splits=splits, pad_id=int(tokenizer.pad_token_id or 0))
 
 
 def train_batches(

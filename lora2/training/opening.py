@@ -1,7 +1,7 @@
 """What a run says before its first step: its name and five lines. Nothing here reads the device."""
 
 from lora2.config.schema import RunConfig
-from lora2.core.targets import head_parameters
+from lora2.core.heads import head_parameters
 from lora2.glue.heldout import HELDOUT
 from lora2.models.methods.parts import size
 from lora2.training.loop import Trainer

@@ -13,7 +13,6 @@ from lora2.common.files import StorageError
 from lora2.config.deviations import NO_DEVIATION, Deviations, has_fewer_epochs
 from lora2.config.schema import RecipeConfig, RunConfig
 from lora2.glue.raw import RawTask
-from lora2.glue.tasks import TASKS
 from lora2.models.methods.base import ParameterCounts
 from lora2.runs.caveats import Caveat, in_order
 from lora2.runs.format import Checkpoint
@@ -28,12 +27,14 @@ class RunResult:
     """What a run that went to its end has to tell.
 
     Attributes:
+        main_metric: of the task, which chose the best evaluation.
         checks: by name, whether each check of the run on itself passed.
         hashes: of what went into the run, by name.
         shortened: whether `recipe.max_steps` ended it before the recipe would have.
     """
 
     state: TrainState
+    main_metric: str
     counts: ParameterCounts
     checks: dict[str, bool]
     hashes: dict[str, str]
@@ -69,7 +70,6 @@ def finished_record(known: dict[str, Any], result: RunResult, wall: float) -> Ru
     """
     state = result.state
     failed = [name for name, passed in result.checks.items() if not passed]
-    main = TASKS[known["config"].task].main_metric
     constant: list[Checkpoint] = ["best"] if state.best_is_constant else []
     constant += ["last"] if state.last_is_constant else []
     own = {
@@ -84,7 +84,7 @@ def finished_record(known: dict[str, Any], result: RunResult, wall: float) -> Ru
         status="failed" if failed else "ok",
         error=f"checks failed: {', '.join(failed)}" if failed else None,
         constant=constant,
-        metrics=Metrics(best=state.best, last=state.last, best_step=state.best_step, main=main),
+        metrics=Metrics(best=state.best, last=state.last, best_step=state.best_step, main=result.main_metric),
         counts=counts_of(result.counts),
         ranks=result.counts.ranks,
         padding_share=1 - state.tokens / state.padded_tokens,

@@ -12,9 +12,8 @@ from lora2.config.identity import run_id, setting_id
 from lora2.config.overrides import shell_command
 from lora2.config.schedule import limit_notes, settle_budget
 from lora2.config.schema import RunConfig
-from lora2.glue.data import load_raw
+from lora2.config.task import load_data, with_labels
 from lora2.glue.heldout import train_size
-from lora2.glue.tasks import TASKS
 from lora2.models.weights import head_notes, weight_source
 from lora2.runs.caveats import named
 from lora2.runs.initial import source_notes
@@ -56,7 +55,7 @@ def _run(cfg: RunConfig, remarks: Sequence[str], deviations: Deviations, export:
     started = time.perf_counter()
     check_environment(cfg.tracker.name)
     forgotten = forget_variables()
-    raw = load_raw(cfg.task, cfg.data.source, cfg.data.folder, on_bad_row=cfg.data.on_bad_row)
+    raw = load_data(cfg)
     name = run_id(cfg, raw.fingerprint)
     path = record_path(cfg.results_dir, name)
     for known in record_paths(cfg.results_dir, name):
@@ -64,12 +63,12 @@ def _run(cfg: RunConfig, remarks: Sequence[str], deviations: Deviations, export:
             say(f"{name}: done already, see {known}; force=true runs it again")
             return 0
     examples = train_size(len(raw.splits["train"]), cfg.selection)
-    settled, adapted = settle_budget(cfg, examples)
+    settled, adapted = settle_budget(with_labels(cfg, raw), examples)
     changes = deviation_notes(cfg.recipe.name, deviations)
     notes = [*remarks, *changes, *forgotten, *raw.warnings, *limit_notes(cfg.recipe, examples), *adapted]
     if not cfg.model.random_init:
         folder = weight_source(cfg.model)  # fetched, or refused
-        notes += head_notes(cfg.model, folder, TASKS[cfg.task].num_labels)
+        notes += head_notes(cfg.model, folder, raw.spec.num_labels)
     notes += source_notes(cfg)
     folder = Path(cfg.output_dir) / name
     try:

@@ -155,6 +155,7 @@ def _train(
         _save_weights(checkpoints.path.parent, state, trainer)
     return RunResult(
         state=state,
+        main_metric=data.task.main_metric,
         counts=counts,
         checks=checks,
         hashes={"frozen_weights": frozen_hash},

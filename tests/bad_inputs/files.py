@@ -17,6 +17,7 @@ from lora2.runs.record import RecordConfig, RunRecord, write_record
 
 Prepare = Callable[[Path], None]
 LOCAL = f"train {TINY} data=local data.dir=glue"
+OWN = f"train {TINY} data=files data.train=train.csv data.dev=dev.csv"
 FOLDER = f"train {TINY} model=minilm model.path=folder"
 HEADER = b"index\tsentence1\tsentence2\tlabel\n"
 QQP = b"id\tquestion1\tquestion2\tis_duplicate\n"
@@ -39,6 +40,10 @@ def _bytes(**files: bytes) -> Prepare:
 
 def _rte(train: bytes) -> Prepare:
     return _bytes(glue__RTE__train_tsv=train, glue__RTE__dev_tsv=HEADER + GOOD)
+
+
+def _own(train: bytes, dev: bytes = b"text,label\na,yes\n") -> Prepare:
+    return _bytes(train_csv=train, dev_csv=dev)
 
 
 def _unreadable(folder: Path) -> None:
@@ -146,6 +151,89 @@ FILES = (
         "RTE/dev.tsv: no such",
         "official",
         "data=demo",
+    ),
+    _data(
+        "own data: no such file", OWN, None, "data.train: 'train.csv' is no file", "allowed is one of", "data.train="
+    ),
+    _data(
+        "own data: no file given",
+        f"train {TINY} data=files data.dev=x.csv",
+        _bytes(x_csv=b"a"),
+        "data.train: no value",
+        "set",
+        "data.train=",
+    ),
+    _data(
+        "own data: a column that is not there",
+        f"{OWN} data.text_pair=body",
+        _own(b"text,label\na,yes\nb,no\n"),
+        "data.text_pair: got 'body'",
+        "has the columns text, label",
+        "data.text_pair=COLUMN",
+    ),
+    _data(
+        "own data: a label that train lacks",
+        OWN,
+        _own(b"text,label\na,yes\nb,no\n", b"text,label\na,maybe\n"),
+        "data.dev: dev.csv: label is 'maybe' in row 1",
+        "allowed is a label of the train file (no, yes)",
+        "mend or delete",
+    ),
+    _data(
+        "own data: an empty text",
+        OWN,
+        _own(b"text,label\na,yes\n,no\n"),
+        "data.train: train.csv: text is empty in 1 of 2 rows",
+        "allowed is text in every row",
+        "fill or delete",
+    ),
+    _data(
+        "own data: not what the ending says",
+        OWN,
+        _own(b'text,label\na,"yes\n'),
+        "data.train: train.csv cannot be read",
+        "allowed is a file in UTF-8",
+        "data.train=FILE",
+    ),
+    _data(
+        "own data: words as scores",
+        f"{OWN} data.metric=pearson",
+        _own(b"text,label\na,yes\nb,no\n"),
+        "data.metric: got pearson",
+        "allowed are numbers",
+        "data.metric=accuracy",
+    ),
+    _data(
+        "own data: a metric of two classes for three",
+        f"{OWN} data.metric=f1",
+        _own(b"text,label\na,1\nb,2\nc,3\n"),
+        "data.metric: got f1, which needs two classes",
+        "label has 3 classes",
+        "data.metric=accuracy",
+    ),
+    _data(
+        "own data: a name of GLUE's",
+        f"{OWN} data.name=mrpc",
+        _own(b"text,label\na,yes\nb,no\n"),
+        "data.name: got 'mrpc'",
+        "allowed is another",
+        "data.name=my-task",
+    ),
+    _model(
+        "model=hub without a model",
+        f"train {TINY} model=hub",
+        None,
+        "model.hub_id, model.path: no value",
+        "needs one",
+        "model.path=DIR",
+    ),
+    _model(
+        "model=hub with a folder without a model",
+        f"train {TINY} model=hub model.path=folder",
+        _bytes(folder__x_txt=b""),
+        "config.json of model.path=folder cannot be read",
+        "allowed is a model of transformers",
+        "model.path=DIR",
     ),
     _data("unreadable file", LOCAL, _unreadable, "RTE/train.tsv: cannot be read", "allowed is a file", DOWNLOAD),
     _data("empty file", LOCAL, _rte(b""), "RTE/train.tsv: no rows", "at least one", DOWNLOAD),

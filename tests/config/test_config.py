@@ -50,6 +50,14 @@ def test_every_option_composes_and_resolves(group, name, tmp_path):
         overrides = [f"recipe={name}", f"task={task}", f"method={method_of(name)}"]
     if (group, name) == ("data", "local"):
         overrides.append(f"data.dir={tmp_path}")
+    if (group, name) == ("data", "files"):
+        (tmp_path / "a.csv").touch()
+        overrides += [f"data.{split}={tmp_path / 'a.csv'}" for split in ("train", "dev")]
+    if (group, name) == ("model", "hub"):
+        sizes = yaml.safe_load((CONFIGS / "model" / "minilm.yaml").read_text())
+        (tmp_path / "hub").mkdir()
+        (tmp_path / "hub" / "config.json").write_text(json.dumps({"model_type": "bert"} | sizes["architecture"]))
+        overrides.append(f"model.path={tmp_path / 'hub'}")
     cfg = resolve(compose(*overrides))
     chosen = getattr(cfg, group, None)
     if group in ("model", "method", "tracker", "recipe"):
@@ -339,7 +347,7 @@ def test_the_version_of_a_task_is_part_of_the_name(base, monkeypatch):
 
     cfg = resolve(base)
     before = run_id(cfg, "data")
-    monkeypatch.setattr("lora2.config.identity.TASKS", {**TASKS, "mrpc": replace(TASKS["mrpc"], version=2)})
+    monkeypatch.setattr("lora2.config.task.TASKS", {**TASKS, "mrpc": replace(TASKS["mrpc"], version=2)})
     assert run_id(cfg, "data") != before
 
 

@@ -7,9 +7,9 @@ from helpers.host_tensors import NoHostUse
 from helpers.toys import adapted, matrix, randomise_factors, tokens
 from torch import Tensor
 
+from lora2.core.adapter import Adapter
 from lora2.core.allocator import SCORED_FACTORS, RankAllocator
 from lora2.core.budget import BudgetSchedule
-from lora2.core.inject import Adapter
 
 TOTAL, T_I, T_F, R, TARGET = 14, 2, 4, 5, 17
 
@@ -20,8 +20,12 @@ def schedule(layers: int, *, interval: int = 1, total: int = TOTAL) -> BudgetSch
 
 def make(score: str = "reduced", *, interval: int = 1, kind: str = "bert") -> tuple[Adapter, RankAllocator]:
     _, adapter = adapted(kind, k=3, r=R)
-    layers = list(adapter.layers.values())
-    return adapter, RankAllocator(layers, schedule(len(layers), interval=interval), score)
+    return adapter, allocator_of(adapter, score, interval=interval)
+
+
+def allocator_of(adapter: Adapter, score: str = "reduced", *, interval: int = 1) -> RankAllocator:
+    mean = TARGET / len(adapter.layers)
+    return RankAllocator(adapter, TOTAL, mean, t_i=T_I, t_f=T_F, interval=interval, score=score)
 
 
 def give_gradients(adapter: Adapter, step: int) -> None:
@@ -100,10 +104,10 @@ def test_the_budget_is_exact_at_every_step(interval):
             last = promised.at(step)
             assert int(live(adapter).count_nonzero()) == last
         assert int(allocator.keep.sum()) == last
-        assert sum(allocator.ranks(list(adapter.layers)).values()) == last
+        assert sum(allocator.ranks().values()) == last
     assert last == TARGET
     allocator.assert_final_budget()
-    assert allocator.ranks(list(adapter.layers)) == adapter.ranks()
+    assert allocator.ranks() == adapter.ranks()
 
 
 def test_the_two_scores_agree_within_every_matrix_but_not_over_all():
@@ -186,7 +190,7 @@ def test_ties_are_kept_in_the_order_of_layers_then_values():
     allocator.mask(TOTAL - T_F)
     assert allocator.keep.tolist() == [True] * TARGET + [False] * (len(adapter.layers) * R - TARGET)
     names = list(adapter.layers)
-    kept = allocator.ranks(names)
+    kept = allocator.ranks()
     assert [kept[name] for name in names[:5]] == [R, R, R, TARGET - 3 * R, 0]
 
 
@@ -199,7 +203,7 @@ def test_scores_that_are_not_finite_are_refused(bad):
     with pytest.raises(FloatingPointError, match=r"1 of \d+ importance scores are not finite"):
         allocator.mask(T_I + 1)
     # on a GPU `mask` only notes it there, and what reads the mask tells of it
-    for read in (lambda: allocator.ranks(list(adapter.layers)), allocator.assert_final_budget):
+    for read in (allocator.ranks, allocator.assert_final_budget):
         with pytest.raises(FloatingPointError, match="not finite"):
             read()
 
@@ -259,7 +263,7 @@ def test_the_state_round_trips_through_a_new_allocator(score):
     adapter, allocator = make(score)
     steps(adapter, allocator, 0, 7)
     state = {name: tensor.clone() for name, tensor in allocator.state_dict().items()}
-    restored = RankAllocator(list(adapter.layers.values()), allocator.schedule, score)
+    restored = allocator_of(adapter, score=score)
     assert not torch.equal(restored.keep, allocator.keep)
     restored.load_state_dict(state)
     assert torch.equal(restored.scores(), allocator.scores())
@@ -278,7 +282,7 @@ def test_a_state_of_another_shape_is_refused():
 def test_masking_real_gradients_of_a_model():
     model, adapter = adapted("deberta-v2", k=3, r=R)
     randomise_factors(adapter, 0.3)
-    allocator = RankAllocator(list(adapter.layers.values()), schedule(len(adapter.layers)))
+    allocator = allocator_of(adapter)
     for step in range(TOTAL):
         model(**tokens()).logits.square().sum().backward()
         allocator.observe(step)
@@ -291,8 +295,7 @@ def test_masking_real_gradients_of_a_model():
 def test_its_state_lives_where_the_weights_do():
     model, adapter = adapted("bert", k=3, r=R)
     model.to("meta")
-    layers = list(adapter.layers.values())
-    allocator = RankAllocator(layers, schedule(len(layers)))
+    allocator = allocator_of(adapter)
     assert {tensor.device.type for tensor in allocator.state_dict().values()} == {"meta"}
 
 
@@ -300,11 +303,10 @@ def test_no_step_reads_the_device():
     """A GPU would wait for Python, and Python for it."""
     model, adapter = adapted("bert", k=3, r=R)
     model.to("meta")
-    layers = list(adapter.layers.values())
-    allocator = RankAllocator(layers, schedule(len(layers)))
+    allocator = allocator_of(adapter)
     for parameter in adapter.parameters():
         parameter.grad = torch.zeros_like(parameter)
     with NoHostUse():
         allocator.observe(0)
-        assert allocator.mask(T_I + 1) < len(layers) * R
+        assert allocator.mask(T_I + 1) < len(adapter.layers) * R
     assert {position.device.type for position in allocator.positions} == {"meta"}

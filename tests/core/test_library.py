@@ -15,10 +15,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 import lora2
 from lora2.common.errors import UserError
+from lora2.core.adapter import Adapter
 from lora2.core.allocator import RankAllocator
-from lora2.core.budget import BudgetSchedule
 from lora2.core.hf import STATE_FILE, LoRA2Callback, LoRA2Trainer
-from lora2.core.inject import Adapter, LoRA2Config
+from lora2.core.inject import LoRA2Config
 
 ROOT = Path(__file__).resolve().parents[2]
 R, STEPS = 4, 8
@@ -37,15 +37,14 @@ class Rows(Dataset[dict[str, Tensor]]):
         return {"input_ids": self.ids[i], "labels": self.ids[i, 0] % 2}
 
 
-def schedule(total: int) -> BudgetSchedule:
-    return BudgetSchedule(total, initial=12 * R, target=12, t_i=1, t_f=2)
+def allocator(adapter: Adapter, total: int = STEPS) -> RankAllocator:
+    return RankAllocator(adapter, total, target_rank=1, t_i=1, t_f=2)
 
 
 def trainer(folder: Path, *, gamma: float = 0.1, callback: bool = True, **changes: object) -> LoRA2Trainer:
     """8 steps of 8 rows on a two-layer BERT without dropout."""
     model = encoder("bert")
     adapter = lora2.inject(model, LoRA2Config(k=2, r=R))
-    model.classifier.requires_grad_()
     options = {
         "max_steps": STEPS, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "save_strategy": "no",
         "report_to": "none", "use_cpu": True, "disable_tqdm": True, "logging_steps": 1,
@@ -57,7 +56,7 @@ def trainer(folder: Path, *, gamma: float = 0.1, callback: bool = True, **change
         args=TrainingArguments(str(folder), **{**options, **changes}),
         train_dataset=Rows(),
         eval_dataset=Rows(),
-        callbacks=[LoRA2Callback(adapter, schedule)] if callback else [],
+        callbacks=[LoRA2Callback(lambda total: allocator(adapter, total))] if callback else [],
     )
 
 
@@ -73,16 +72,14 @@ def weights(made: LoRA2Trainer) -> dict[str, Tensor]:
 
 def test_import_is_light_and_names_are_complete():
     code = (
-        "import sys, lora2; assert 'torch' not in sys.modules; from lora2 import BudgetSchedule; "
-        "assert 'torch' not in sys.modules; from lora2 import LoRA2Config, RankAllocator, inject; "
+        "import sys, lora2; assert 'torch' not in sys.modules; from lora2 import LoRA2Config, RankAllocator, inject; "
         "import torch; m = torch.nn.Sequential(torch.nn.Linear(3, 2)); "
         "assert len(inject(m, LoRA2Config(targets=('0',))).layers) == 1"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     assert lora2.RankAllocator is RankAllocator
-    assert lora2.BudgetSchedule is BudgetSchedule
     assert lora2.LoRA2Config is LoRA2Config
-    assert {*lora2.__all__} == {"BudgetSchedule", "LoRA2Config", "RankAllocator", "inject"}
+    assert {*lora2.__all__} == {"LoRA2Config", "RankAllocator", "inject"}
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = lora2.nothing
 
@@ -128,7 +125,7 @@ def test_trainer_follows_the_budget_at_every_step(tmp_path: Path):
     watch = Watch(adapter_of(made))
     made.add_callback(watch)
     made.train()
-    plan = schedule(STEPS)
+    plan = allocator(adapter_of(made)).schedule
     assert watch.after == [plan.at(step) for step in range(STEPS)]
     assert watch.after[-1] == 12
 
@@ -141,20 +138,31 @@ def test_trainer_equals_a_loop_by_hand(tmp_path: Path):
     made.train()
     model = encoder("bert").train()
     adapter = lora2.inject(model, LoRA2Config(k=2, r=R))
-    model.classifier.requires_grad_()
-    allocator = RankAllocator(list(adapter.layers.values()), schedule(STEPS))
+    pruning = allocator(adapter)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(trained.values(), lr=1e-2, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(adapter.param_groups(lr=1e-2), weight_decay=0.0)
     for step in range(STEPS):
         loss = model(input_ids=Rows().ids, labels=Rows().ids[:, 0] % 2).loss
         (loss + 0.1 * sum(adapter.penalties(frozenset({"uv", "UV", "PQ"}), "squared").values())).backward()
         torch.nn.utils.clip_grad_norm_(trained.values(), 0.5)
-        allocator.observe(step)
+        pruning.observe(step)
         optimizer.step()
-        allocator.mask(step)
+        pruning.mask(step)
         optimizer.zero_grad()
     for name, weight in weights(made).items():
         torch.testing.assert_close(weight, trained[name].detach(), rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_singular_values_learn_at_their_own_rate_unless_an_optimizer_is_given(tmp_path: Path):
+    made = trainer(tmp_path)
+    rates = {id(p): group["lr"] for group in made.create_optimizer().param_groups for p in group["params"]}
+    assert rates.keys() == {id(p) for p in made.model.parameters() if p.requires_grad}
+    singular = {id(stack.lam) for stack in adapter_of(made).factor_stacks()}
+    assert [rates[p] for p in singular] == pytest.approx([0.2] * len(singular))
+    assert {rate for p, rate in rates.items() if p not in singular} == {1e-2}
+    given = trainer(tmp_path)
+    given.optimizer = torch.optim.SGD(adapter_of(given).parameters(), lr=3.0)
+    assert [group["lr"] for group in given.create_optimizer().param_groups] == [3.0]
 
 
 def test_accumulation_does_not_multiply_the_regularisers(tmp_path: Path):

@@ -23,10 +23,9 @@ from transformers import (
 
 import lora2
 from lora2.common.errors import UserError
-from lora2.core.budget import BudgetSchedule
+from lora2.core.allocator import RankAllocator
 from lora2.core.hf import LoRA2Callback, LoRA2Trainer
 from lora2.core.inject import LoRA2Config
-from lora2.runs.export.formats import save_lora
 
 ROWS = 32
 SPLITS = [(16, 2), (8, 4), (12, 3), (5, 7)]  # rows and parts; the last part of (12, 3) has 8 rows, of (5, 7) 2
@@ -119,7 +118,6 @@ def one_step(folder: Path, kind: str, rows: int, parts: int, gamma: float = 0.1)
     torch.manual_seed(2)
     for stack in adapter.factor_stacks():
         nn.init.normal_(stack.lam)
-    getattr(model, "classifier", nn.Identity()).requires_grad_()
     seen = Gradients()
     made = LoRA2Trainer(
         adapter=adapter,
@@ -180,8 +178,7 @@ def best_first(folder: Path) -> tuple[LoRA2Trainer, LoRA2Callback]:
     """4 evaluations of which the first is the best, whose weights are loaded at the end."""
     model = encoder("bert")
     adapter = lora2.inject(model, LoRA2Config(k=2, r=4))
-    model.classifier.requires_grad_()
-    callback = LoRA2Callback(adapter, lambda total: BudgetSchedule(total, initial=48, target=12, t_i=2, t_f=2))
+    callback = LoRA2Callback(lambda total: RankAllocator(adapter, total, target_rank=1, t_i=2, t_f=2))
     scores = iter([0.9, 0.1, 0.1, 0.1])
     made = LoRA2Trainer(
         adapter=adapter,
@@ -213,14 +210,14 @@ def test_best_weights_from_before_the_final_ranks_may_be_loaded_and_are_exported
     made.train()
     assert made.state.best_global_step == 2
     assert int(callback.allocator.keep.sum()) == 12
-    adapter = callback.adapter
+    adapter = made.model.get_submodule("lora2")
     assert sum(adapter.ranks().values()) > 12  # those of step 2
     model, ids = made.model.eval(), Rows("classifier").ids
     with torch.no_grad():
         plain = model(input_ids=ids).logits
         with adapter.merged():
             torch.testing.assert_close(model(input_ids=ids).logits, plain, rtol=1e-5, atol=1e-6)
-        save_lora(model, tmp_path / "lora", base=None, task_type="SEQ_CLS", whole=("classifier",))
+        adapter.save_peft(tmp_path / "lora")
         exported = PeftModel.from_pretrained(encoder("bert"), str(tmp_path / "lora")).eval()
         torch.testing.assert_close(exported(input_ids=ids).logits, plain, rtol=1e-5, atol=1e-6)
 

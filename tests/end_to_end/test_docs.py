@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import docs_commands
 from helpers.docs_commands import PAGES, ROOT, blocks, commands, try_command
+from helpers.toys import encoder
 
 from lora2.common.errors import UserError
 
@@ -33,6 +34,11 @@ def results(tmp_path_factory) -> Path:
     for name in ("results", "docs"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "README.md", folder)
+    (folder / "my").mkdir()
+    for name in ("train", "dev"):
+        (folder / "my" / f"{name}.csv").write_text("question,passage,label\na,b,yes\nc,d,no\n")
+    encoder("bert").save_pretrained(folder / "my" / "model")
+    (folder / "my" / "model" / "tokenizer.json").write_text("{}")
     return folder
 
 
@@ -144,3 +150,10 @@ def test_the_examples_apply_and_run(tmp_path):
     assert made == [("electra_small", "rte", "lora2_k8"), ("tiny", "rte", "ia3"), ("tiny", "wnli", "lora2_k8")]
     assert all(record["status"] == "ok" and all(record["checks"].values()) for record in records)
     assert len(records[0]["ranks"]) == 6 * 2
+
+
+def test_the_ten_lines_of_the_page_are_those_of_the_example():
+    """The example itself runs in test_examples.py."""
+    example = (ROOT / "examples" / "ten_lines.py").read_text(encoding="utf-8").replace("  # noqa: E402", "")
+    shown = [text for language, text in blocks(ROOT / "docs" / "USE.md") if language == "python"]
+    assert [text for text in shown if "inject(model" in text and text.strip() in example]

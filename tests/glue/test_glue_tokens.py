@@ -8,10 +8,11 @@ import pytest
 from lora2.common.errors import UserError
 from lora2.common.files import StorageError
 from lora2.glue.raw import RawSplit, RawTask
+from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import tokenise, tokenizer_hash
 
 PAIRS = RawTask(
-    task="mrpc",
+    spec=TASKS["mrpc"],
     splits={
         "train": RawSplit((["a b", "c", "d e f g"], ["c", "a a a a a a", "h"]), [1.0, 0.0, 1.0]),
         "validation": RawSplit((["a"], ["b zzz"]), [0.0]),
@@ -22,8 +23,8 @@ PAIRS = RawTask(
     fingerprint="f" * 64,
     warnings=(),
 )
-SCORES = replace(PAIRS, task="stsb", splits={"train": RawSplit((["a"], ["b"]), [2.5])}, fingerprint="e" * 64)
-SINGLES = replace(PAIRS, task="sst2", splits={"train": RawSplit((["a b c"],), [1.0])}, fingerprint="d" * 64)
+SCORES = replace(PAIRS, spec=TASKS["stsb"], splits={"train": RawSplit((["a"], ["b"]), [2.5])}, fingerprint="e" * 64)
+SINGLES = replace(PAIRS, spec=TASKS["sst2"], splits={"train": RawSplit((["a b c"],), [1.0])}, fingerprint="d" * 64)
 
 
 def test_ids_types_and_truncation_are_the_tokenizers_own(tokenizer, tmp_path):

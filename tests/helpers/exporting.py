@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from lora2.config.resolve import resolve
 from lora2.config.schema import RunConfig
-from lora2.core.targets import head_parameters
+from lora2.core.heads import head_parameters
 from lora2.models.backbone import load_model
 from lora2.models.checksum import weights_hash
 from lora2.models.methods.lora2 import LoRA2

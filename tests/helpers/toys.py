@@ -8,7 +8,8 @@ from helpers.oracle import Matrix
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from lora2.core.inject import Adapter, LoRA2Config, inject
+from lora2.core.adapter import Adapter
+from lora2.core.inject import LoRA2Config, inject
 from lora2.core.layers import LoRA2Linear
 
 SIZES = {
@@ -56,7 +57,7 @@ def tokens(rows: int = 3, width: int = 7) -> dict[str, Tensor]:
 def adapted(kind: str = "bert", *, random_factors: bool = True, **config: object) -> tuple[PreTrainedModel, Adapter]:
     """An encoder in evaluation mode with LoRA²; `random_factors` gives its factors values far from their start."""
     model = encoder(kind)
-    adapter = inject(model, LoRA2Config(**config))  # type: ignore[arg-type]
+    adapter = inject(model, LoRA2Config(**config), train_head=False)  # type: ignore[arg-type]
     if random_factors:
         randomise_factors(adapter)
     return model.eval(), adapter
@@ -82,11 +83,12 @@ class Mlp(nn.Module):
     """
 
     WIDTHS = (6, 6, 5, 6)
+    base_model_prefix = "bert"
 
     def __init__(self, labels: int = 2, vocab: int = 30) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.config = SimpleNamespace(model_type="bert")
+        self.config = SimpleNamespace(model_type="bert", num_labels=labels)
         self.bert = nn.Module()
         self.bert.embeddings = nn.Embedding(vocab, self.WIDTHS[0])
         self.bert.encoder = nn.Module()

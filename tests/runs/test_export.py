@@ -24,13 +24,14 @@ from torch import Tensor
 
 from lora2.config.initial import FACTORS
 from lora2.config.resolve import resolve
-from lora2.core.heads import HEADS
-from lora2.core.inject import Adapter
+from lora2.core.adapter import Adapter
+from lora2.core.heads import head_modules, head_parameters
 from lora2.core.layers import LoRA2Linear
-from lora2.core.targets import head_parameters
+from lora2.core.peft_format import save_lora
 from lora2.runs.export.folder import TOLERANCE as TOLERANCE_OF_EXPORT
 from lora2.runs.export.folder import export_run
-from lora2.runs.export.formats import ALWAYS_WRITTEN, TRIED_PEFT, largest_difference, save_lora, save_merged
+from lora2.runs.export.formats import TRIED_PEFT, largest_difference, save_merged
+from lora2.runs.export.pairs import lora_pairs
 from lora2.runs.initial import EXPORT_FACTS
 from lora2.runs.restore import open_run, trained_model
 from scripts import export as cli
@@ -125,7 +126,13 @@ def test_pair_has_the_least_exact_rank_and_gives_delta_weight():
 def test_config_names_only_what_is_left_and_scales_by_one(tmp_path: Path):
     model, adapter = pruned("deberta-v2", targets=("query", "ffn_w1", "ffn_w2"))
     ranks = save_lora(
-        model, tmp_path, base="some/model", revision="abc", task_type="SEQ_CLS", whole=HEADS["deberta-v2"]
+        model,
+        lora_pairs(model),
+        tmp_path,
+        base="some/model",
+        revision="abc",
+        task_type="SEQ_CLS",
+        whole=head_modules(model),
     )
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert sorted(ranks.values()) == sorted(min(K, kept) for kept in adapter.ranks().values())
@@ -155,6 +162,9 @@ PEFT_0_12 = {
     "r", "target_modules", "lora_alpha", "lora_dropout", "fan_in_fan_out", "bias", "use_rslora", "modules_to_save",
     "init_lora_weights", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "megatron_config",
     "megatron_core", "loftq_config", "use_dora", "layer_replication",
+}  # fmt: skip
+ALWAYS_WRITTEN = {  # what says which adapter it is; old versions of PEFT read peft_type, and have other defaults
+    "peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "target_modules", "inference_mode",
 }  # fmt: skip
 
 
@@ -207,7 +217,8 @@ def test_a_folder_given_for_a_hub_model_is_the_base_that_is_named(tmp_path: Path
 
 def test_equal_adapters_have_equal_files(tmp_path: Path):
     for folder in ("a", "b"):
-        save_lora(pruned("bert")[0], tmp_path / folder, base=None)
+        model = pruned("bert")[0]
+        save_lora(model, lora_pairs(model), tmp_path / folder, base=None)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

@@ -22,11 +22,10 @@ from lora2.glue import hub, local
 from lora2.glue.data import load_raw
 from lora2.glue.tasks import TASKS
 from lora2.runs.caveats import caveats_of
-from lora2.runs.export import formats
 from lora2.runs.finished import finished_run
 from lora2.runs.reader import read_run
 from lora2.runs.record import Verification
-from lora2.runs.verify import one_run, worker
+from lora2.runs.verify import job, one_run, worker
 from lora2.runs.verify.candidate import Candidate
 from lora2.runs.verify.verdict import verification_of
 from lora2.training.run import run
@@ -162,14 +161,14 @@ def test_the_process_cannot_import_lora2(outside: worker.OutsideProcess, tmp_pat
 def test_a_wrong_exported_weight_is_caught(
     name: str, trained: dict[str, Path], outside: worker.OutsideProcess, monkeypatch: pytest.MonkeyPatch
 ):
-    right = formats.lora_pairs
+    right = job.lora_pairs
 
     def wrong(model: Any) -> Any:
         pairs = right(model)
         first = next(key for key, (a, _) in pairs.items() if len(a))
         return {**pairs, first: (pairs[first][0], 2 * pairs[first][1])}
 
-    monkeypatch.setattr(formats, "lora_pairs", wrong)
+    monkeypatch.setattr(job, "lora_pairs", wrong)
     result = verify(trained[name], outside)
     assert not result.passed
     assert "their logits differ from ours" in result.problems[0]
@@ -199,8 +198,7 @@ def test_a_wrong_recorded_score_is_caught(
 def test_what_stock_libraries_raise_is_a_failed_verification(
     trained: dict[str, Path], outside: worker.OutsideProcess, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(formats, "PREFIX", "base_model.model.base_model.model.")
-    monkeypatch.setattr(formats, "_write_config", lambda config, path: None)
+    monkeypatch.setattr(job, "save_lora", lambda *what, **how: None)
     result = verify(trained["lora2_k1"], outside)
     assert not result.passed
     assert "stock libraries raised" in result.problems[0]

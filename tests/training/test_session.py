@@ -112,7 +112,7 @@ def test_a_record_lists_what_its_numbers_must_not_stand_beside(tmp_path, monkeyp
     """Random weights, made-up data and too few steps: all of it is in the record; other rows too."""
     assert {"synthetic", "random weights", "shortened"} <= set(trained(tmp_path / "a").caveats)
     odd = functools.partial(replace, warnings=("rte/dev: 3 rows, officially 277",), synthetic=False)
-    monkeypatch.setattr("lora2.training.run.load_raw", lambda *given, **more: odd(load_raw(*given, **more)))
+    monkeypatch.setattr("lora2.config.task.load_raw", lambda *given, **more: odd(load_raw(*given, **more)))
     caveats = trained(tmp_path / "b").caveats
     assert "other data" in caveats
     assert "synthetic" not in caveats

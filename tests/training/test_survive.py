@@ -40,7 +40,7 @@ SETTINGS = (  # dropout and length-grouped batches are on, and pruning is under 
 def _data_once() -> Iterator[None]:
     """The demo data is made once, not for every run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lora2.training.run.load_raw", functools.cache(load_raw))
+        patch.setattr("lora2.config.task.load_raw", functools.cache(load_raw))
         yield
 
 

@@ -50,7 +50,7 @@ def _alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("HOME", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "TRACKIO_DIR"):
             patch.setenv(name, str(home))
         patch.setenv("NETRC", str(home / "none"))
-        patch.setattr("lora2.training.run.load_raw", functools.cache(load_raw))
+        patch.setattr("lora2.config.task.load_raw", functools.cache(load_raw))
         yield
 
 

@@ -64,7 +64,7 @@ def _plot(part: Part, task: str, cost: str, caption: str) -> Plot:
         rows += _printed(part.layout, task)
     words = {
         "x": title,
-        "y": f"{METRIC_TITLES[main_metric(task)]} on dev, in percent",
+        "y": f"{METRIC_TITLES[part.layout.columns[task][0]]} on dev, in percent",
         "whose": list(dict.fromkeys(row["whose"] for row in rows)),
         **(LINEAR if cost == "seconds" else LOGARITHMIC),
     }
@@ -88,7 +88,7 @@ def _label(cell: Cell, labels: Mapping[str, str]) -> str:
 
 
 def _point(cell: Cell, method: str, cost: Cost) -> Line | None:
-    metric = main_metric(cell.runs[0].task)
+    metric = cell.runs[0].main
     values = [value for run in cell.runs if (value := run.value(metric)) is not None]
     costs = [each for run in cell.runs if (each := cost(run)) is not None]
     if not values or not costs or min(costs) <= 0:

@@ -201,11 +201,16 @@ def _runs_layout(conditions: Conditions, done: Sequence[Run], folder: Path) -> L
     return Layout(
         title="",
         unit="percent",
-        columns={name: task.metrics for name, task in TASKS.items() if name in ran},
+        columns={name: task.metrics for name, task in TASKS.items() if name in ran} | _own_columns(done),
         average=load_table("table1", folder).columns if set(TASKS) <= ran else None,
         papers=papers,
         fixed_rows=False,
     )
+
+
+def _own_columns(done: Sequence[Run]) -> dict[str, tuple[str, ...]]:
+    """Tasks of users' own files with their metrics, the main one first."""
+    return {run.task: tuple(dict.fromkeys((run.main, *run.best))) for run in done if run.task not in TASKS}
 
 
 def _variants(layout: Layout, cells: Cells) -> tuple[str, ...]:

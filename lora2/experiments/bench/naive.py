@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lora2.core.budget import BudgetSchedule
+from lora2.core.heads import head_parameters
 from lora2.core.matrices import MATRICES
-from lora2.core.targets import find_targets, head_parameters
+from lora2.core.targets import find_targets
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup
 
 SCORED = ("b", "e", "aa")

@@ -23,6 +23,7 @@ from lora2.config.schema import RunConfig
 from lora2.glue.batches import MEGA_BATCHES
 from lora2.glue.tasks import TASKS
 
+UNKNOWN = "unknown"
 STORED = Path(__file__).with_name("lengths.yaml")
 
 Counts = npt.NDArray[np.int64]
@@ -48,9 +49,16 @@ class Lengths:
 
 
 def lengths(cfg: RunConfig) -> Lengths:
-    """Find what is known of a run's data; source: "measured here", or "measured" or "estimate" of the stored file."""
+    """Find what is known of a run's data; source: "measured here", or "measured" or "estimate" of the stored file.
+
+    A task of one's own files that was not measured is UNKNOWN, and counts as one example.
+    """
     path = measured_path(cfg)
-    return _measured(path) if path.is_file() else stored(cfg.task, cfg.recipe.max_length)
+    if path.is_file():
+        return _measured(path)
+    if cfg.task not in TASKS:
+        return Lengths(np.full(1, cfg.recipe.max_length), np.full(1, cfg.recipe.max_length), UNKNOWN)
+    return stored(cfg.task, cfg.recipe.max_length)
 
 
 @functools.cache
@@ -70,7 +78,8 @@ def stored(task: str, max_length: int) -> Lengths:
 def measured_path(cfg: RunConfig) -> Path:
     """Name the file that holds, or would hold, the measurement for this data, tokenizer and length limit."""
     tokenizer = cfg.model.model_dump(mode="json", exclude={"architecture"})
-    key = json.dumps([cfg.task, cfg.data.model_dump(), tokenizer, cfg.recipe.max_length], sort_keys=True)
+    data = cfg.data.model_dump(exclude={"labels"})  # a run fills them in
+    key = json.dumps([cfg.task, data, tokenizer, cfg.recipe.max_length], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     return Path(cfg.output_dir) / "lengths" / f"{cfg.task}-{cfg.model.name}-{digest}.json"
 

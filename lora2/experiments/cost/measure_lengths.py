@@ -9,19 +9,18 @@ import numpy as np
 
 from lora2.common.errors import UserError
 from lora2.config.schema import RunConfig
+from lora2.config.task import load_data
 from lora2.experiments.cost.lengths import measured_path
-from lora2.glue.data import load_raw
-from lora2.glue.tasks import TASKS
 
 
 def measure_one(cfg: RunConfig) -> None:
     """Write the lengths of one task's train and dev splits."""
-    raw = load_raw(cfg.task, cfg.data.source, cfg.data.folder, on_bad_row=cfg.data.on_bad_row)
+    raw = load_data(cfg)
     from lora2.glue.tokens import tokenise  # seconds of imports, and the data may not be there
     from lora2.models.tokenizer import load_tokenizer
 
     splits = tokenise(raw, load_tokenizer(cfg.model, raw), cfg.recipe.max_length, Path(cfg.output_dir) / "tokens")
-    dev = np.concatenate([splits[name].lengths for name in TASKS[cfg.task].dev_splits])
+    dev = np.concatenate([splits[name].lengths for name in raw.spec.dev_splits])
     path = measured_path(cfg)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")

@@ -21,7 +21,7 @@ from typing import Any
 from lora2.config.methods import BottleneckMethodConfig, SubsetMethodConfig
 from lora2.config.schema import RunConfig
 from lora2.core.counts import Backbone, lora_parameters
-from lora2.core.matrices import SUBSETS
+from lora2.core.matrices import matrices_of
 from lora2.experiments.cost.lengths import lengths
 from lora2.glue.batches import EVAL_BATCH_FACTOR
 from lora2.glue.heldout import train_size
@@ -113,7 +113,7 @@ def adapter_weights(cfg: RunConfig) -> int:
         return shape.layers * PLACES[method.name] * 2 * shape.hidden * method.bottleneck
     if isinstance(method, SubsetMethodConfig) or cfg.rank is None:
         return 0
-    return lora_parameters(shape, cfg.rank.k or cfg.rank.r, SUBSETS[method.targets])
+    return lora_parameters(shape, cfg.rank.k or cfg.rank.r, matrices_of(method.targets))
 
 
 def peak_memory(cfg: RunConfig, width: int) -> float:

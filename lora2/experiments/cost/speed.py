@@ -12,8 +12,8 @@ from lora2.common.errors import UserError
 from lora2.config.grid import Job
 from lora2.config.overrides import quote
 from lora2.config.schema import RunConfig
+from lora2.experiments.cost.lengths import UNKNOWN, lengths
 from lora2.experiments.cost.plan import Cost, cost, train_flops
-from lora2.glue.tasks import TASKS
 from lora2.runs.reader import Run, Times
 
 SHEETS = Path(__file__).with_name("gpus.yaml")
@@ -98,7 +98,9 @@ def calibrate(runs: Iterable[Run], cfg: RunConfig) -> Speed | None:
     samples = []
     for run in runs:
         config = _settings(run)
-        if config is not None and run.timing is not None and run.steps and _kind(config) == _kind(cfg):
+        if config is None or lengths(config).source == UNKNOWN:
+            continue
+        if run.timing is not None and run.steps and _kind(config) == _kind(cfg):
             samples.append(_sample(config, run, run.timing))
     if not samples:
         return None
@@ -142,8 +144,7 @@ def probes(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _dev_rows(job: Job) -> int:
-    spec = TASKS[job.cfg.task]
-    return sum(spec.rows[split] for split in spec.dev_splits)
+    return len(lengths(job.cfg).dev)
 
 
 def _step_flops(what: Cost) -> float:

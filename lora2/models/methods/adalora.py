@@ -14,9 +14,9 @@ from lora2.config.methods import AdaLoRAMethodConfig, BudgetConfig, RankConfig
 from lora2.core.allocator import RankAllocator
 from lora2.core.functional import above_threshold_mask
 from lora2.core.inject import LoRA2Config, inject
-from lora2.core.matrices import SUBSETS
+from lora2.core.matrices import matrices_of
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
-from lora2.models.methods.parts import backbone_size, factor_numbers, rank_schedule, size, trained_parts
+from lora2.models.methods.parts import backbone_size, factor_numbers, size, trained_parts
 
 RANK_GUARD = 1e-5  # PEFT's and the reference's scale is alpha / (r + 1e-5)
 
@@ -28,18 +28,29 @@ class AdaLoRA(Method):
         self, model: nn.Module, method: AdaLoRAMethodConfig, rank: RankConfig, budget: BudgetConfig | None, total: int
     ) -> None:
         self._backbone = backbone_size(model)
-        alpha = rank.alpha * rank.r / (rank.r + RANK_GUARD)
-        self.adapter = inject(model, LoRA2Config(k=None, r=rank.r, alpha=alpha, targets=SUBSETS[method.targets]))
+        config = LoRA2Config(
+            k=None,
+            r=rank.r,
+            alpha=rank.alpha * rank.r / (rank.r + RANK_GUARD),
+            targets=matrices_of(method.targets),
+            init="paper",
+            lam_lr_scale=1.0,
+        )
+        self.adapter = inject(model, config)
         self._factors, self._head = trained_parts(model)
         self.groups = [ParameterGroup(self._factors), ParameterGroup(self._head)]
         self._gamma = method.penalty.weight
-        self.allocator = None if budget is None else self._allocator(rank, budget, total)
+        self.allocator = None if budget is None else self._allocator(budget, total)
 
-    def _allocator(self, rank: RankConfig, budget: BudgetConfig, total: int) -> RankAllocator:
-        layers = list(self.adapter.layers.values())
+    def _allocator(self, budget: BudgetConfig, total: int) -> RankAllocator:
         return RankAllocator(
-            layers,
-            rank_schedule(len(layers), rank, budget, total),
+            self.adapter,
+            total_steps=total,
+            target_rank=budget.target_rank,
+            t_i=budget.t_i,
+            t_f=budget.t_f,
+            interval=budget.interval,
+            schedule=budget.schedule,
             beta1=budget.beta1,
             beta2=budget.beta2,
             choose=above_threshold_mask,
@@ -100,7 +111,7 @@ class AdaLoRA(Method):
         )
 
     def _kept(self) -> dict[str, int]:
-        return self.adapter.ranks() if self.allocator is None else self.allocator.ranks(list(self.adapter.layers))
+        return self.adapter.ranks() if self.allocator is None else self.allocator.ranks()
 
     def _active(self, kept: dict[str, int]) -> int:
         """Parameters that still act: d + o + 1 for each kept singular value, so the count depends on where they are."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lora2.config.methods import AdaLoRAMethodConfig, BudgetConfig, RankConfig
 from lora2.core.functional import distance_from_identity
-from lora2.core.matrices import SUBSETS
+from lora2.core.matrices import matrices_of
 from lora2.core.targets import find_targets
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, Stateful, rank_numbers
 from lora2.models.methods.parts import backbone_size, size, trained_parts
@@ -34,7 +34,7 @@ class PeftAdaLoRA(Method):
         from peft import AdaLoraModel  # It takes seconds to import, and only LoRA and AdaLoRA need it.
 
         self._backbone = backbone_size(model)
-        self._matrices = find_targets(model, SUBSETS[method.targets])
+        self._matrices = find_targets(model, matrices_of(method.targets))
         self._shapes = {name: model.get_parameter(f"{name}.weight").shape for name in self._matrices}
         self._tuner = AdaLoraModel(model, _peft_config(list(self._matrices), rank, budget, total), ADAPTER)
         self._adapter, self._head = trained_parts(model)

@@ -3,7 +3,7 @@
 from torch import nn
 
 from lora2.config.methods import LoRAMethodConfig, RankConfig
-from lora2.core.matrices import SUBSETS
+from lora2.core.matrices import matrices_of
 from lora2.core.targets import find_targets
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup
 from lora2.models.methods.parts import backbone_size, size, trained_parts
@@ -18,7 +18,7 @@ class LoRA(Method):
     def __init__(self, model: nn.Module, method: LoRAMethodConfig, rank: RankConfig) -> None:
         from peft import LoraConfig, inject_adapter_in_model  # It takes seconds to import.
 
-        matrices = find_targets(model, SUBSETS[method.targets])
+        matrices = find_targets(model, matrices_of(method.targets))
         self._backbone = backbone_size(model)
         # The model itself is changed. A PeftModel around it would treat the head its own way and miss the pooler.
         inject_adapter_in_model(LoraConfig(r=rank.r, lora_alpha=rank.alpha, target_modules=list(matrices)), model)

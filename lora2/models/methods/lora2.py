@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from lora2.config.methods import BudgetConfig, LoRA2MethodConfig, RankConfig
 from lora2.core import keys
+from lora2.core.adapter import Adapter
 from lora2.core.allocator import RankAllocator
+from lora2.core.heads import head_parameters
 from lora2.core.inject import LoRA2Config, inject
-from lora2.core.layers import LoRA2Linear
-from lora2.core.matrices import SUBSETS
-from lora2.core.targets import head_parameters
+from lora2.core.matrices import matrices_of
 from lora2.core.terms import TERMS
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
-from lora2.models.methods.parts import factor_numbers, rank_schedule
+from lora2.models.methods.parts import factor_numbers
 
 
 class LoRA2(Method):
@@ -25,12 +25,13 @@ class LoRA2(Method):
         self, model: nn.Module, method: LoRA2MethodConfig, rank: RankConfig, budget: BudgetConfig | None, total: int
     ) -> None:
         assert rank.k is not None  # checked by the configuration
-        targets = SUBSETS[method.targets]
-        config = LoRA2Config(k=rank.k, r=rank.r, alpha=rank.alpha, targets=targets, init=method.init, impl=method.path)
+        targets = matrices_of(method.targets)
+        config = LoRA2Config(
+            k=rank.k, r=rank.r, alpha=rank.alpha, targets=targets, init=method.init, impl=method.path,
+            lam_lr_scale=method.lam_lr_scale,
+        )  # fmt: skip
         self.adapter = inject(model, config)
         head = dict(head_parameters(model))
-        for parameter in head.values():
-            parameter.requires_grad_()
         factors = {f"lora2.{name}": p for name, p in self.adapter.named_parameters()}
         singular = {name: p for name, p in factors.items() if name.endswith(".lam")}
         self.groups = [
@@ -42,7 +43,7 @@ class LoRA2(Method):
         trained = self._head + sum(p.numel() for p in factors.values())
         self._backbone = sum(p.numel() for p in model.parameters()) - trained
         self._penalty = method.penalty
-        self.allocator = None if budget is None else _allocator(list(self.adapter.layers.values()), rank, budget, total)
+        self.allocator = None if budget is None else _allocator(self.adapter, budget, total)
 
     @property
     def stateful(self) -> RankAllocator | None:
@@ -102,7 +103,7 @@ class LoRA2(Method):
         return self.adapter.exported()
 
     def _kept(self) -> dict[str, int]:
-        return self.adapter.ranks() if self.allocator is None else self.allocator.ranks(list(self.adapter.layers))
+        return self.adapter.ranks() if self.allocator is None else self.allocator.ranks()
 
     def _active(self, kept: dict[str, int]) -> int:
         """Parameters that still act: k(d+o) + 2kr' + r' of a matrix with r' kept values, none of an empty one."""
@@ -111,6 +112,16 @@ class LoRA2(Method):
         return sum(k * sum(shapes[name]) + 2 * k * rank + rank for name, rank in kept.items() if rank)
 
 
-def _allocator(layers: list[LoRA2Linear], rank: RankConfig, budget: BudgetConfig, total: int) -> RankAllocator:
-    schedule = rank_schedule(len(layers), rank, budget, total)
-    return RankAllocator(layers, schedule, budget.score, budget.beta1, budget.beta2)
+def _allocator(adapter: Adapter, budget: BudgetConfig, total: int) -> RankAllocator:
+    return RankAllocator(
+        adapter,
+        total_steps=total,
+        target_rank=budget.target_rank,
+        t_i=budget.t_i,
+        t_f=budget.t_f,
+        interval=budget.interval,
+        schedule=budget.schedule,
+        score=budget.score,
+        beta1=budget.beta1,
+        beta2=budget.beta2,
+    )

@@ -1,5 +1,5 @@
-"""What methods have in common: the parts of an adapted model (frozen backbone, adapter, trained head), a rank budget,
-and the numbers to follow about factors.
+"""What methods have in common: the parts of an adapted model (frozen backbone, adapter, trained head), and
+the numbers to follow about factors.
 """
 
 from collections.abc import Iterable
@@ -7,11 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from lora2.config.methods import BudgetConfig, RankConfig
 from lora2.core import functional, keys
-from lora2.core.budget import BudgetSchedule
-from lora2.core.inject import Adapter
-from lora2.core.targets import head_parameters
+from lora2.core.adapter import Adapter
+from lora2.core.heads import head_parameters
 from lora2.core.terms import Term
 
 
@@ -37,24 +35,6 @@ def trained_parts(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, 
 def size(parameters: dict[str, nn.Parameter]) -> int:
     """Count the numbers that these parameters hold."""
     return sum(p.numel() for p in parameters.values())
-
-
-def rank_schedule(matrices: int, rank: RankConfig, budget: BudgetConfig, total: int) -> BudgetSchedule:
-    """Return the budget b(t) that the settings describe.
-
-    Args:
-        matrices: that are adapted.
-        total: optimizer steps of the run.
-    """
-    return BudgetSchedule(
-        total=total,
-        initial=matrices * rank.r,
-        target=round(matrices * budget.target_rank),
-        t_i=budget.t_i,
-        t_f=budget.t_f,
-        interval=budget.interval,
-        kind=budget.schedule,
-    )
 
 
 def factor_numbers(adapter: Adapter, terms: Iterable[Term]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora2.config.methods import RankConfig, SoRAMethodConfig
-from lora2.core.matrices import SUBSETS
+from lora2.core.matrices import matrices_of
 from lora2.core.targets import find_targets
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
 from lora2.models.methods.parts import backbone_size, size, trained_parts
@@ -58,7 +58,7 @@ class SoRA(Method):
         self._backbone = backbone_size(model)
         model.requires_grad_(False)
         self._layers: dict[str, SoRALinear] = {}
-        for name, matrix in find_targets(model, SUBSETS[method.targets]).items():
+        for name, matrix in find_targets(model, matrices_of(method.targets)).items():
             base = model.get_submodule(name)
             assert isinstance(base, nn.Linear)
             self._layers[matrix] = SoRALinear(base, rank.r, rank.alpha / rank.r)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from lora2.core.targets import head_parameters
+from lora2.core.heads import head_parameters
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup
 
 RULES: dict[str, Callable[[str], bool]] = {

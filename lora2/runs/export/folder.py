@@ -13,14 +13,16 @@ from transformers import PreTrainedModel
 from lora2.common.errors import UserError
 from lora2.config.initial import FACTORS, is_adapter
 from lora2.config.schema import ModelConfig
-from lora2.core.heads import HEADS
-from lora2.core.inject import Adapter
+from lora2.core.adapter import Adapter
+from lora2.core.heads import head_modules
 from lora2.core.layers import LoRA2Linear
+from lora2.core.peft_format import save_lora
 from lora2.models.methods.adalora import AdaLoRA
 from lora2.models.methods.lora2 import LoRA2
 from lora2.models.weights import on_hub, weight_source
-from lora2.runs.export.formats import largest_difference, load_lora, load_merged, save_lora, save_merged
+from lora2.runs.export.formats import largest_difference, load_lora, load_merged, save_merged
 from lora2.runs.export.model_card import Exported, Form, model_card
+from lora2.runs.export.pairs import lora_pairs
 from lora2.runs.finished import require_exportable
 from lora2.runs.initial import EXPORT_FACTS, source_facts
 from lora2.runs.restore import SavedRun, backbone, tokenizer, trained_model
@@ -88,11 +90,12 @@ def _write_lora(saved: SavedRun, model: PreTrainedModel, folder: Path, home: Pat
     from_hub = on_hub(source)
     ranks = save_lora(
         model,
+        lora_pairs(model),
         folder,
         base=source.hub_id if from_hub else str(_base_folder(source, home).resolve()),
         revision=source.revision if from_hub else None,
         task_type="SEQ_CLS",
-        whole=HEADS[source.model_type],
+        whole=head_modules(model),
     )
     factors = {name: x for name, x in saved.weights.items() if is_adapter(name)}
     save_file(factors, folder / FACTORS, metadata={"format": "pt"})  # for another run's init_from

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from huggingface_hub import ModelCardData
 
 from lora2.config.schema import ModelConfig, RunConfig
-from lora2.glue.tasks import TASKS
+from lora2.config.task import task_of
 from lora2.models.weights import on_hub
 from lora2.runs.caveats import CAVEATS, MARK, caveats_of, marked
 from lora2.runs.export.formats import TRIED_PEFT
@@ -48,7 +48,7 @@ def model_card(record: RunRecord, cfg: RunConfig, exported: Exported) -> str:
     name, _ = METHODS[record.config.method]
     blocks = [
         f"---\n{_metadata(record, cfg, exported).to_yaml()}\n---",
-        f"# {record.config.model} on GLUE {record.config.task.upper()} with {name} ({record.config.variant})",
+        f"# {record.config.model} on {_task(cfg)} with {name} ({record.config.variant})",
         *_warnings(record, exported),
         _about(record, exported),
         "## Use\n```python\n" + "\n".join(_usage(cfg, exported)) + "\n```",
@@ -64,16 +64,21 @@ def model_card(record: RunRecord, cfg: RunConfig, exported: Exported) -> str:
 def _metadata(record: RunRecord, cfg: RunConfig, exported: Exported) -> ModelCardData:
     return ModelCardData(
         base_model=cfg.model.hub_id if on_hub(cfg.model) else None,
-        datasets=None if record.synthetic else "nyu-mll/glue",
+        datasets=None if record.synthetic or cfg.data.source == "files" else "nyu-mll/glue",
         language="en",
         library_name="peft" if exported.form == "lora" else "transformers",
         pipeline_tag="text-classification",
-        tags=["lora2", "glue", *(["lora"] if exported.form == "lora" else []), *_unreal(record)],
+        tags=["lora2", *_origin(record), *(["lora"] if exported.form == "lora" else [])],
     )
 
 
-def _unreal(record: RunRecord) -> list[str]:
-    tags = []
+def _task(cfg: RunConfig) -> str:
+    return f"own data ({cfg.task})" if cfg.data.source == "files" else f"GLUE {cfg.task.upper()}"
+
+
+def _origin(record: RunRecord) -> list[str]:
+    """Tags that say what the scores are of."""
+    tags = [] if record.config.data == "files" else ["glue"]
     if record.synthetic:
         tags.append("synthetic-data")
     if record.model_random_init:
@@ -120,7 +125,7 @@ def _usage(cfg: RunConfig, exported: Exported) -> list[str]:
             'model = AutoModelForSequenceClassification.from_pretrained("THIS_FOLDER", dtype=torch.float32)',
             'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")',
         ]
-    labels = TASKS[cfg.task].num_labels
+    labels = task_of(cfg).num_labels
     return [
         *lines,
         "from peft import PeftModel",

@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
-from lora2.config.schema import RunConfig
-from lora2.core.heads import HEADS
+from lora2.config.schema import GlueDataConfig, RunConfig
+from lora2.core.heads import head_modules
+from lora2.core.peft_format import save_lora
 from lora2.glue import glue_metric, hub, local
 from lora2.glue.raw import RawTask
 from lora2.glue.tasks import TASKS
@@ -18,7 +19,7 @@ from lora2.glue.tokens import TokenisedSplit
 from lora2.models.logits import Logits, compute_logits
 from lora2.models.methods.base import Method
 from lora2.models.weights import weight_source
-from lora2.runs.export.formats import save_lora
+from lora2.runs.export.pairs import lora_pairs
 from lora2.runs.restore import SavedRun, backbone, tokenizer
 from lora2.runs.verify.forms import FORMS
 
@@ -45,7 +46,7 @@ def write_job(saved: SavedRun, model: PreTrainedModel, raw: RawTask, folder: Pat
         tokenizer(saved).save_pretrained(base)
     written = folder / form
     if form == "lora":
-        save_lora(model, written, base=None, task_type="SEQ_CLS", whole=HEADS[cfg.model.model_type])
+        save_lora(model, lora_pairs(model), written, base=None, task_type="SEQ_CLS", whole=head_modules(model))
     else:
         model.save_pretrained(written)
     job = {
@@ -94,6 +95,7 @@ def own_logits(
 
 def _data(raw: RawTask, cfg: RunConfig, folder: Path) -> dict[str, str | None]:
     """Where the dev splits are; synthetic ones are written as the official files would be."""
+    assert isinstance(cfg.data, GlueDataConfig)  # others are not verified
     task = TASKS[cfg.task]
     if raw.source == "hub":
         return {"tsv": None, "hub": str(hub.snapshot(task, ("train", *task.dev_splits)))}

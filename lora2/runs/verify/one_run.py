@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from lora2.common.errors import UserError
-from lora2.config.schema import DataConfig, RunConfig
-from lora2.glue.data import load_raw
+from lora2.config.schema import FilesDataConfig, GlueDataConfig, RunConfig
+from lora2.config.task import load_data
 from lora2.glue.raw import RawTask
 from lora2.glue.tasks import TASKS
 from lora2.glue.tokens import TokenisedSplit, tokenise
@@ -35,6 +35,11 @@ def verify_run(candidate: Candidate, outside: OutsideProcess, data_dir: Path | N
         UserError: its data or its weights are not what they were, or cannot be had.
     """
     quiet_transformers()
+    if isinstance(candidate.cfg.data, FilesDataConfig):
+        raise UserError(
+            f"data: {candidate.record.run_id} is about files of its own (data=files); allowed are runs of GLUE's "
+            f"tasks, whose data and metrics stock libraries know"
+        )
     cfg = _with_data(candidate.cfg, data_dir)
     raw = _read_data(candidate.record, cfg)
     outputs = candidate.weights.parent.parent
@@ -81,7 +86,7 @@ def _with_data(cfg: RunConfig, data_dir: Path | None) -> RunConfig:
     """The settings, with the official download where it is now."""
     if data_dir is None:
         return cfg
-    return cfg.model_copy(update={"data": DataConfig(source="local", dir=str(data_dir))})
+    return cfg.model_copy(update={"data": GlueDataConfig(source="local", dir=str(data_dir))})
 
 
 def _read_data(record: RunRecord, cfg: RunConfig) -> RawTask:
@@ -90,15 +95,16 @@ def _read_data(record: RunRecord, cfg: RunConfig) -> RawTask:
     Raises:
         UserError: it is not the run's, or rows of it were left out, over which a stock reader stumbles.
     """
-    raw = load_raw(cfg.task, cfg.data.source, cfg.data.folder, on_bad_row=cfg.data.on_bad_row)
+    raw = load_data(cfg)
     if raw.has_dropped_rows:
         raise UserError(
             "data.on_bad_row: rows of its data could not be read and were dropped, which stock readers do not do; "
             "allowed is data without such rows: mend the files and train again"
         )
     if raw.fingerprint != record.hashes.get("data"):
+        place = getattr(cfg.data, "dir", None) or cfg.data.source
         raise UserError(
-            f"data: {cfg.data.dir or cfg.data.source} does not hold the data that it was trained on (hashes.data "
+            f"data: {place} does not hold the data that it was trained on (hashes.data "
             f"differs); allowed is that: --data-dir DIR, or train again"
         )
     return raw

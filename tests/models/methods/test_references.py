@@ -11,7 +11,7 @@ from mutants import BASELINES
 from torch import Tensor, nn
 
 from lora2.config.schema import RunConfig
-from lora2.core.targets import head_parameters
+from lora2.core.heads import head_parameters
 from lora2.models.backbone import load_model
 from lora2.models.methods.adalora import AdaLoRA
 from lora2.models.methods.base import Method
