@@ -79,6 +79,18 @@ def read_option(group: str, option: str | None, configs: Path) -> dict[str, Any]
     return read(configs / group / f"{option}.yaml")
 
 
+def read_whole_option(group: str, option: str | None, configs: Path) -> dict[str, Any]:
+    """Read one file of a group together with those of the group that it is built on.
+
+    Raises:
+        UserError: no such file; the message lists those that there are.
+    """
+    whole: dict[str, Any] = {}
+    for _, layer in _group_layers(group, option, "", configs):
+        merge(whole, layer[group])
+    return whole
+
+
 def read(path: Path) -> dict[str, Any]:
     """Read a yaml file as a dict of one's own."""
     return copy.deepcopy(_parsed(path))

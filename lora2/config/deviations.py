@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lora2.config.compose import options, read_option
+from lora2.config.compose import options, read_option, read_whole_option
 from lora2.config.resolve import Draft, fill_from_recipe, recipe_rows
 from lora2.config.schema import RunConfig
 from lora2.config.tree import Tree, flatten
@@ -58,7 +58,7 @@ def has_fewer_epochs(found: Deviations) -> bool:
 
 def _said(name: str, composed: Tree, cfg: RunConfig, configs: Path) -> dict[str, Any]:
     """Every value that the files give, by dotted path; the later file wins where it says something."""
-    recipe, method, budget = read_option("recipe", name, configs), cfg.method.name, composed.get("budget") or {}
+    recipe, method, budget = read_whole_option("recipe", name, configs), cfg.method.name, composed.get("budget") or {}
     said = dict(SAID_BY_TRAIN_YAML)
     said |= flatten({"recipe": recipe, "method": read_option("method", method, configs)})
     said |= flatten({"budget": read_option("budget", budget.get("name"), configs)})

@@ -238,7 +238,7 @@ def test_the_hubs_snapshot_is_read_alike(
     files = "".join(f"  - split: {name}\n    path: mnli/{name}-*\n" for name in TASKS["mnli"].dev_splits)
     (tmp_path / "README.md").write_text(f"---\nconfigs:\n- config_name: mnli\n  data_files:\n{files}---\n")
     monkeypatch.setattr(hub, "snapshot", lambda task, names: tmp_path)
-    monkeypatch.setattr(one_run, "load_raw", lambda *_, **__: replace(load_raw("mnli", "demo", None), source="hub"))
+    monkeypatch.setattr(one_run, "load_data", lambda *_, **__: replace(load_raw("mnli", "demo", None), source="hub"))
     result = verify(trained["lora"], outside)
     assert result.passed, result.problems
 
