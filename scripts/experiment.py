@@ -83,7 +83,7 @@ def starter(args: argparse.Namespace, chosen: Sequence[Job]) -> Iterator[Start]:
         return
     from lora2.experiments.worker import Worker, worker_command
 
-    with Worker(worker_command(CONFIGS)) as worker:
+    with Worker(worker_command(CONFIGS, TRAIN.with_name("export.py"))) as worker:
         yield worker
 
 

@@ -50,17 +50,11 @@ def job(composed: DictConfig) -> None:
         alone = settings.runtime.choices["hydra/launcher"] == "basic"
         do_job(TRAIN, settings.job.num, list(settings.overrides.task), alone=alone)
         return
-    from lora2.config.deviations import deviations
-    from lora2.config.resolve import resolve_with_origins
-    from lora2.config.unused import given_settings, unused_settings
-    from lora2.training.run import run
+    from lora2.training.run import run_composed
 
     try:
-        given = given_settings(settings.overrides.task, CONFIGS)
         tree: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
-        cfg, origins = resolve_with_origins(tree, given)
-        remarks = unused_settings(cfg, given, origins)
-        EXIT_CODES.append(run(cfg, remarks, deviations(tree, cfg, CONFIGS), EXPORT))
+        EXIT_CODES.append(run_composed(tree, list(settings.overrides.task), CONFIGS, EXPORT))
     except UserError as error:  # raised further, Hydra would print a line of its own before it, as for the next
         EXIT_CODES.append(_refused(str(error), error.exit_code))
     except OmegaConfBaseException as error:

@@ -20,20 +20,23 @@ from lora2.common.errors import UserError
 from lora2.common.terminal import BUSY, INTERRUPTED, MISTAKE
 from lora2.common.voice import say
 from lora2.config.compose import compose
-from lora2.config.resolve import resolve_with_origins
-from lora2.config.unused import given_settings, unused_settings
 from lora2.experiments.run_process import Ended, reason_file
 from lora2.runs.provenance import sources
 from lora2.runs.reason import give_reason
 from lora2.training.memory import free_memory
-from lora2.training.run import run
+from lora2.training.run import run_composed
 
 HARMLESS = (0, MISTAKE, BUSY)  # how a run may end without its process
 
 
-def worker_command(configs: Path) -> list[str]:
-    """Return the command that starts a worker; the number of the pipe for its answers is to be added."""
-    return [sys.executable, "-m", "lora2.experiments.worker", str(configs)]
+def worker_command(configs: Path, export: Path) -> list[str]:
+    """Return the command that starts a worker; the number of the pipe for its answers is to be added.
+
+    Args:
+        configs: the folder that holds train.yaml and the groups.
+        export: the script that runs name in the command that takes an adapter away.
+    """
+    return [sys.executable, "-m", "lora2.experiments.worker", str(configs), str(export)]
 
 
 class Worker:
@@ -112,23 +115,22 @@ class Worker:
         return process.wait()
 
 
-def run_here(words: Sequence[str], configs: Path) -> Ended:
+def run_here(words: Sequence[str], configs: Path, export: Path | None = None) -> Ended:
     """Do one run in this process, as scripts/train.py does it in a process of its own.
 
     Args:
         words: the run's command line.
         configs: the folder that holds train.yaml and the groups.
+        export: as for `worker_command`.
     """
     with reason_file() as reason:
-        code = _exit_code(words, configs)
+        code = _exit_code(words, configs, export)
         return Ended(code, reason() if code else "")
 
 
-def _exit_code(words: Sequence[str], configs: Path) -> int:
+def _exit_code(words: Sequence[str], configs: Path, export: Path | None) -> int:
     try:
-        given = given_settings(words, configs)
-        cfg, origins = resolve_with_origins(compose(words, configs), given)
-        return run(cfg, unused_settings(cfg, given, origins))
+        return run_composed(compose(words, configs), words, configs, export)
     except UserError as error:
         say(f"error: {error}")
         give_reason(str(error))
@@ -141,15 +143,15 @@ def _exit_code(words: Sequence[str], configs: Path) -> int:
         return 1
 
 
-def serve(requests: TextIO, answers: TextIO, configs: Path) -> None:
+def serve(requests: TextIO, answers: TextIO, configs: Path, export: Path) -> None:
     """Do the runs of all command lines, a JSON list in each line of `requests`, and answer each with how it ended."""
     sources()  # of the code that is in memory from here on, whatever becomes of the files
     for line in requests:
-        ended = run_here(json.loads(line), configs)
+        ended = run_here(json.loads(line), configs, export)
         free_memory()
         print(json.dumps([ended.code, ended.reason]), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt), os.fdopen(int(sys.argv[2]), "w", encoding="utf-8") as pipe:
-        serve(sys.stdin, pipe, Path(sys.argv[1]))
+    with suppress(KeyboardInterrupt), os.fdopen(int(sys.argv[3]), "w", encoding="utf-8") as pipe:
+        serve(sys.stdin, pipe, Path(sys.argv[1]), Path(sys.argv[2]))

@@ -63,13 +63,14 @@ def load_model(cfg: ModelConfig, num_labels: int, cls_dropout: float | None) -> 
 
 def _dropout_key(config: Any) -> str:
     """Name the setting of the dropout before the classifier."""
-    key = CLS_DROPOUT.get(config.model_type, "classifier_dropout")
-    if not hasattr(config, key) and config.model_type != "mpnet":
+    if config.model_type in CLS_DROPOUT:
+        return CLS_DROPOUT[config.model_type]  # a configuration may leave it out, DeBERTaV3's does
+    if not hasattr(config, "classifier_dropout") and config.model_type != "mpnet":
         raise UserError(
             f"recipe.cls_dropout: {config.model_type} has no dropout before its classifier that can be set; allowed is "
             f"its own: recipe.cls_dropout=null"
         )
-    return key
+    return "classifier_dropout"
 
 
 def _architecture(cfg: ModelConfig, source: Path | None) -> Any:

@@ -3,16 +3,19 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lora2.common.errors import BusyError
 from lora2.common.files import StorageError
 from lora2.common.voice import logged, say, speaking
-from lora2.config.deviations import NO_DEVIATION, Deviations, deviation_notes
+from lora2.config.deviations import NO_DEVIATION, Deviations, deviation_notes, deviations
 from lora2.config.identity import run_id, setting_id
 from lora2.config.overrides import shell_command
+from lora2.config.resolve import resolve_with_origins
 from lora2.config.schedule import limit_notes, settle_budget
 from lora2.config.schema import RunConfig
 from lora2.config.task import load_data, with_labels
+from lora2.config.unused import given_settings, unused_settings
 from lora2.glue.heldout import train_size
 from lora2.models.weights import head_notes, weight_source
 from lora2.runs.caveats import named
@@ -26,10 +29,27 @@ from lora2.training.environment import check_environment, forget_variables
 LOG = "run.log"  # in the run's folder: what it said, over all its parts
 
 
+def run_composed(composed: dict[str, Any], words: Sequence[str], configs: Path, export: Path | None = None) -> int:
+    """Do the run of a command line, and return its exit code; as `run`.
+
+    Args:
+        composed: the settings that Hydra or config/compose.py makes of the command line.
+        words: the command line.
+        configs: the folder that holds train.yaml and the groups.
+        export: as for `run`.
+
+    Raises:
+        UserError, BusyError: as for `run`.
+    """
+    given = given_settings(words, configs)
+    cfg, origins = resolve_with_origins(composed, given)
+    return run(cfg, unused_settings(cfg, given, origins), deviations(composed, cfg, configs), export)
+
+
 def run(
     cfg: RunConfig,
     remarks: Sequence[str] = (),
-    deviations: Deviations = NO_DEVIATION,
+    deviating: Deviations = NO_DEVIATION,
     export: Path | None = None,
 ) -> int:
     """Do the run unless its record is there already, and return the exit code.
@@ -37,7 +57,7 @@ def run(
     Args:
         cfg: all its settings.
         remarks: notes for the record on how it was asked for.
-        deviations: what the run does otherwise than its recipe says.
+        deviating: what the run does otherwise than its recipe says.
         export: the script to name in the command that takes the adapter away, scripts/export.py.
 
     Returns:
@@ -48,10 +68,10 @@ def run(
         BusyError: another process is doing the run.
     """
     with speaking(cfg.log):
-        return _run(cfg, remarks, deviations, export)
+        return _run(cfg, remarks, deviating, export)
 
 
-def _run(cfg: RunConfig, remarks: Sequence[str], deviations: Deviations, export: Path | None) -> int:
+def _run(cfg: RunConfig, remarks: Sequence[str], deviating: Deviations, export: Path | None) -> int:
     started = time.perf_counter()
     check_environment(cfg.tracker.name)
     forgotten = forget_variables()
@@ -64,7 +84,7 @@ def _run(cfg: RunConfig, remarks: Sequence[str], deviations: Deviations, export:
             return 0
     examples = train_size(len(raw.splits["train"]), cfg.selection)
     settled, adapted = settle_budget(with_labels(cfg, raw), examples)
-    changes = deviation_notes(cfg.recipe.name, deviations)
+    changes = deviation_notes(cfg.recipe.name, deviating)
     notes = [*remarks, *changes, *forgotten, *raw.warnings, *limit_notes(cfg.recipe, examples), *adapted]
     if not cfg.model.random_init:
         folder = weight_source(cfg.model)  # fetched, or refused
@@ -86,7 +106,7 @@ def _run(cfg: RunConfig, remarks: Sequence[str], deviations: Deviations, export:
                 run_id=name,
                 setting_id=setting_id(cfg, raw.fingerprint),
                 notes=notes,
-                deviations=deviations,
+                deviations=deviating,
                 started=started,
             )
             _tell_end(record, path, export)

@@ -87,7 +87,7 @@ def test_a_sweep_ends_with_its_table_on_standard_output(jobs, monkeypatch, capsy
     monkeypatch.setattr(experiment, "start", start)
     given = ["task=rte,cola", "--data", "demo", "--model", "tiny", "recipe=demo", "--seeds", "2"]
     jobs[:] = expand("table4", ["model=tiny", "data=demo", "task=rte,cola", "recipe=demo"], seeds=2)
-    assert experiment.main(["run", "table4", *given]) == 0
+    assert experiment.main(["run", "table4", "--own-process", *given]) == 0
     out = capsys.readouterr().out
     assert out.startswith("### Results of table4\n")
     assert out.count("50.00 ± 0.00 (n=2)") == 2 * 4
@@ -95,7 +95,8 @@ def test_a_sweep_ends_with_its_table_on_standard_output(jobs, monkeypatch, capsy
 
 def test_an_interrupted_sweep_ends_at_once(monkeypatch, capsys):
     monkeypatch.setattr(experiment, "start", lambda overrides: Ended(130))
-    assert experiment.main(["run", "table4", "task=rte", "--data", "demo", "--model", "tiny", "recipe=demo"]) == 130
+    given = ["--own-process", "task=rte", "--data", "demo", "--model", "tiny", "recipe=demo"]
+    assert experiment.main(["run", "table4", *given]) == 130
     assert capsys.readouterr().out == ""
 
 

@@ -58,7 +58,7 @@ def left(path: Path) -> dict[str, tuple[object, bytes, bytes]]:
 def test_runs_of_one_process_are_those_of_processes_of_their_own_in_any_order(tmp_path):
     for name in JOBS:
         assert start_run(TRAIN, words(name, tmp_path / "alone")).code == 0
-    with Worker(worker_command(CONFIGS)) as start:
+    with Worker(worker_command(CONFIGS, ROOT / "scripts" / "export.py")) as start:
         for order, names in (("there", list(JOBS)), ("back", list(reversed(JOBS)))):
             assert [start(words(name, tmp_path / order)).code for name in names] == [0, 0, 0]
     alone = left(tmp_path / "alone")
@@ -138,7 +138,7 @@ def test_a_fault_of_the_program_ends_one_run(monkeypatch, tmp_path, capsys):
     def broken(*arguments):
         raise ZeroDivisionError("of ours")
 
-    monkeypatch.setattr("lora2.experiments.worker.run", broken)
+    monkeypatch.setattr("lora2.experiments.worker.run_composed", broken)
     ended = run_here(words("lora2", tmp_path), CONFIGS)
     assert (ended.code, ended.reason) == (1, "ZeroDivisionError: of ours")
     assert "Traceback" in capsys.readouterr().err
