@@ -38,7 +38,9 @@ EXPORT = TRAIN.with_name("export.py")
 CONFIGS = TRAIN.parents[1] / "configs"
 EXIT_CODES: list[int] = []
 OmegaConf.clear_resolver("oc.env")  # so that no file of settings can put an environment variable into a record
-OmegaConf.register_new_resolver("sweep_folder", lambda: os.environ.get(FOLDER, ""))  # configs/hydra/launcher/ray.yaml
+OmegaConf.register_new_resolver(
+    "sweep_folder", lambda: os.environ.get(FOLDER, ""), replace=True
+)  # configs/hydra/launcher/ray.yaml
 SWEEP = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 

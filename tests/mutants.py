@@ -481,8 +481,8 @@ MUTANTS = (
     _mutant(
         "norm not averaged over both Grams",
         "core/adapter.py",
-        "1 / (2 * len(self.layers) * len(terms))",
-        "1 / (len(self.layers) * len(terms))",
+        "1 / (2 * len(self.layers) * len(found))",
+        "1 / (len(self.layers) * len(found))",
         INJECT,
     ),
     _mutant(
@@ -1302,8 +1302,8 @@ MUTANTS = (
     _mutant(
         "the folder of an adapter is left to the grammar",
         "config/overrides.py",
-        'FOLDERS = ("data.dir", "model.path", "init_from")',
-        'FOLDERS = ("data.dir", "model.path")',
+        '"model.path", "init_from")',
+        '"model.path")',
         "config/test_overrides.py",
     ),
     _mutant(

@@ -216,7 +216,7 @@ SETTINGS = (
         "allowed is one",
         "a sweep with -m",
     ),
-    _command("run: nothing there", "experiment run demo --data local --data-dir .", "3 jobs", "SST-2", "data.dir"),
+    _command("run: nothing there", "experiment run demo --data local --data-dir .", "10 jobs", "STS-B", "data.dir"),
     _command("plan: GPU", "experiment plan table3 --gpu T1000", "--gpu: got 'T1000'", "allowed are", "A100"),
     _command(
         "plan: share", "experiment plan table3 --utilisation 2", "--utilisation: got 2", "a share above 0", "up to 1"

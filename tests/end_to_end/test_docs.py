@@ -37,7 +37,9 @@ def results(tmp_path_factory) -> Path:
     (folder / "my").mkdir()
     for name in ("train", "dev"):
         (folder / "my" / f"{name}.csv").write_text("question,passage,label\na,b,yes\nc,d,no\n")
-    encoder("bert").save_pretrained(folder / "my" / "model")
+    model = encoder("bert")
+    model.config.max_position_embeddings = 128  # a recipe's length
+    model.save_pretrained(folder / "my" / "model")
     (folder / "my" / "model" / "tokenizer.json").write_text("{}")
     return folder
 

@@ -69,15 +69,17 @@ def test_the_benchmark_measures_and_publishes_each_part(monkeypatch, tmp_path, c
 
 @pytest.mark.parametrize("part", parts.PARTS)
 def test_each_part_of_the_benchmark_ends_in_its_file_and_in_the_page(part, monkeypatch, tmp_path):
-    from lora2.experiments.bench import collect, growth, padding
+    from lora2.experiments.bench import collect, gpu, growth, padding
 
     figures = {"rounds": {part: {}}}
     monkeypatch.setattr(collect, "collect", lambda *_: figures)
     monkeypatch.setattr(collect, "collect_memory", lambda *_: figures)
     monkeypatch.setattr(padding, "compare_padding", lambda task, data, *_: {"task": task, "data": data})
     monkeypatch.setattr(growth, "growth", lambda rounds, tell: {"rounds": rounds})
+    monkeypatch.setattr(gpu, "measure_gpu", lambda shapes, rounds, tell: {"rounds": rounds, "shapes": len(shapes)})
     monkeypatch.setattr("lora2.analysis.benchmark.padding_table", json.dumps)
     monkeypatch.setattr("lora2.analysis.benchmark.growth_table", json.dumps)
+    monkeypatch.setattr("lora2.analysis.benchmark.gpu_table", json.dumps)
     monkeypatch.setattr(bench, "ROOT", tmp_path)
     (tmp_path / "docs").mkdir()
     page = tmp_path / "docs" / "RESULTS.md"
@@ -88,6 +90,7 @@ def test_each_part_of_the_benchmark_ends_in_its_file_and_in_the_page(part, monke
         "memory": "### Targets",
         "padding": '[{"task": "mrpc", "data": "demo"}, {"task": "cola", "data": "demo"}]',
         "growth": '{"rounds": 10}',
+        "gpu": '{"rounds": 40, "shapes": 4}',
     }
     assert told[part] in page.read_text()
     file = "latest" if part in ("steps", "memory") else part

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.clocks import without_clocks
-from helpers.runs import TINY, command, compose, folders
+from helpers.runs import CONFIGS, TINY, command, compose, folders
 from safetensors.torch import load_file
 
 from lora2.common.errors import UserError
@@ -15,7 +15,7 @@ from lora2.config.resolve import resolve
 from lora2.config.schedule import settle_budget
 from lora2.core.layers import LoRA2Linear
 from lora2.runs.record import RunRecord, read_record
-from lora2.training.run import run
+from lora2.training.run import run, run_composed
 
 # ------------------------------------------------------------------------------------------------------- one run
 
@@ -24,7 +24,8 @@ from lora2.training.run import run
 def done(tmp_path_factory) -> tuple[Path, Path, RunRecord]:
     """A finished run of this process: its folder, the record's path and the record."""
     path = tmp_path_factory.mktemp("run")
-    assert run(resolve(compose(*TINY, *folders(path)))) == 0
+    words = [*TINY, *folders(path)]
+    assert run_composed(compose(*words), words, CONFIGS) == 0
     (file,) = (path / "results" / "runs").glob("*.json")
     return path, file, read_record(file)
 
