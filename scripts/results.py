@@ -49,11 +49,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def tables(args: argparse.Namespace) -> int:
-    """Print or write a table, or put it into the README."""
-    if args.readme:
-        return publish.publish_readme(args.table, _published(args), args.model, args.readme, check=args.check)
-    if args.check:
-        raise UserError("--check: needs --readme FILE, the file whose block is to be checked")
+    """Print or write a table."""
     results = _published(args)
     if args.write:
         form = args.format or "markdown"
@@ -101,7 +97,7 @@ def study(args: argparse.Namespace) -> int:
 
     page, readme = ROOT / "docs" / "STUDY.md", ROOT / "README.md"
     if args.check:
-        return pages.check_study(_published(args), page)
+        return pages.check_study(_published(args), page, readme)
     if args.write:
         return pages.write_readme(_published(args), readme) if args.lines else pages.write_study(_published(args), page)
     return pages.show_study([_published(args), *_own(args)], args.model, lines=args.lines)
@@ -123,11 +119,12 @@ def dashboard(args: argparse.Namespace) -> int:
 def publish_own(args: argparse.Namespace) -> int:
     """Take clean, full, real runs into results/, and make its tables, its pictures and the pages anew."""
     from lora2.analysis.published import publish_runs
-    from lora2.analysis.study.publish import write_study
+    from lora2.analysis.study.publish import write_readme, write_study
 
-    pages = {"readme": ROOT / "README.md", "page": ROOT / "docs" / "RESULTS.md"}
-    publish_runs(args.source, _published(args), **pages)
-    return write_study(_published(args), ROOT / "docs" / "STUDY.md")
+    results = _published(args)
+    publish_runs(args.source, results, ROOT / "docs" / "RESULTS.md")
+    write_study(results, ROOT / "docs" / "STUDY.md")
+    return write_readme(results, ROOT / "README.md")
 
 
 def _published(args: argparse.Namespace) -> Path:
@@ -153,8 +150,6 @@ def _tables_options(cli: argparse.ArgumentParser) -> None:
     target = cli.add_mutually_exclusive_group()
     target.add_argument("--output", type=Path, help="write to this file instead of standard output")
     target.add_argument("--write", action="store_true", help="write to RESULTS/tables/<table>.<suffix>")
-    target.add_argument("--readme", type=Path, help="replace the block between this file's results:begin/end markers")
-    cli.add_argument("--check", action="store_true", help="with --readme: write nothing, exit 1 when it is stale")
 
 
 def _figures_options(cli: argparse.ArgumentParser) -> None:

@@ -42,19 +42,6 @@ def publish_table(
     say(f"wrote {output}")
 
 
-def publish_readme(name: str, results: Path, model: str | None, page: Path, *, check: bool) -> int:
-    """Replace the results block of a hand-written page, or with `check` only say whether it is stale (1) or not (0)."""
-    table = _table(name, results, model, "markdown")
-    old = read_text(page)
-    new = replace_block(old, "results", table, page)
-    if not check:
-        write_text(page, new)
-        return 0
-    if old != new:
-        say(f"{page}: the results block is stale; run python scripts/results.py tables --readme {page}")
-    return int(old != new)
-
-
 def publish_figure3(
     results: Path, model: str | None, variant: str, recipe: str | None, output: Path, also: Sequence[Path] = ()
 ) -> None:

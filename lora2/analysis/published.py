@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from lora2.analysis.publish import publish_claims, publish_diagnostics, publish_figure3, publish_readme, publish_table
+from lora2.analysis.publish import publish_claims, publish_diagnostics, publish_figure3, publish_table
 from lora2.common.errors import UserError
 from lora2.common.voice import say
 from lora2.runs.caveats import CAVEATS
@@ -15,22 +15,21 @@ TABLES = ("runs", "table1", "table2", "table3", "table4")
 PUBLISHED_WITH = {"collapsed", "other versions"}
 
 
-def publish_runs(own: Path, results: Path, *, readme: Path, page: Path) -> int:
-    """Copy the runs that may be published, and renew tables, figure and the blocks of the two pages.
+def publish_runs(own: Path, results: Path, page: Path) -> int:
+    """Copy the runs that may be published, and renew tables, figure and the blocks of a page.
 
     A run that is published already stays as it is.
 
     Args:
         own: the results folder that runs write to.
         results: the folder of what is published.
-        readme: the page with the results block.
         page: the page with the blocks of claims and diagnostics.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        UserError: there is no such folder, or a page lacks its block.
+        UserError: there is no such folder, or the page lacks a block.
     """
     if not results.is_dir():
         raise UserError(f"--results: no folder {results}; give the folder that holds runs/ and paper/: --results DIR")
@@ -44,7 +43,6 @@ def publish_runs(own: Path, results: Path, *, readme: Path, page: Path) -> int:
         if name == "runs" or path.exists():
             publish_table(name, results, None, "markdown", path)
     publish_figure3(results, None, "lora2_k8", None, results / "figures" / "figure3.png")
-    publish_readme("runs", results, None, readme, check=False)
     publish_claims(results, "markdown", page, check=False)
     publish_diagnostics(results, "markdown", page)
     return 0

@@ -295,16 +295,10 @@ def test_cli_prints_warns_and_goes_on(results: Path) -> None:
     assert "foreign.json" in done.stderr
 
 
-def test_cli_writes_a_table_and_a_readme_block_and_knows_a_stale_one(results: Path, tmp_path: Path) -> None:
+def test_cli_writes_a_table(results: Path) -> None:
     save(results, record())
     assert cli("--results", results, "--table", "table1", "--write").returncode == 0
     assert (results / "tables" / "table1.md").read_text(encoding="utf-8").startswith("### Table 1")
-    readme = tmp_path / "README.md"
-    readme.write_text("# x\n<!-- results:begin -->\n<!-- results:end -->\nend\n", encoding="utf-8")
-    assert cli("--results", results, "--readme", readme, "--check").returncode == 1
-    assert cli("--results", results, "--readme", readme).returncode == 0
-    assert cli("--results", results, "--readme", readme, "--check").returncode == 0
-    assert "81.00 / 87.00 (n=1)" in readme.read_text(encoding="utf-8")
 
 
 def test_json_has_a_row_by_column_and_null_for_missing(results: Path) -> None:
@@ -326,7 +320,3 @@ def test_no_torch_no_pandas_no_matplotlib_for_a_table() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_the_readme_shows_the_records_that_are_there() -> None:
-    assert cli("--readme", ROOT / "README.md", "--check").returncode == 0

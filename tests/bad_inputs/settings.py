@@ -228,7 +228,6 @@ SETTINGS = (
         "the folder that holds runs/",
         "--results DIR",
     ),
-    _command("tables: check", "results tables --check", "--check: needs", "--readme FILE", "the file whose block"),
     _command("tables: name", "results tables --table table9", "--table", "invalid choice: 'table9'", "'table1'"),
     _command("claims: results", "results claims --results no", "--results: no folder", "paper", "--results DIR"),
     _command(
@@ -244,7 +243,11 @@ SETTINGS = (
     _command("claims: check", "results claims --check", "--check: needs", "--output FILE", "the file whose block"),
     _command("claims: form", "results claims --format html", "--format", "invalid choice: 'html'", "'latex'"),
     _command(
-        "tables: README", "results tables --readme no/README.md", "no/README.md: cannot be read", "a text file", "give"
+        "diagnostics: page",
+        "results diagnostics --output no/page.md",
+        "no/page.md: cannot be read",
+        "a text file",
+        "give",
     ),
     _command(
         "tables: output", "results tables --output /proc/no/x.md", "/proc/no/x.md: cannot be written", "a file", "give"

@@ -1,4 +1,4 @@
-"""The README's three answers and its picture: what holds by arithmetic, what was trained, what was not."""
+"""What the README shows of the study: three answers, a picture, and one table of one recipe."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from pathlib import Path
 
 from lora2.analysis.claims.audit import audit, tally
 from lora2.analysis.study.findings import pair_clause, seeds_clause
-from lora2.analysis.study.gather import PAIRS, method_name
+from lora2.analysis.study.gather import PAIRS, VARIANTS, Study, marked_score, method_name
 from lora2.analysis.study.models import ModelStudy, picture_name
 from lora2.analysis.study.page import picture_markup
 from lora2.analysis.study.pairs import Pair
+from lora2.analysis.study.tables import mean_text
+from lora2.common.rendering import MISSING, Table, to_markdown
+from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
+from lora2.runs.caveats import CAVEATS, MARK
 
 PAPERS_MODELS = ("deberta_v3_base", "roberta_large")
 FIGURES = Path("results/figures")  # from the root
+SHOWN = tuple(variant for variant in VARIANTS if variant != "adalora_r2")  # nine rows; docs/STUDY.md has all
 
 
 def readme_block(studies: Sequence[ModelStudy], papers: Path, ran: Sequence[str]) -> str:
@@ -30,6 +35,58 @@ def readme_block(studies: Sequence[ModelStudy], papers: Path, ran: Sequence[str]
         f"- **Not run**: {_missing(studies, ran)}",
     ]
     return "\n".join([*lines, *_picture(studies)])
+
+
+def readme_table(studies: Sequence[ModelStudy]) -> str:
+    """Write one table: the methods on the tasks of the last model that ran, at one recipe; and what makes its runs.
+
+    Args:
+        studies: what is known of each model, from small to large.
+    """
+    shown = next((study.drawn for study in reversed(studies) if study.drawn is not None), None)
+    if shown is None:
+        commands = "; ".join(study.studies[0].comparison.command(study.model) for study in studies)
+        return f"No run of the study yet: {commands}."
+    return f"{to_markdown(_scores(shown))}\nMade by {shown.comparison.command(shown.model)}."
+
+
+def _scores(study: Study) -> Table:
+    """A line for each method: parameters, then best and last evaluation on each task in one cell."""
+    runs = study.runs
+    seeds = sorted({run.seed for run in runs})
+    recipes = ", ".join(sorted({run.recipe for run in runs}))
+    notes = [
+        "Best evaluation / after the last step, mean ± standard deviation over the seeds "
+        f"{', '.join(map(str, seeds))} (n = {len(seeds)}); chosen on dev, as the paper does."
+    ]
+    fewer = sorted({f"{method_name(c.variant)} {task_title(c.task)} {len(c.runs)}" for c in study.cells.values()
+                    if len(c.runs) < len(seeds)})  # fmt: skip
+    if fewer:
+        notes.append(f"Fewer seeds: {', '.join(fewer)}.")
+    if any(cell.collapsed for cell in study.cells.values()):
+        notes.append(f"{MARK} collapsed: {CAVEATS['collapsed']}.")
+    return Table(
+        title=f"{study.model}, {study.comparison.when} (recipe {recipes}); not the paper's encoder",
+        header=("Method", "Adapter params", *(_task_column(task) for task in study.tasks)),
+        rows=tuple(_line(study, variant) for variant in study.variants if variant in SHOWN),
+        footnotes=tuple(notes),
+    )
+
+
+def _line(study: Study, variant: str) -> tuple[str, ...]:
+    cells = {cell.task: cell for cell in study.row(variant)}
+    adapter = next(iter(cells.values())).runs[0].counts.get("adapter")
+    scores = [
+        marked_score(f"{mean_text(cells[task].scores())} / {mean_text(cells[task].scores('last'))}", [cells[task]])
+        if task in cells
+        else MISSING
+        for task in study.tasks
+    ]
+    return method_name(variant), MISSING if adapter is None else f"{adapter:,}", *scores
+
+
+def _task_column(task: str) -> str:
+    return f"{task_title(task)} {METRIC_TITLES[TASKS[task].main_metric]}, best / last"
 
 
 def _arithmetic(papers: Path) -> str:

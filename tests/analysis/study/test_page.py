@@ -151,7 +151,8 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
     save(results_folder(tmp_path / "results"), *ALL)
     (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text("# top\n<!-- study:begin -->\n<!-- study:end -->\nbelow\n")
+    blocks = "".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in ("study", "results"))
+    (tmp_path / "README.md").write_text(f"# top\n{blocks}below\n")
     monkeypatch.setattr(script, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -170,6 +171,8 @@ def test_the_page_is_written_with_its_pictures_and_checked(project):
     page_path = project / "docs" / "STUDY.md"
     assert script.main(["study", "--check"]) == 1
     assert script.main(["study", "--write"]) == 0
+    assert script.main(["study", "--check"]) == 1  # the README
+    assert script.main(["study", "--lines", "--write"]) == 0
     assert script.main(["study", "--check"]) == 0
     named = set(re.findall(r'(?:src|srcset)="\.\./([^"]*)"', page_path.read_text()))
     assert named == {path.relative_to(project).as_posix() for path in (project / "results" / "figures").iterdir()}
@@ -181,7 +184,9 @@ def test_the_lines_go_into_the_readme_s_block(project):
     assert script.main(["study", "--lines", "--write"]) == 0
     text = (project / "README.md").read_text()
     assert text.startswith("# top\n<!-- study:begin -->\n- **By arithmetic**")
-    assert text.endswith("<!-- study:end -->\nbelow\n")
+    assert "| Method | Adapter params | MRPC acc, best / last | RTE acc, best / last |" in text
+    assert "Made by `make tune MODEL=minilm` and `make study MODEL=minilm`." in text
+    assert text.endswith("<!-- results:end -->\nbelow\n")
 
 
 def test_own_runs_are_shown_and_never_written(project, capsys):
