@@ -15,13 +15,17 @@ class Small:
 
 @dataclass(frozen=True, slots=True)
 class HtmlCell:
-    """One cell; a `sort` of None means missing: such a cell stands last in either order."""
+    """One cell; a `sort` of None means missing: such a cell stands last in either order.
+
+    `variant` names the method whose mark stands before the text.
+    """
 
     text: str
     sort: float | str | None = None
     href: str = ""
     small: tuple[Small, ...] = ()
     tone: str = ""
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from lora2.analysis.claims.checks import printed_count
-from lora2.analysis.html.html_table import Column, HtmlCell, HtmlRow, HtmlTable, Small, text_cell
+from lora2.analysis.html.html_table import Column, HtmlCell, HtmlRow, HtmlTable, Small
 from lora2.analysis.html.records import anchor
+from lora2.analysis.methods import method_name
 from lora2.analysis.paper import PaperRow, PaperTable
 from lora2.analysis.stats import Summary, summarise
 from lora2.analysis.tables.build import Part
@@ -97,9 +98,8 @@ def _rows(part: Part, variant: str) -> list[HtmlRow]:
 
 
 def _method(variant: str, printed: PaperRow | None) -> HtmlCell:
-    if printed is None:
-        return text_cell(variant)
-    return HtmlCell(text=printed.paper_name, sort=printed.paper_name, small=(Small(variant),))
+    name = printed.paper_name if printed else method_name(variant)
+    return HtmlCell(text=name, sort=name, small=(Small(variant),), variant=variant)
 
 
 def _paper_row(layout: Layout, paper: PaperTable, row: PaperRow) -> HtmlRow:
@@ -192,8 +192,7 @@ def _our_average(layout: Layout, row: Row) -> HtmlCell:
 
 def _not_run(layout: Layout, variant: str, printed: PaperRow | None) -> HtmlRow:
     columns = 1 + len(layout.columns) + (1 if layout.average else 0)
-    method = printed.paper_name if printed else variant
-    return HtmlRow((text_cell(method), HtmlCell(text="not run", sort="ours"), *(NOTHING,) * columns), "todo")
+    return HtmlRow((_method(variant, printed), HtmlCell(text="not run", sort="ours"), *(NOTHING,) * columns), "todo")
 
 
 def _mean(values: Iterable[float]) -> float | None:

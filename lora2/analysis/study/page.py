@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lora2.analysis.methods import method_name
 from lora2.analysis.study.drawing import DARK, LIGHT, picture_path
 from lora2.analysis.study.findings import findings
-from lora2.analysis.study.gather import SHARED, Study, chosen, method_name
+from lora2.analysis.study.gather import SHARED, Study, chosen
 from lora2.analysis.study.models import ModelStudy, picture_name
 from lora2.analysis.study.pairs import Pair
 from lora2.analysis.study.tables import (
