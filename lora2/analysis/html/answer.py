@@ -9,12 +9,11 @@ from lora2.analysis.html.charts import Chart, Line, Plot, Select, Spec, axis, by
 from lora2.analysis.methods import method_name
 from lora2.analysis.stats import MIN_SEEDS, student_interval
 from lora2.analysis.study.findings import UNJUDGED, findings, seeds_clause
-from lora2.analysis.study.gather import Study, StudyCell
+from lora2.analysis.study.gather import COMPARISONS, Study, StudyCell
 from lora2.analysis.study.models import ModelStudy
 from lora2.analysis.study.pairs import Pair
 from lora2.analysis.study.readme import PAPERS_MODELS
 from lora2.analysis.study.scores_drawn import seen_range
-from lora2.analysis.study.tables import nothing_text
 from lora2.common.rendering import Table
 from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
 
@@ -35,7 +34,7 @@ def answer(studies: Sequence[ModelStudy], claims: Table, ran: Sequence[str]) -> 
     """Answer whether LoRA² reproduces.
 
     Args:
-        studies: what is known of each model, from small to large: the largest that ran answers.
+        studies: what is known of each model, at least one, from small to large: the largest that ran answers.
         claims: the audit of the paper's own arithmetic.
         ran: the models of all finished runs.
     """
@@ -44,8 +43,8 @@ def answer(studies: Sequence[ModelStudy], claims: Table, ran: Sequence[str]) -> 
     unrun = (f"The paper's own encoders ({', '.join(missing)}) have not been run.",) if missing else ()
     study = next((each for each in reversed(studies) if each.drawn), None)
     if study is None or study.drawn is None:
-        lacking = f" {studies[0].model}: {nothing_text(studies[0].studies[0])}" if studies else ""
-        return Answer(f"{UNKNOWN}: no study over seeds has run.{lacking}", (*unrun, arithmetic), ())
+        first = COMPARISONS[0].command(studies[0].model)
+        return Answer(f"{UNKNOWN}: no study over seeds has run; {first} makes the first.", (*unrun, arithmetic), ())
     found = study.pairs[study.studies.index(study.drawn)]
     judged = {each.comparison.key: (each, pairs) for each, pairs in zip(study.studies, study.pairs, strict=True)}
     told = tuple(findings(study.model, judged, study.seconds))

@@ -66,7 +66,7 @@ def by_method(channel: str, *, named: bool = True) -> Spec:
         channel: "colours" or "marks" of `method_words`.
         named: whether the names stand below, and a click on one leaves the others pale.
     """
-    legend = {"orient": "bottom", "columns": "@columns", "title": None} if named else None
+    legend = {"orient": "bottom", "title": None} if named else None
     return axis("method", "nominal", scale={"domain": "@methods", "range": f"@{channel}"}, legend=legend)
 
 

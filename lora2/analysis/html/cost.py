@@ -105,8 +105,8 @@ def _ours(cells: Sequence[Cell], cost: Cost) -> tuple[list[Line], dict[str, str]
     """The points, and the variant by the name that it has here."""
     labels = method_labels([run for cell in cells for run in cell.runs])
     found = [(cell, _label(cell, labels)) for cell in cells]
-    rows = [row for cell, label in found if (row := _point(cell, label, cost))]
-    return rows, {label: cell.runs[0].variant for cell, label in found}
+    points = [(cell.runs[0].variant, row) for cell, label in found if (row := _point(cell, label, cost))]
+    return [row for _, row in points], {row["method"]: variant for variant, row in points}
 
 
 def _label(cell: Cell, labels: Mapping[str, str]) -> str:

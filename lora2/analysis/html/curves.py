@@ -97,9 +97,11 @@ def main_metric(run: Run) -> str:
 
 
 def method_labels(runs: Sequence[Run]) -> dict[str, str]:
-    """Map each run id to the shortest name that tells its setting from the others here: method, recipe, setting.
+    """Map each run id to the shortest name that tells its setting from the others here.
 
-    The caveats of a run are part of its name, so that it is never drawn as one of the clean ones.
+    That is the method, and where it ran with several recipes or settings also the recipe, and the experiment if that
+    tells the settings apart, else the setting's id. The caveats of a run are part of its name, so that it is never
+    drawn as one of the clean ones.
     """
     labels = {}
     for run in runs:
@@ -107,10 +109,19 @@ def method_labels(runs: Sequence[Run]) -> dict[str, str]:
         parts = [method_name(run.variant)]
         if len({other.recipe for other in alike}) > 1:
             parts.append(run.recipe)
-        if len({other.setting_id for other in alike if other.recipe == run.recipe}) > 1:
-            parts.append(run.setting_id)
+        parts += _apart(run, [other for other in alike if other.recipe == run.recipe])
         labels[run.run_id] = named(", ".join(parts), run.caveats)
     return labels
+
+
+def _apart(run: Run, alike: Sequence[Run]) -> list[str]:
+    """What tells a run's setting from those of the runs of its method and recipe."""
+    settings = {other.setting_id for other in alike}
+    if len(settings) == 1:
+        return []
+    pairs = {(other.setting_id, other.experiment) for other in alike}
+    experiments = {experiment for _, experiment in pairs}
+    return [run.experiment if len(settings) == len(pairs) == len(experiments) else run.setting_id]
 
 
 def _is_short(run: Run) -> bool:

@@ -47,7 +47,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class HtmlTable:
-    """A table; sentences stand above it, footnotes below, and `badges` are short warnings beside the caption."""
+    """A table; sentences stand above it, footnotes below, and `badges` are short warnings beside the caption.
+
+    One that shows nothing that `ran` here is folded.
+    """
 
     caption: str
     columns: tuple[Column, ...]
@@ -55,6 +58,7 @@ class HtmlTable:
     sentences: tuple[str, ...] = ()
     footnotes: tuple[str, ...] = ()
     badges: tuple[str, ...] = ()
+    ran: bool = True
 
 
 def text_cell(text: str) -> HtmlCell:

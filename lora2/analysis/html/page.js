@@ -22,7 +22,7 @@
     return Object.fromEntries(Object.entries(part).map(([key, each]) => [key, filled(each, words)]));
   }
 
-  function config() {
+  function config(width) {
     const ink = colour("--ink");
     const text = { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500 };
     return {
@@ -30,7 +30,13 @@
       font: getComputedStyle(document.body).fontFamily,
       view: { stroke: null },
       axis: { ...text, gridColor: colour("--line"), domainColor: colour("--muted"), tickColor: colour("--muted") },
-      legend: { ...text, labelLimit: 260, symbolBaseFillColor: ink, symbolBaseStrokeColor: ink },
+      legend: {
+        ...text,
+        labelLimit: 260,
+        columns: Math.max(1, Math.floor(width / 170)),
+        symbolBaseFillColor: ink,
+        symbolBaseStrokeColor: ink,
+      },
     };
   }
 
@@ -47,9 +53,9 @@
       drawn.delete(canvas);
       canvas.replaceChildren();
       if (!plot.rows.length) continue;
-      const words = { ...plot.words, columns: Math.max(1, Math.floor(canvas.clientWidth / 170)) };
-      const spec = { ...filled(chart.specs[index], words), data: { values: plot.rows }, description: plot.caption };
-      const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: config() };
+      const spec = { ...filled(chart.specs[index], plot.words), data: { values: plot.rows }, description: plot.caption };
+      const look = config(places[index].clientWidth); // the canvas itself has no width while it is empty
+      const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: look };
       drawn.set(canvas, await window.vegaEmbed(canvas, spec, options));
     }
   }

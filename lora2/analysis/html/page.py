@@ -130,6 +130,7 @@ def _template() -> jinja2.Template:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters["unbroken"] = _unbroken
+    environment.filters["coded"] = _coded
     environment.filters["colour"] = lambda variant: colour_of(variant).removeprefix("@")
     environment.filters["path"] = lambda variant: mark_of(variant).path
     environment.filters["quote"] = lambda text: quote(text, safe="")
@@ -139,6 +140,12 @@ def _template() -> jinja2.Template:
 def _unbroken(text: str) -> str:
     """Numbers, which may break after a comma and nowhere else."""
     return text.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+
+
+def _coded(text: str) -> Markup:
+    """A sentence whose commands stand between backticks."""
+    form = (Markup("{}"), Markup("<code>{}</code>"))
+    return Markup("").join(form[index % 2].format(part) for index, part in enumerate(text.split("`")))
 
 
 def _policy(*scripts: str) -> str:

@@ -34,7 +34,7 @@ from lora2.runs.caveats import marked, named
 from lora2.runs.format import Checkpoint
 
 READING = (VALUES, COMPARISON)  # said once, for all tables
-NOTHING_RAN = "Nothing of ours has run here yet: a dash stands for each number to come."
+NOTHING_RAN = "Nothing of ours has run here yet."
 NOTHING = HtmlCell(MISSING)
 TONES = {"reproduced": "good", "above": "good", "below": "bad"}
 
@@ -56,6 +56,7 @@ def score_table(part: Part) -> HtmlTable:
         sentences=(*part.sentences, *nothing),
         footnotes=tuple(note for note in part.footnotes if note not in READING),
         badges=_badges(part.conditions, layout),
+        ran=bool(part.cells),
     )
 
 
@@ -94,7 +95,9 @@ def _rows(part: Part, variant: str) -> list[HtmlRow]:
     rows = [_paper_row(part.layout, paper, printed)] if paper and printed else []
     for recipe in part.recipes(variant):
         rows.append(_our_row(part.layout, variant, recipe, part.row(variant, recipe), printed))
-    return rows if part.recipes(variant) else [*rows, _not_run(part.layout, variant, printed)]
+    if part.recipes(variant) or not part.cells:
+        return rows
+    return [*rows, _not_run(part.layout, variant, printed)]
 
 
 def _method(variant: str, printed: PaperRow | None) -> HtmlCell:
