@@ -129,7 +129,9 @@ def test_curves_hold_every_run_and_training_losses_are_thinned(page: Page) -> No
 
 def test_printed_numbers_enter_the_cost_plot_only_for_the_paper_s_model(page: Page) -> None:
     views = [view[0] for key, view in page.charts["cost"]["views"].items() if key.endswith("|adapter")]
-    with_paper = {view["caption"]: view["rows"] for view in views if any(row["whose"] == "paper" for row in view["rows"])}
+    with_paper = {
+        view["caption"]: view["rows"] for view in views if any(row["whose"] == "paper" for row in view["rows"])
+    }
     assert with_paper.keys() == {f"{task}; deberta_v3_base, data=hub; recipe authors" for task in ("MRPC", "RTE")}
     assert all("minilm" in view["caption"] for view in views if view["caption"] not in with_paper)
     ours = [row for row in with_paper["MRPC; deberta_v3_base, data=hub; recipe authors"] if row["whose"] == "ours"]
@@ -154,7 +156,7 @@ def test_an_empty_folder_gives_a_page_that_says_so(tmp_path: Path) -> None:
         "runs": "No run yet",
         "answer": "make sweep EXPERIMENT=study_minilm makes the first",
         "sceptic": "No finished run of LoRA² was followed",
-        "curves": "holds a history yet",
+        "curves": "holds its evaluations yet",
         "bench": "No benchmark yet",
         "records": "No record yet",
     }.items():

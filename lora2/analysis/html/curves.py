@@ -83,7 +83,7 @@ def learning_curves(runs: Sequence[Run]) -> Chart:
 
 def has_curve(run: Run) -> bool:
     """Say whether a run has a course worth a line: of more than one epoch, not cut short, and no trial of a search."""
-    return bool(run.history) and not _is_short(run) and run.recipe != TRIALS
+    return run.recipe != TRIALS and not _is_short(run) and len(metric_series(run)) > 1
 
 
 def group_title(run: Run) -> str:
@@ -130,8 +130,8 @@ def _is_short(run: Run) -> bool:
 
 
 def _left_out(runs: Sequence[Run]) -> str:
-    short = sum(bool(run.history) and _is_short(run) for run in runs)
-    return f"Left out: {short} run(s) of one epoch, or ended before their recipe's last step." if short else ""
+    count = sum(run.recipe != TRIALS and bool(metric_series(run)) and not has_curve(run) for run in runs)
+    return f"Left out: {count} run(s) of one epoch or evaluation, or cut short." if count else ""
 
 
 def _plot(members: Sequence[Run], quantity: str) -> Plot:

@@ -45,16 +45,18 @@
     const key = [...figure.querySelectorAll("select")].map((select) => select.value).join("|");
     const places = [...figure.querySelectorAll(".plot")];
     const plots = chart.views[key];
-    for (const [index, place] of places.entries()) place.hidden = index >= plots.length;
-    for (const [index, plot] of plots.entries()) {
-      const canvas = places[index].querySelector(".canvas");
-      places[index].querySelector(".caption").textContent = plot.caption;
+    for (const [index, place] of places.entries()) {
+      const plot = plots[index];
+      const canvas = place.querySelector(".canvas");
       drawn.get(canvas)?.finalize();
       drawn.delete(canvas);
       canvas.replaceChildren();
+      place.hidden = !plot;
+      if (!plot) continue;
+      place.querySelector(".caption").textContent = plot.caption;
       if (!plot.rows.length) continue;
       const spec = { ...filled(chart.specs[index], plot.words), data: { values: plot.rows }, description: plot.caption };
-      const look = config(places[index].clientWidth); // the canvas itself has no width while it is empty
+      const look = config(place.clientWidth); // the canvas itself has no width while it is empty
       const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: look };
       drawn.set(canvas, await window.vegaEmbed(canvas, spec, options));
     }
