@@ -120,7 +120,7 @@ def _dots() -> Spec:
             {
                 "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
                 "encoding": {
-                    "x": axis("median", "quantitative", scale=scale, title="ours / peer"),
+                    "x": axis("median", "quantitative", scale=scale, title="ours / peer", axis={"labelOverlap": True}),
                     "color": colour,
                     "shape": mark,
                 },

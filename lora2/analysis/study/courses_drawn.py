@@ -106,7 +106,7 @@ def draw_rates(figure: Any, theme: Theme, rates: Rates) -> None:
         axes.set_ylabel(f"{task_title(task)}, held-out")
     panels[-1].set_xlabel("learning rate")
     handles = {line.get_label(): line for axes in panels for line in axes.get_legend_handles_labels()[0]}
-    legend = figure.legend(handles.values(), handles, loc="outside upper center", ncols=4, frameon=False)
+    legend = figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False)
     for text in legend.get_texts():
         text.set_color(theme.ink)
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lora2.common.rendering import MISSING
 from lora2.core import keys
 from lora2.glue.tasks import TASKS
 from lora2.runs.caveats import MARK
@@ -190,6 +191,11 @@ def studied_models(runs: Iterable[Run]) -> list[str]:
     """List the models that an experiment of the study ran, by name."""
     recipes = {recipe for comparison in COMPARISONS for recipe in comparison.recipes}
     return sorted({run.model for run in runs if run.recipe in recipes and run.experiment.startswith(EXPERIMENT)})
+
+
+def devices_text(runs: Iterable[Run]) -> str:
+    """Name the devices of runs; a dash for one whose record does not tell."""
+    return ", ".join(sorted({str(run.provenance.get("device") or MISSING) for run in runs}))
 
 
 def is_marked(run: Run) -> bool:

@@ -97,10 +97,15 @@ def step_seconds(model: str, tasks: Sequence[str], runs: Sequence[Run]) -> dict[
     Only variants that were timed on every one of the tasks: a step's length depends on the task's texts.
     """
     times: dict[str, dict[str, float]] = {}
-    for run in runs:
-        if run.status == "timed" and run.model == model and run.task in tasks and run.seconds_per_step is not None:
+    for run in timed_runs(model, tasks, runs):
+        if run.seconds_per_step is not None:
             times.setdefault(run.variant, {})[run.task] = run.seconds_per_step
     return {variant: float(np.mean([*by.values()])) for variant, by in times.items() if len(by) == len(tasks)}
+
+
+def timed_runs(model: str, tasks: Sequence[str], runs: Sequence[Run]) -> list[Run]:
+    """List the records of steps that were timed side by side on `tasks`."""
+    return [run for run in runs if run.status == "timed" and run.model == model and run.task in tasks]
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
