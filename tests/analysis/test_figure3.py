@@ -125,6 +125,14 @@ def test_png_and_svg_are_written_with_every_label(tmp_path: Path) -> None:
         assert label in text
 
 
+def test_no_frame_is_drawn_for_what_did_not_run(tmp_path: Path) -> None:
+    draw_figure3(panels(FIGURE, [run_of(printed("mrpc"))], "deberta_v3_base", "lora2_k8"), tmp_path / "figure3.svg")
+    text = (tmp_path / "figure3.svg").read_text(encoding="utf-8")
+    assert text.count(">layer<") == 5  # four of the paper's, one of ours
+    assert text.index("MRPC: the paper") < text.index("MNLI: the paper")  # what ran stands first
+    assert "ours trained on" in text
+
+
 def test_cli_draws_and_reports(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "paper").symlink_to(PAPERS)
