@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from lora2.analysis.claims.audit import as_table, audit
 from lora2.analysis.claims.checks import FAILS, HOLDS, OPEN
-from lora2.analysis.diagnostics import diagnostics_table
+from lora2.analysis.diagnostics import diagnostics_table, monitored
 from lora2.analysis.html.answer import answer, study_chart
 from lora2.analysis.html.benchmark import ratio_chart, ratio_table, read_benchmark
 from lora2.analysis.html.charts import colour_of, method_colours
@@ -113,7 +113,7 @@ def build_page(
         chart_data={chart.name: chart.data() for chart in charts},
         benchmark=ratio_table(benchmark) if benchmark else None,
         claims=_claims(claims),
-        sceptic=_plain(diagnostics_table(runs)),
+        sceptic=_sceptic(runs),
         settings=settings,
         warnings=warnings,
         links=links,
@@ -180,6 +180,14 @@ def _claims(table: Table) -> HtmlTable:
         cells[verdict] = replace(cells[verdict], tone=_tone(cells[verdict].text))
         rows.append(HtmlRow(tuple(cells)))
     return replace(plain, rows=tuple(rows))
+
+
+def _sceptic(runs: Sequence[Run]) -> HtmlTable:
+    """The diagnostics with the mark of each run's method."""
+    plain = _plain(diagnostics_table(runs))
+    pairs = zip(plain.rows, monitored(runs), strict=True)
+    rows = tuple(HtmlRow((replace(row.cells[0], variant=run.variant), *row.cells[1:])) for row, run in pairs)
+    return replace(plain, rows=rows)
 
 
 def _plain(table: Table) -> HtmlTable:
