@@ -1171,6 +1171,27 @@ MUTANTS = (
         "analysis/test_caveats.py",
     ),
     _mutant(
+        "what lies behind counts as ahead in the page's first sentence",
+        "analysis/html/answer.py",
+        "sum(low > 0.0 for low, _ in judged)",
+        "sum(high < 0.0 for _, high in judged)",
+        "analysis/test_report_answer.py",
+    ),
+    _mutant(
+        "a run of one epoch is drawn as a learning curve",
+        "analysis/html/curves.py",
+        "run.recipe != TRIALS and not _is_short(run) and",
+        "run.recipe != TRIALS and",
+        "analysis/test_report_answer.py",
+    ),
+    _mutant(
+        "what is switched off looks like the whole method",
+        "analysis/methods.py",
+        "SWITCHED_OFF.get(switched, PLUS) if switched else",
+        "",
+        "analysis/test_methods.py",
+    ),
+    _mutant(
         "an older record's data is official whatever its notes say",
         "runs/caveats.py",
         "any(OTHER_ROWS in str(note)",

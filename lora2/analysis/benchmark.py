@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from lora2.analysis.gpu_benchmark import gpu_table
+from lora2.analysis.methods import ALL_STYLES, mark_of, style_name
 
 LABELS = {
     "ours": "LoRA² (ours)", "ours_plain": "… plain path", "ours_fused": "… fused path",
     "ours_full_score": "… full score (eq. 8)", "naive": "LoRA² as released",
     "adalora": "AdaLoRA (ours)", "peft_adalora": "AdaLoRA (PEFT)",
     "peft_lora": "LoRA r=8 (PEFT)", "bitfit": "BitFit", "full": "full fine-tuning", "head": "head only",
+}  # fmt: skip
+VARIANTS = {  # the method whose colour and mark a contender has
+    "ours": "lora2_k8", "ours_plain": "lora2_k8_plain", "ours_fused": "lora2_k8_fused",
+    "ours_full_score": "lora2_k8_score-full", "naive": "lora2_released", "adalora": "adalora_r8",
+    "peft_adalora": "adalora_r8", "peft_lora": "lora_r8", "bitfit": "bitfit", "full": "full", "head": "head",
 }  # fmt: skip
 COLUMNS = 3  # of panels in the plot
 SHAPES = ("minilm_32x64", "deberta_16x64")
@@ -44,7 +50,7 @@ def results_block(folder: Path) -> str:
 def write_tables(result: Mapping[str, Any], path: Path) -> None:
     """Write the step benchmark's tables and plot beside its JSON file `path`."""
     path.with_suffix(".md").write_text(markdown(result) + "\n" + thresholds_table(result))
-    if result["to_bitfit"]:
+    if result["spread"]:
         plot(result, path.with_suffix(".png"))
 
 
@@ -53,9 +59,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         f"Median over {rounds_text(result)} interleaved rounds of (our step / the peer's step), quartiles in brackets; "
         f"a step is everything: forward, backward, regulariser, importance, allocation, optimizer. "
-        f"{result['machine']['device']}, {result['machine']['threads']} threads"
-        + ("; bf16 emulated (docs/METHOD.md)" if result["bf16_emulated"] else "")
-        + ".",
+        f"{machine_text(result)}" + ("; bf16 emulated (docs/METHOD.md)" if result["bf16_emulated"] else "") + ".",
         "",
         "| shape | type | peer | ours / peer | peer / BitFit | memory above the backbone, ours / peer |",
         "|---|---|---|---|---|---|",
@@ -171,37 +175,66 @@ def growth_table(result: Mapping[str, Any]) -> str:
 
 
 def plot(result: Mapping[str, Any], path: Path) -> None:
-    """Draw each method's step over BitFit's as bars, a panel for each shape and type."""
+    """Draw our step over each peer's with its quartiles, a panel for each shape and type, all on one scale."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    panels = [(shape, dtype) for shape, by in result["to_bitfit"].items() for dtype in by]
+    panels = [(shape, dtype, by) for shape, kinds in result["spread"].items() for dtype, by in kinds.items()]
+    order = [peer for peer in LABELS if any(peer in by for _, _, by in panels)]
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.6 * rows), squeeze=False)
+    size = (2.0 + 3.2 * columns, 1.2 + (0.8 + 0.25 * len(order)) * rows)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
+    )
     for unused in axes.flat[len(panels) :]:
         unused.set_axis_off()
-    for axis, (shape, dtype) in zip(axes.flat, panels, strict=False):
-        values = dict(sorted(result["to_bitfit"][shape][dtype].items(), key=lambda item: item[1]))
-        colors = ["#c44e52" if peer == "ours" else "#4c72b0" for peer in values]
-        bars = axis.barh([LABELS[peer] for peer in values], list(values.values()), color=colors)
-        axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
-        axis.axvline(1, color="black", linewidth=0.8)
-        axis.set_title(f"{shape}, {dtype}", fontsize=10)
-        axis.set_xlabel("step time / BitFit's")
-        axis.set_xlim(0, 1.18 * max(values.values()))
-        axis.tick_params(labelsize=8)
-    figure.tight_layout()
+    for axis, (shape, dtype, by) in zip(axes.flat, panels, strict=False):
+        _draw_ratios(axis, order, by)
+        axis.set_title(f"{shape}, {dtype}, {result['rounds'][shape][dtype]} rounds", fontsize=10)
+    axes[0, 0].set_yticks(range(len(order)), map(peer_name, order))
+    axes[0, 0].set_ylim(len(order) - 0.5, -0.5)
+    figure.suptitle("A whole training step: our time over the peer's", fontsize=13)
+    figure.supxlabel(
+        f"our step / the peer's: median and quartiles, left of 1 ours is cheaper; {machine_text(result)}", fontsize=9
+    )
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def _draw_ratios(axis: Any, order: Sequence[str], by: Mapping[str, Mapping[str, float]]) -> None:
+    """A line from quartile to quartile and a mark at the median, for each peer that was measured."""
+    axis.axvline(1, color="0.4", linewidth=0.8, linestyle="--")
+    axis.grid(axis="x", color="0.9")
+    axis.set_axisbelow(True)
+    axis.tick_params(labelsize=8, axis="both")
+    for peer, spread in by.items():
+        place, variant = order.index(peer), VARIANTS[peer]
+        colour = ALL_STYLES[style_name(variant)].light
+        axis.plot((spread["q1"], spread["q3"]), (place, place), color=colour, linewidth=2.5, alpha=0.5)
+        axis.plot(spread["median"], place, mark_of(variant).matplotlib, color=colour, markersize=6)
+        axis.annotate(
+            f"{spread['median']:.2f}", (spread["median"], place), xytext=(0, 5), textcoords="offset points",
+            ha="center", fontsize=7,
+        )  # fmt: skip
+
+
+def machine_text(result: Mapping[str, Any]) -> str:
+    """Say on what it was measured."""
+    return f"{result['machine']['device']}, {result['machine']['threads']} threads"
 
 
 def rounds_text(result: Mapping[str, Any]) -> str:
     """Say how many rounds the medians are over: "10", or "6 to 10" where shapes or types differ."""
     counts = sorted({count for by_dtype in result["rounds"].values() for count in by_dtype.values()})
     return " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
+
+
+def peer_name(peer: str) -> str:
+    """Name a contender where it does not stand below the one that it is a variant of."""
+    return LABELS[peer].replace("… ", "LoRA² (ours), ")
 
 
 def _number(value: float | None) -> str:

@@ -12,6 +12,7 @@ from statistics import mean
 from typing import Any
 
 from lora2.analysis.figure3 import heat_map, rank_grid, save
+from lora2.analysis.methods import ALL_STYLES, mark_of, style_name
 from lora2.common.errors import UserError
 from lora2.glue.tasks import METRIC_TITLES, task_title
 from lora2.runs.cells import Cell, choose
@@ -28,7 +29,6 @@ STORY = ("head", "lora2_k1", "lora2_k8")  # from the fewest trained parameters t
 PRUNED = ("lora2_k1", "lora2_k8")
 SAME_SIZE = (("lora2_k1", "lora_r1"), ("lora2_k8", "lora_r8"))
 BAR = 40  # characters of the longest bar
-INK = {"head": "#8c8c8c", "lora2_k1": "#dd8452", "lora2_k8": "#c44e52", "lora_r1": "#8fb1d9", "lora_r8": "#4c72b0"}
 Cells = Mapping[str, Cell]  # by method, in the order of TITLES
 
 
@@ -130,14 +130,18 @@ def draw_demo(tasks: Mapping[str, Cells], output: Path) -> None:
 
 def _draw_scores(axis: Any, task: str, cells: Cells) -> None:
     titles = [TITLES[name] for name in cells]
-    axis.barh(titles, [mean(scores(cell)) for cell in cells.values()], color=[INK[name] for name in cells])
-    for title, cell in zip(titles, cells.values(), strict=True):
+    axis.barh(
+        titles,
+        [mean(scores(cell)) for cell in cells.values()],
+        color=[ALL_STYLES[style_name(name)].light for name in cells],
+    )
+    for title, (name, cell) in zip(titles, cells.items(), strict=True):
         each = scores(cell)
-        axis.plot(each, [title] * len(each), "o", color="black", markersize=4)
+        axis.plot(each, [title] * len(each), mark_of(name).matplotlib, color="black", markeredgecolor="white")
         axis.text(max(*each, mean(each), 0.0) + 2.0, title, f"{mean(each):.1f}", va="center")
     axis.invert_yaxis()
     axis.set_xlim(right=112)
-    axis.set_title(f"{task_title(task)}: {_metric(cells)} (bar: mean, dot: a seed)", fontsize=10)
+    axis.set_title(f"{task_title(task)}: {_metric(cells)} (bar: mean, mark: a seed)", fontsize=10)
 
 
 def _draw_ranks(axis: Any, name: str, cell: Cell | None) -> None:

@@ -19,14 +19,13 @@ def diagnostics_table(runs: Iterable[Run]) -> Table:
     A row has the metric, each regulariser's largest and last value, the cosine, and what both scores would keep.
     """
     terms = (f"R({','.join(TERM_SIDES[term])}): max, end" for term in TERMS)
-    monitored = [run for run in runs if run.status == "ok" and run.method == "lora2" and run.history.get("monitor")]
-    monitored.sort(key=lambda run: (run.task, run.variant, run.recipe, run.run_id))
+    rows = monitored(runs)
     return Table(
         title="What a sceptic asks",
         header=("Run", "Best / last", "Kept, emptied", *terms, "mean cosine of P, Q", "Scores agree"),
-        rows=tuple(map(_line, monitored)),
+        rows=tuple(map(_line, rows)),
         sentences=(
-            f"{len(monitored)} runs with a monitor; kept = singular values left, emptied = matrices left with none.",
+            f"{len(rows)} runs with a monitor; kept = singular values left, emptied = matrices left with none.",
             "Regularisers are eq. 5 as printed, summed over all matrices, without γ, whether they are trained or not. "
             "The cosine is the mean of |cos| over the rows of P = uv and of Q = 𝒰𝒱 in square matrices, at the end; no "
             "term of eq. 5 ties P to Q, and independent random rows of MiniLM's 384 entries give 0.041.",
@@ -35,9 +34,15 @@ def diagnostics_table(runs: Iterable[Run]) -> Table:
             "always agree, since eq. 8 adds a constant there (a test holds it).",
         ),
         footnotes=tuple(
-            f"{MARK} {kind}: {CAVEATS[kind]}." for kind in CAVEATS if any(kind in run.caveats for run in monitored)
+            f"{MARK} {kind}: {CAVEATS[kind]}." for kind in CAVEATS if any(kind in run.caveats for run in rows)
         ),
     )
+
+
+def monitored(runs: Iterable[Run]) -> list[Run]:
+    """List the finished LoRA² runs that were monitored, in the order of the table's rows."""
+    found = [run for run in runs if run.status == "ok" and run.method == "lora2" and run.history.get("monitor")]
+    return sorted(found, key=lambda run: (run.task, run.variant, run.recipe, run.run_id))
 
 
 def course(run: Run, key: str) -> list[float]:

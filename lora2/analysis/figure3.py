@@ -6,6 +6,7 @@ matrix types (6, the paper's order from Query to FF.W2), l = layers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from lora2.analysis.paper import Figure3
 from lora2.analysis.stats import pearson, spearman
 from lora2.common.errors import UserError
+from lora2.common.rendering import MISSING
 from lora2.core.matrices import MATRICES, MATRIX_TITLES
 from lora2.glue.tasks import task_title
 from lora2.runs.caveats import named
@@ -29,7 +31,10 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One task: the printed ranks (m, l), ours (m, l') or None where nothing ran, and what is to be said about both."""
+    """One task: the printed ranks (m, l), ours (m, l') or None where nothing ran, and what is to be said about both.
+
+    `device` is what ours were trained on.
+    """
 
     task: str
     paper: Ranks
@@ -38,6 +43,7 @@ class Panel:
     pearson: float | None
     spearman: float | None
     left_out: int
+    device: str = ""
 
     @property
     def same_shape(self) -> bool:
@@ -117,6 +123,7 @@ def _panel(figure: Figure3, task: str, runs: Sequence[Run]) -> Panel:
         pearson=pearson(left, right) if same else None,
         spearman=spearman(left, right) if same else None,
         left_out=len(runs) - len(chosen),
+        device=", ".join(sorted({str(run.provenance.get("device") or MISSING) for run in chosen})),
     )
 
 
@@ -147,9 +154,10 @@ def agreement(panel: Panel) -> str:
     if panel.ours is None:
         return "not run"
     if not panel.same_shape:
-        return f"{panel.ours.shape[1]} layers, the paper has {panel.paper.shape[1]}: no correlation"
+        layers, printed = panel.ours.shape[1], panel.paper.shape[1]
+        return f"correlation not computed: {layers} layers, the paper has {printed}"
     if panel.pearson is None or panel.spearman is None:
-        return "one side is constant: no correlation"
+        return "correlation not computed: one side is constant"
     return f"Pearson {panel.pearson:.2f}, Spearman {panel.spearman:.2f} with the paper"
 
 
@@ -169,33 +177,37 @@ def draw_figure3(drawn: Sequence[Panel], output: Path) -> None:
     import matplotlib.pyplot as plt
 
     top = max(1.0, *(float(grid.max()) for panel in drawn for grid in (panel.paper, panel.ours) if grid is not None))
+    maps = _maps(drawn)
+    rows = math.ceil(len(maps) / 2)
     with mpl.rc_context({"svg.hashsalt": "lora2", "svg.fonttype": "none"}):
-        figure, axes = plt.subplots(
-            len(drawn), 2, figsize=(14.0, 3.5 * len(drawn)), layout="constrained", squeeze=False
-        )
-        for panel, (left, right) in zip(drawn, axes, strict=True):
-            image = heat_map(
-                left,
-                panel.paper,
-                top,
-                f"{task_title(panel.task)}: the paper, DeBERTaV3-base (total {panel.paper.sum():.0f})",
-            )
-            _our_side(right, panel, top)
-        figure.colorbar(image, ax=axes, label="final rank (singular values kept)", shrink=0.5, aspect=40)
-        figure.suptitle("Figure 3: final rank per layer and matrix", fontsize=15)
+        figure, axes = plt.subplots(rows, 2, figsize=(14.0, 0.8 + 3.4 * rows), layout="constrained", squeeze=False)
+        for axis, (title, ranks) in zip(axes.flat, maps, strict=False):
+            image = heat_map(axis, ranks, top, title)
+        for unused in axes.flat[len(maps) :]:
+            unused.set_axis_off()
+        figure.colorbar(image, ax=axes, label="final rank (singular values kept), one scale", shrink=0.6, aspect=40)
+        figure.suptitle(_title(drawn), fontsize=15)
         save(figure, output)
         plt.close(figure)
 
 
-def _our_side(axes: Any, panel: Panel, top: float) -> None:
-    """Ours, or an empty frame that says so."""
-    title = task_title(panel.task)
-    if panel.ours is None:
-        axes.set_title(f"{title}: ours", fontsize=10)
-        axes.set(xticks=[], yticks=[])
-        axes.text(0.5, 0.5, "not run", ha="center", va="center", transform=axes.transAxes, fontsize=15, color="0.4")
-        return
-    heat_map(axes, panel.ours, top, f"{title}: ours (total {panel.ours.sum():.0f}); {agreement(panel)}\n{panel.label}")
+def _maps(drawn: Sequence[Panel]) -> list[tuple[str, Ranks]]:
+    """Title and ranks of each map: the tasks that ran, paper and ours side by side; then the printed ones alone."""
+    found: list[tuple[str, Ranks]] = []
+    for panel in sorted(drawn, key=lambda panel: panel.ours is None):
+        title = f"{task_title(panel.task)}: the paper, DeBERTaV3-base (total {panel.paper.sum():.0f})"
+        if panel.ours is None:
+            found.append((f"{title}; ours not run", panel.paper))
+            continue
+        ours = f"{task_title(panel.task)}: ours (total {panel.ours.sum():.0f}); {agreement(panel)}\n{panel.label}"
+        found += [(title, panel.paper), (ours, panel.ours)]
+    return found
+
+
+def _title(drawn: Sequence[Panel]) -> str:
+    devices = sorted({panel.device for panel in drawn if panel.ours is not None})
+    trained = f"; ours trained on {', '.join(devices)}" if devices else ""
+    return f"Figure 3: final rank per layer and matrix{trained}"
 
 
 def heat_map(axes: Any, ranks: Ranks, top: float, title: str) -> Any:

@@ -153,6 +153,13 @@ def test_the_page_marks_tables_curves_maps_and_records(tmp_path: Path):
     assert f"{MARK} shortened" in cell
     assert "reproduced" not in cell
     assert f"0 of {10 * len(TASKS)}" in "".join(page.sections.values())  # cells of Table 1 with a clean run
-    for name in ("curves", "cost", "ranks", "figure3"):
+    for name in ("cost", "ranks", "figure3"):
         assert f"{MARK} shortened" in str(page.charts[name]["views"]) + page.sections.get(name, ""), name
     assert CAVEATS["shortened"] in page.sections["records"]
+
+
+def test_a_curve_names_the_caveats_of_its_run(tmp_path: Path):
+    results = results_folder(tmp_path)
+    save(results, deberta(history=history("accuracy"), **MARKED["collapsed"]))
+    page = Page(build_page(results, "window.vegaEmbed = () => {};"))
+    assert f"{MARK} collapsed" in str(page.charts["curves"]["views"])

@@ -65,12 +65,12 @@ def test_six_layers_are_drawn_without_a_correlation() -> None:
     assert panel.ours is not None
     assert panel.ours.shape == (6, 6)
     assert panel.pearson is None
-    assert agreement(panel) == "6 layers, the paper has 12: no correlation"
+    assert agreement(panel) == "correlation not computed: 6 layers, the paper has 12"
 
 
 def test_a_constant_side_has_no_correlation() -> None:
     panel = panels(FIGURE, [run_of(flat(12, 2))], "deberta_v3_base", "lora2_k8")[2]
-    assert agreement(panel) == "one side is constant: no correlation"
+    assert agreement(panel) == "correlation not computed: one side is constant"
 
 
 def test_seeds_of_one_setting_are_averaged_and_the_rest_left_out() -> None:
@@ -123,6 +123,14 @@ def test_png_and_svg_are_written_with_every_label(tmp_path: Path) -> None:
     assert text == (tmp_path / "two.svg").read_text(encoding="utf-8")
     for label in ("Query", "Attn.Output", "FF.W2", "QQP", "MRPC", "not run", "Pearson 1.00", "final rank"):
         assert label in text
+
+
+def test_no_frame_is_drawn_for_what_did_not_run(tmp_path: Path) -> None:
+    draw_figure3(panels(FIGURE, [run_of(printed("mrpc"))], "deberta_v3_base", "lora2_k8"), tmp_path / "figure3.svg")
+    text = (tmp_path / "figure3.svg").read_text(encoding="utf-8")
+    assert text.count(">layer<") == 5  # four of the paper's, one of ours
+    assert text.index("MRPC: the paper") < text.index("MNLI: the paper")  # what ran stands first
+    assert "ours trained on" in text
 
 
 def test_cli_draws_and_reports(tmp_path: Path) -> None:

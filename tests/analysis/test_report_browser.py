@@ -40,7 +40,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, list
 def page(visit: tuple[Page, list[str]]) -> Iterator[Page]:
     """The page with its charts drawn; whatever the test does, the page must not say or fetch anything."""
     page, heard = visit
-    page.wait_for_function("document.querySelectorAll('#bench svg').length == 1")  # the last to be drawn
+    page.wait_for_function("() => document.querySelectorAll('#bench svg.marks').length == 1")  # the last to be drawn
     yield page
     said = [each for each in heard if not each.startswith(("request: file://", "request: data:"))]
     assert said == []
@@ -48,9 +48,11 @@ def page(visit: tuple[Page, list[str]]) -> Iterator[Page]:
 
 
 def test_every_chart_is_drawn(page: Page) -> None:
-    counts = {name: page.locator(f"figure[data-chart={name}] svg").count() for name in ("figure3", "curves", "cost")}
-    assert counts == {"figure3": 1, "curves": 1, "cost": 1}  # of Figure 3, MNLI did not run
-    assert page.locator("figure[data-chart=figure3] svg text", has_text="Attn.Output").count() == 1
+    counts = {
+        name: page.locator(f"figure[data-chart={name}] svg.marks").count() for name in ("figure3", "curves", "cost")
+    }
+    assert counts == {"figure3": 2, "curves": 1, "cost": 1}
+    assert page.locator("figure[data-chart=figure3] svg text", has_text="Attn.Output").count() == 2
     assert page.evaluate("window.planted") is None
 
 
@@ -83,10 +85,12 @@ def test_a_table_sorts_by_mouse_and_by_keyboard(page: Page) -> None:
 
 def test_the_selector_changes_the_figure(page: Page) -> None:
     figure = page.locator("figure[data-chart=figure3]")
-    assert "ours, not run" in figure.locator(".caption").nth(1).inner_text()
     figure.locator("select").focus()
-    page.keyboard.type("MRPC")
-    page.wait_for_function("document.querySelectorAll('figure[data-chart=figure3] svg').length == 2")
+    page.keyboard.type("MNLI")
+    page.wait_for_function("() => document.querySelectorAll('figure[data-chart=figure3] svg.marks').length == 1")
+    assert figure.locator(".caption:visible").count() == 1  # no place is left for what did not run
+    page.keyboard.press("ArrowUp")  # back to MRPC; letters would be added to those just typed
+    page.wait_for_function("() => document.querySelectorAll('figure[data-chart=figure3] svg.marks').length == 2")
     paper, ours = figure.locator(".caption").all_inner_texts()
     assert paper.startswith("MRPC: the paper")
     assert "Pearson 1.00" in ours
@@ -113,7 +117,7 @@ def test_a_phone_needs_no_sideways_scrolling(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     box = page.locator("#table1 .scroll")
     assert box.evaluate("box => box.scrollWidth > box.clientWidth")
-    page.wait_for_function("document.querySelector('#curves svg').clientWidth <= 390")
+    page.wait_for_function("() => document.querySelector('#curves svg.marks').clientWidth <= 390")
     page.set_viewport_size(DESK)
 
 
@@ -141,3 +145,30 @@ def test_the_first_key_offers_to_skip_to_the_results(page: Page) -> None:
     assert focused.bounding_box()["x"] >= 0  # type: ignore[index]  # it is seen
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_no_place_of_a_chart_is_left_empty(page: Page) -> None:
+    seen = page.locator(".canvas:visible")
+    assert seen.count() == page.locator(".canvas:visible svg.marks").count() > 0
+
+
+def test_a_phone_is_told_of_columns_out_of_sight_until_they_are_seen(page: Page) -> None:
+    page.set_viewport_size(PHONE)
+    hint, box = page.locator("#table1 .hint").first, page.locator("#table1 .scroll").first
+    hint.wait_for(state="visible")
+    assert "swipe" in hint.inner_text()
+    page.wait_for_function("() => document.querySelector('#table1 .scroll').classList.contains('cut')")
+    box.evaluate("box => box.scrollTo({ left: box.scrollWidth })")
+    page.wait_for_function("() => !document.querySelector('#table1 .scroll').classList.contains('cut')")
+    page.set_viewport_size({"width": 2400, "height": 900})
+    hint.wait_for(state="hidden")
+    page.set_viewport_size(DESK)
+
+
+def test_a_method_has_the_same_colour_in_a_table_and_in_the_charts(page: Page) -> None:
+    table = page.locator("#table1 .ours .mark").last.evaluate("mark => getComputedStyle(mark).fill")  # LoRA² k=8
+    for chart in ("curves", "cost"):
+        entries = page.locator(f"#{chart} .role-legend-symbol path").evaluate_all(
+            "paths => paths.map(path => path.getAttribute('fill'))"
+        )
+        assert table in entries

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lora2.analysis.benchmark import LABELS, rounds_text
-from lora2.analysis.html.charts import Chart, Line, Plot, Select, Spec, axis, spec
+from lora2.analysis.benchmark import VARIANTS, machine_text, peer_name, rounds_text
+from lora2.analysis.html.charts import Chart, Line, Plot, Select, Spec, axis, by_method, method_words, spec
 from lora2.analysis.html.html_table import Column, HtmlCell, HtmlRow, HtmlTable, text_cell
 from lora2.common.errors import UserError
 from lora2.common.rendering import MISSING
@@ -44,16 +44,16 @@ def ratio_table(result: Result) -> HtmlTable:
         memory = result["memory_ratios"].get(shape, {}).get(kind, {})
         for peer, spread in peers.items():
             quartiles = f"{spread['median']:.3f} [{spread['q1']:.3f}, {spread['q3']:.3f}]"
-            first = (text_cell(_label(peer)), text_cell(shape), text_cell(kind))
+            name = peer_name(peer)
+            first = (HtmlCell(text=name, sort=name, variant=VARIANTS[peer]), text_cell(shape), text_cell(kind))
             ratios = (_ratio(to_bitfit.get(peer)), _ratio(memory.get(peer)))
             rows.append(HtmlRow((*first, HtmlCell(text=quartiles, sort=spread["median"]), *ratios)))
     numbers = ("Ours / peer, time", "Peer / BitFit, time", "Ours / peer, memory above the backbone")
     columns = (Column("Peer"), Column("Shape"), Column("Type"), *(Column(title, numeric=True) for title in numbers))
-    machine = result["machine"]
     sentence = (
         f"Median over {rounds_text(result)} interleaved rounds, quartiles in brackets; below 1 ours is cheaper. A step "
         "is everything: forward, backward, regulariser, importance, allocation, optimizer. "
-        f"{machine['device']}, {machine['threads']} threads."
+        f"{machine_text(result)}."
     )
     return HtmlTable(
         caption="A whole training step, ours against each peer",
@@ -71,11 +71,12 @@ def ratio_chart(result: Result) -> Chart:
         key = f"{shape}-{kind}"
         options[key] = f"{shape}, {kind}"
         rows: list[Line] = [
-            {"peer": _label(peer), **{name: spread[name] for name in ("median", "q1", "q3")}}
+            {"method": peer_name(peer), **{name: spread[name] for name in ("median", "q1", "q3")}}
             for peer, spread in peers.items()
         ]
-        caption = f"Our step over the peer's, {shape}, {kind}. Left of 1 ours is cheaper."
-        views[key] = (Plot(caption, rows, {"height": 34 * len(rows)}),)
+        words = method_words({peer_name(peer): VARIANTS[peer] for peer in peers})
+        caption = f"Our step over the peer's, {shape}, {kind}. Left of 1 ours is cheaper. {machine_text(result)}."
+        views[key] = (Plot(caption, rows, {**words, "height": 34 * len(rows)}),)
     description = "Dots with quartiles: the time of our step over that of each peer."
     menu = Select("Shape and type", options)
     return Chart(name="bench", description=description, selects=(menu,), specs=(_dots(),), views=views)
@@ -93,33 +94,36 @@ def _shares(result: Result) -> tuple[str, ...]:
     )
 
 
-def _label(peer: str) -> str:
-    """A peer's name, which stands alone here: not below the one that it is a variant of."""
-    return LABELS.get(peer, peer).replace("… ", "LoRA² (ours), ")
-
-
 def _ratio(value: float | None) -> HtmlCell:
     return HtmlCell(MISSING) if value is None else HtmlCell(text=f"{value:.3f}", sort=value)
 
 
 def _dots() -> Spec:
     scale = {"zero": False, "padding": 20}
-    tooltip = [axis("peer", "nominal"), *(axis(name, "quantitative", format=".3f") for name in ("median", "q1", "q3"))]
+    tooltip = [
+        axis("method", "nominal"),
+        *(axis(name, "quantitative", format=".3f") for name in ("median", "q1", "q3")),
+    ]
+    colour, mark = by_method("colours", named=False), by_method("marks", named=False)
     return spec(
         "@height",
-        encoding={"y": axis("peer", "nominal", sort=None, title=None), "tooltip": tooltip},
+        encoding={"y": axis("method", "nominal", sort=None, title=None), "tooltip": tooltip},
         layer=[
             {
                 "mark": {"type": "rule", "strokeDash": [4, 4], "color": "@--muted", "aria": False},
                 "encoding": {"x": {"datum": 1}, "y": None, "tooltip": None},
             },
             {
-                "mark": {"type": "rule", "strokeWidth": 3, "color": "@--c1", "opacity": 0.5, "aria": False},
-                "encoding": {"x": axis("q1", "quantitative", scale=scale), "x2": {"field": "q3"}},
+                "mark": {"type": "rule", "strokeWidth": 3, "opacity": 0.5, "aria": False},
+                "encoding": {"x": axis("q1", "quantitative", scale=scale), "x2": {"field": "q3"}, "color": colour},
             },
             {
-                "mark": {"type": "point", "filled": True, "size": 110, "color": "@--c1", "opacity": 1},
-                "encoding": {"x": axis("median", "quantitative", scale=scale, title="ours / peer")},
+                "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
+                "encoding": {
+                    "x": axis("median", "quantitative", scale=scale, title="ours / peer", axis={"labelOverlap": True}),
+                    "color": colour,
+                    "shape": mark,
+                },
             },
         ],
     )

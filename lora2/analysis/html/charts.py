@@ -1,7 +1,7 @@
 """A chart of the page: Vega-Lite specs written once, and for each choice of its selects the data that fills them.
 
 In a spec a text that begins with "@" is a blank. The page fills "@name" from the view's words and "@--name" with that
-colour of style.css, so that a chart follows the theme.
+colour of the page's style, so that a chart follows the theme; a word may hold blanks of colours itself.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from lora2.analysis.methods import ALL_STYLES, mark_of, style_name, style_place
 
 Spec = dict[str, Any]
 Line = Mapping[str, Any]
@@ -57,11 +59,42 @@ def axis(field_name: str, kind: str, **more: Any) -> Spec:
     return {"field": field_name, "type": kind, **more}
 
 
-def legend_below(**more: Any) -> Spec:
-    """Give each method a colour, named below the chart; clicking a name leaves the others pale."""
-    return axis("method", "nominal", legend={"orient": "bottom", "columns": "@columns", "title": None}, **more)
+def by_method(channel: str, *, named: bool = True) -> Spec:
+    """Give each method of a view its colour or its mark.
+
+    Args:
+        channel: "colours" or "marks" of `method_words`.
+        named: whether the names stand below, and a click on one leaves the others pale.
+    """
+    legend = {"orient": "bottom", "title": None} if named else None
+    return axis("method", "nominal", scale={"domain": "@methods", "range": f"@{channel}"}, legend=legend)
 
 
-READING = "Point at a mark to read it, at a name below to see it alone; colours recur after ten names."
+def method_words(labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return the words of a view whose methods are told apart by colour and mark.
+
+    Args:
+        labels: the variant by the name that the view shows it under.
+    """
+    ordered = sorted(labels, key=lambda label: (style_place(labels[label]), label))
+    return {
+        "methods": ordered,
+        "colours": [colour_of(labels[label]) for label in ordered],
+        "marks": [mark_of(labels[label]).path for label in ordered],
+    }
+
+
+def colour_of(variant: str) -> str:
+    """Name a variant's colour for the page, which has one for each theme."""
+    return f"@--m-{style_name(variant)}"
+
+
+def method_colours() -> str:
+    """Write every method's colours as custom properties, for the page's style."""
+    each = (f"  --m-{name}: light-dark({style.light}, {style.dark});" for name, style in ALL_STYLES.items())
+    return "\n".join([":root {", *each, "}", ""])
+
+
+READING = "Point at a mark to read it, at a name below to see it alone."
 HIGHLIGHT = {"name": "pick", "select": {"type": "point", "fields": ["method"]}, "bind": "legend"}
 PALE = {"condition": {"param": "pick", "value": 0.9}, "value": 0.12}

@@ -15,14 +15,18 @@ from lora2.analysis.html.charts import (
     Select,
     Spec,
     axis,
-    legend_below,
+    by_method,
+    method_words,
     spec,
 )
-from lora2.analysis.html.curves import main_metric, method_labels
+from lora2.analysis.html.curves import method_labels
+from lora2.analysis.methods import method_name
 from lora2.analysis.stats import summarise
+from lora2.analysis.study.gather import TRIALS
+from lora2.analysis.study.scores_drawn import pareto
 from lora2.analysis.tables.build import Part
 from lora2.analysis.tables.layout import Layout, conditions_title
-from lora2.glue.tasks import METRIC_TITLES, task_title
+from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
 from lora2.runs.caveats import named
 from lora2.runs.cells import Cell
 from lora2.runs.reader import Run
@@ -41,44 +45,68 @@ LOGARITHMIC = {"scale": {"type": "log", "nice": False, "padding": 24}, "format":
 def cost_and_quality(parts: Sequence[Part]) -> Chart:
     """Draw a point for each method: ours as the mean over seeds, the printed one only beside runs of the paper's model.
 
+    A line joins those of ours that nothing cheaper beats. Each recipe has a view of its own: like beside like.
+
     Args:
         parts: the sections of the table of all runs, and the paper's own where nothing of it ran.
     """
-    pairs = [(part, task) for part in parts for task in part.layout.columns if part.layout.papers or _cells(part, task)]
-    largest_first = sorted(pairs, key=lambda pair: -len(_cells(*pair)))
+    groups = [
+        (part, task, recipe)
+        for part in parts
+        for task in part.layout.columns
+        for recipe in _recipes(part, task) or ([None] if part.layout.papers else [])
+    ]
+    largest_first = sorted(groups, key=lambda group: -len(_cells(*group)))
     options, views = {}, {}
-    for index, (part, task) in enumerate(largest_first):
-        nobody = "" if part.cells else "; the paper's numbers, nothing of ours ran"
-        options[str(index)] = f"{task_title(task)}; {conditions_title(part.conditions)}{nobody}"
+    for index, (part, task, recipe) in enumerate(largest_first):
+        whose = f"recipe {recipe}" if recipe else "the paper's numbers, nothing of ours ran"
+        options[str(index)] = f"{task_title(task)}; {conditions_title(part.conditions)}; {whose}"
         for cost in COSTS:
-            views[f"{index}|{cost}"] = (_plot(part, task, cost, options[str(index)]),)
-    menus = (Select("Task and model", options), Select("Cost", {cost: title for cost, (title, _) in COSTS.items()}))
-    description = f"Scatter plot: one point for each method, its cost to the right, its metric upwards. {READING}"
+            views[f"{index}|{cost}"] = (_plot(part, task, recipe, cost, options[str(index)]),)
+    menus = (
+        Select("Task, model, recipe", options),
+        Select("Cost", {cost: title for cost, (title, _) in COSTS.items()}),
+    )
+    description = (
+        "Scatter plot: one point for each method, its cost to the right, its metric upwards; the dashed line joins "
+        f"those of ours that nothing cheaper beats (Pareto). {READING}"
+    )
     return Chart(name="cost", description=description, selects=menus, specs=(_points(),), views=views)
 
 
-def _plot(part: Part, task: str, cost: str, caption: str) -> Plot:
+def _recipes(part: Part, task: str) -> list[str | None]:
+    return [*sorted({recipe for _, recipe, known in part.cells if known == task and recipe != TRIALS})]
+
+
+def _plot(part: Part, task: str, recipe: str | None, cost: str, caption: str) -> Plot:
     title, of = COSTS[cost]
-    rows = _ours(part, task, of)
+    rows, variants = _ours(_cells(part, task, recipe), of)
+    front = pareto([(row["x"], row["y"]) for row in rows])
+    rows = [{**row, "front": (row["x"], row["y"]) in front} for row in rows]
     if cost == "adapter":
-        rows += _printed(part.layout, task)
+        printed = _printed(part.layout, task)
+        rows += printed
+        variants = {method_name(row["variant"]): row["variant"] for row in printed} | variants
+    metric = part.layout.columns[task][0]
     words = {
+        **method_words(variants),
         "x": title,
-        "y": f"{METRIC_TITLES[part.layout.columns[task][0]]} on dev, in percent",
-        "whose": list(dict.fromkeys(row["whose"] for row in rows)),
+        "y": f"{METRIC_TITLES.get(metric, metric)} on dev, in percent",
         **(LINEAR if cost == "seconds" else LOGARITHMIC),
     }
     return Plot(caption if rows else f"{caption}: nothing recorded.", rows, words)
 
 
-def _cells(part: Part, task: str) -> list[Cell]:
-    return [cell for key, cell in part.cells.items() if key[2] == task]
+def _cells(part: Part, task: str, recipe: str | None) -> list[Cell]:
+    return [cell for (_, used, known), cell in part.cells.items() if (used, known) == (recipe, task)]
 
 
-def _ours(part: Part, task: str, cost: Cost) -> list[Line]:
-    cells = _cells(part, task)
+def _ours(cells: Sequence[Cell], cost: Cost) -> tuple[list[Line], dict[str, str]]:
+    """The points, and the variant by the name that it has here."""
     labels = method_labels([run for cell in cells for run in cell.runs])
-    return [row for cell in cells if (row := _point(cell, _label(cell, labels), cost))]
+    found = [(cell, _label(cell, labels)) for cell in cells]
+    points = [(cell.runs[0].variant, row) for cell, label in found if (row := _point(cell, label, cost))]
+    return [row for _, row in points], {row["method"]: variant for variant, row in points}
 
 
 def _label(cell: Cell, labels: Mapping[str, str]) -> str:
@@ -104,10 +132,10 @@ def _printed(layout: Layout, task: str) -> list[Line]:
     paper = next((paper for paper in layout.papers if task in paper.columns), None)
     points: list[Line] = []
     for variant, row in (paper.rows if paper else {}).items():
-        value = row.scores[task].get(main_metric(task))
+        value = row.scores[task].get(TASKS[task].main_metric)
         if row.params and value is not None:
             place = {"x": printed_count(row.params), "y": value, "low": value, "high": value}
-            points.append({"method": variant, "whose": "paper", **place})
+            points.append({"method": method_name(variant), "variant": variant, "whose": "paper", **place})
     return points
 
 
@@ -119,17 +147,24 @@ def _points() -> Spec:
         axis("y", "quantitative", format=".2f", title="@y"),
         axis("n", "quantitative", title="seeds"),
     ]
-    shape = axis("whose", "nominal", scale={"domain": "@whose", "range": ["circle", "diamond"]})
+    # A mark is of its method, in ours and in the paper's numbers: those are hollow.
+    whose = {"condition": {"test": "datum.whose == 'ours'", "value": 1}, "value": 0.15}
+    y = axis("y", "quantitative", title="@y", scale=HEIGHT)
     return spec(
         340,
         encoding={
             "x": axis(
                 "x", "quantitative", title="@x", scale="@scale", axis={"labelOverlap": True, "format": "@format"}
             ),
-            "color": legend_below(),
+            "color": by_method("colours"),
             "opacity": PALE,
         },
         layer=[
+            {
+                "transform": [{"filter": "datum.front"}],
+                "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [5, 4], "color": "@--muted"},
+                "encoding": {"y": y, "color": {"value": "@--muted"}, "opacity": {"value": 0.8}},
+            },
             {
                 "mark": {"type": "rule", "strokeWidth": 1.5, "aria": False},
                 "encoding": {"y": axis("low", "quantitative", scale=HEIGHT), "y2": {"field": "high"}},
@@ -138,8 +173,10 @@ def _points() -> Spec:
                 "mark": {"type": "point", "filled": True, "size": 110},
                 "params": [HIGHLIGHT],
                 "encoding": {
-                    "y": axis("y", "quantitative", title="@y", scale=HEIGHT),
-                    "shape": {**shape, "legend": {"orient": "bottom", "title": None}},
+                    "y": y,
+                    "shape": by_method("marks"),
+                    "fillOpacity": whose,
+                    "stroke": by_method("colours"),
                     "tooltip": tooltip,
                 },
             },

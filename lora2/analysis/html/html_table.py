@@ -15,13 +15,17 @@ class Small:
 
 @dataclass(frozen=True, slots=True)
 class HtmlCell:
-    """One cell; a `sort` of None means missing: such a cell stands last in either order."""
+    """One cell; a `sort` of None means missing: such a cell stands last in either order.
+
+    `variant` names the method whose mark stands before the text.
+    """
 
     text: str
     sort: float | str | None = None
     href: str = ""
     small: tuple[Small, ...] = ()
     tone: str = ""
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class HtmlTable:
-    """A table; sentences stand above it, footnotes below, and `badges` are short warnings beside the caption."""
+    """A table; sentences stand above it, footnotes below, and `badges` are short warnings beside the caption.
+
+    One that shows nothing that `ran` here is folded.
+    """
 
     caption: str
     columns: tuple[Column, ...]
@@ -51,6 +58,7 @@ class HtmlTable:
     sentences: tuple[str, ...] = ()
     footnotes: tuple[str, ...] = ()
     badges: tuple[str, ...] = ()
+    ran: bool = True
 
 
 def text_cell(text: str) -> HtmlCell:

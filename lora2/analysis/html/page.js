@@ -16,23 +16,27 @@
 
   function filled(part, words) {
     if (typeof part === "string" && part.startsWith("@--")) return colour(part.slice(1));
-    if (typeof part === "string" && part.startsWith("@")) return words[part.slice(1)];
+    if (typeof part === "string" && part.startsWith("@")) return filled(words[part.slice(1)], words);
     if (Array.isArray(part)) return part.map((each) => filled(each, words));
     if (part === null || typeof part !== "object") return part;
     return Object.fromEntries(Object.entries(part).map(([key, each]) => [key, filled(each, words)]));
   }
 
-  function config() {
+  function config(width) {
     const ink = colour("--ink");
     const text = { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500 };
-    const categories = Array.from({ length: 10 }, (_, index) => colour(`--c${index + 1}`));
     return {
       background: "transparent",
       font: getComputedStyle(document.body).fontFamily,
       view: { stroke: null },
       axis: { ...text, gridColor: colour("--line"), domainColor: colour("--muted"), tickColor: colour("--muted") },
-      legend: { ...text, labelLimit: 260, symbolBaseFillColor: ink, symbolBaseStrokeColor: ink },
-      range: { category: categories },
+      legend: {
+        ...text,
+        labelLimit: 260,
+        columns: Math.max(1, Math.floor(width / 170)),
+        symbolBaseFillColor: ink,
+        symbolBaseStrokeColor: ink,
+      },
     };
   }
 
@@ -40,16 +44,20 @@
     const chart = charts[figure.dataset.chart];
     const key = [...figure.querySelectorAll("select")].map((select) => select.value).join("|");
     const places = [...figure.querySelectorAll(".plot")];
-    for (const [index, plot] of chart.views[key].entries()) {
-      const canvas = places[index].querySelector(".canvas");
-      places[index].querySelector(".caption").textContent = plot.caption;
+    const plots = chart.views[key];
+    for (const [index, place] of places.entries()) {
+      const plot = plots[index];
+      const canvas = place.querySelector(".canvas");
       drawn.get(canvas)?.finalize();
       drawn.delete(canvas);
       canvas.replaceChildren();
+      place.hidden = !plot;
+      if (!plot) continue;
+      place.querySelector(".caption").textContent = plot.caption;
       if (!plot.rows.length) continue;
-      const words = { ...plot.words, columns: Math.max(1, Math.floor(canvas.clientWidth / 170)) };
-      const spec = { ...filled(chart.specs[index], words), data: { values: plot.rows }, description: plot.caption };
-      const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: config() };
+      const spec = { ...filled(chart.specs[index], plot.words), data: { values: plot.rows }, description: plot.caption };
+      const look = config(place.clientWidth); // the canvas itself has no width while it is empty
+      const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: look };
       drawn.set(canvas, await window.vegaEmbed(canvas, spec, options));
     }
   }
@@ -121,6 +129,21 @@
         body.append(...(next ? sort([...rows], column, next) : rows));
       });
     }
+  }
+
+  // A table that is wider than its place says so, until its end is seen.
+  const hints = new ResizeObserver((entries) => entries.forEach(({ target }) => hint(target)));
+
+  function hint(box) {
+    const more = box.scrollWidth - box.clientWidth - box.scrollLeft > 1;
+    box.classList.toggle("cut", more);
+    const text = box.previousElementSibling;
+    if (text?.matches(".hint")) text.hidden = box.scrollWidth <= box.clientWidth + 1;
+  }
+
+  for (const box of document.querySelectorAll(".scroll")) {
+    hints.observe(box);
+    box.addEventListener("scroll", () => hint(box), { passive: true });
   }
 
   // Records: a link to one opens it; the search field hides the others.

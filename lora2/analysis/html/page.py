@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
@@ -16,14 +16,19 @@ from markupsafe import Markup
 
 from lora2.analysis.claims.audit import as_table, audit
 from lora2.analysis.claims.checks import FAILS, HOLDS, OPEN
+from lora2.analysis.diagnostics import diagnostics_table, monitored
+from lora2.analysis.html.answer import answer, study_chart
 from lora2.analysis.html.benchmark import ratio_chart, ratio_table, read_benchmark
+from lora2.analysis.html.charts import colour_of, method_colours
 from lora2.analysis.html.cost import cost_and_quality
 from lora2.analysis.html.curves import learning_curves
-from lora2.analysis.html.html_table import Column, HtmlCell, HtmlRow, HtmlTable, text_cell
+from lora2.analysis.html.html_table import Column, HtmlRow, HtmlTable, text_cell
 from lora2.analysis.html.rank_maps import figure3, own_maps
 from lora2.analysis.html.records import by_setting
 from lora2.analysis.html.scores import READING, filled, score_table, verdicts
+from lora2.analysis.methods import mark_of
 from lora2.analysis.paper import load_figure3
+from lora2.analysis.study.models import model_studies
 from lora2.analysis.tables.build import Part, parts
 from lora2.common.rendering import Table, read_text, write_text
 from lora2.runs.places import load_places
@@ -82,7 +87,10 @@ def build_page(
     table1 = [part for part in parts("table1", runs, papers) if part.layout.papers]
     every_run = parts("runs", runs, papers)
     claims, settings = as_table(audit(papers)), by_setting(runs)
+    studies = model_studies(runs, papers)
+    clean = sorted({run.model for run in runs if run.status == "ok" and not run.caveats})
     charts = [
+        study_chart(studies),
         figure3(load_figure3(papers), runs),
         own_maps(settings),
         learning_curves(runs),
@@ -93,7 +101,8 @@ def build_page(
     scripts = {"library": library, "page": read_text(HERE / "page.js")}
     return _template().render(
         policy=_policy(*scripts.values()),
-        style=Markup(read_text(HERE / "style.css")),
+        style=Markup(read_text(HERE / "style.css") + method_colours()),
+        answer=answer(studies, claims, clean),
         scripts={name: Markup(text) for name, text in scripts.items()},
         reading=READING,
         facts=_facts(runs, table1, claims),
@@ -104,6 +113,7 @@ def build_page(
         chart_data={chart.name: chart.data() for chart in charts},
         benchmark=ratio_table(benchmark) if benchmark else None,
         claims=_claims(claims),
+        sceptic=_sceptic(runs),
         settings=settings,
         warnings=warnings,
         links=links,
@@ -120,6 +130,9 @@ def _template() -> jinja2.Template:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters["unbroken"] = _unbroken
+    environment.filters["coded"] = _coded
+    environment.filters["colour"] = lambda variant: colour_of(variant).removeprefix("@")
+    environment.filters["path"] = lambda variant: mark_of(variant).path
     environment.filters["quote"] = lambda text: quote(text, safe="")
     return environment.get_template("page.html")
 
@@ -127,6 +140,12 @@ def _template() -> jinja2.Template:
 def _unbroken(text: str) -> str:
     """Numbers, which may break after a comma and nowhere else."""
     return text.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+
+
+def _coded(text: str) -> Markup:
+    """A sentence whose commands stand between backticks."""
+    form = (Markup("{}"), Markup("<code>{}</code>"))
+    return Markup("").join(form[index % 2].format(part) for index, part in enumerate(text.split("`")))
 
 
 def _policy(*scripts: str) -> str:
@@ -154,15 +173,29 @@ def _facts(runs: Sequence[Run], table1: Sequence[Part], claims: Table) -> list[F
 def _claims(table: Table) -> HtmlTable:
     """The audit with a colour for each verdict."""
     verdict = table.header.index("Verdict")
+    plain = _plain(table)
     rows = []
-    for row in table.rows:
-        cells = list(map(text_cell, row))
-        cells[verdict] = HtmlCell(text=row[verdict], sort=row[verdict], tone=_tone(row[verdict]))
+    for row in plain.rows:
+        cells = list(row.cells)
+        cells[verdict] = replace(cells[verdict], tone=_tone(cells[verdict].text))
         rows.append(HtmlRow(tuple(cells)))
+    return replace(plain, rows=tuple(rows))
+
+
+def _sceptic(runs: Sequence[Run]) -> HtmlTable:
+    """The diagnostics with the mark of each run's method."""
+    plain = _plain(diagnostics_table(runs))
+    pairs = zip(plain.rows, monitored(runs), strict=True)
+    rows = tuple(HtmlRow((replace(row.cells[0], variant=run.variant), *row.cells[1:])) for row, run in pairs)
+    return replace(plain, rows=rows)
+
+
+def _plain(table: Table) -> HtmlTable:
+    """A table of text as a table of the page."""
     return HtmlTable(
         caption=table.title,
         columns=tuple(map(Column, table.header)),
-        rows=tuple(rows),
+        rows=tuple(HtmlRow(tuple(map(text_cell, row))) for row in table.rows),
         sentences=table.sentences,
         footnotes=table.footnotes,
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from lora2.analysis.figure3 import Ranks, agreement, panels, rank_grid
 from lora2.analysis.html.charts import Chart, Line, Plot, Select, Spec, axis, spec
+from lora2.analysis.html.curves import has_curve
 from lora2.analysis.html.records import Setting
 from lora2.analysis.paper import Figure3
 from lora2.common.errors import UserError
@@ -26,15 +27,15 @@ def figure3(figure: Figure3, runs: Sequence[Run]) -> Chart:
     real = [run for run in runs if not run.synthetic and not run.model_random_init and _grid(run) is not None]
     drawn = panels(figure, real, figure.model, VARIANT)
     top = max(float(grid.max()) for panel in drawn for grid in (panel.paper, panel.ours) if grid is not None)
-    views = {}
-    for panel in drawn:
+    views: dict[str, tuple[Plot, ...]] = {}
+    for panel in sorted(drawn, key=lambda panel: panel.ours is None):
         title = task_title(panel.task)
-        paper = Plot(f"{title}: the paper, {figure.model}. Total {panel.paper.sum():.0f}.", _rows(panel.paper))
-        ours = Plot(f"{title}: ours, not run.", ())
-        if panel.ours is not None:
-            said = f"{title}: ours, {panel.label}. Total {panel.ours.sum():.0f}. {agreement(panel)}."
-            ours = Plot(said, _rows(panel.ours))
-        views[panel.task] = (paper, ours)
+        said = f"{title}: the paper, {figure.model}. Total {panel.paper.sum():.0f}."
+        if panel.ours is None:
+            views[panel.task] = (Plot(f"{said} Ours on {figure.model}: not run.", _rows(panel.paper)),)
+            continue
+        ours = f"{title}: ours, {panel.label}. Total {panel.ours.sum():.0f}. {agreement(panel)}."
+        views[panel.task] = (Plot(said, _rows(panel.paper)), Plot(ours, _rows(panel.ours)))
     tasks = Select("Task", {task: task_title(task) for task in views})
     description = "Heat maps of the singular values kept in each matrix of each layer: the paper's and ours."
     specs = (_heat_map(top), _heat_map(top))
@@ -46,7 +47,7 @@ def own_maps(settings: Sequence[Setting]) -> Chart:
     options: dict[str, str] = {}
     views: dict[str, tuple[Plot, ...]] = {}
     top = 1.0
-    for setting in settings:
+    for setting in sorted(settings, key=lambda setting: not any(map(_is_telling, setting.shown))):
         mean, count = mean_grid(setting)
         if mean is None:
             continue
@@ -54,12 +55,17 @@ def own_maps(settings: Sequence[Setting]) -> Chart:
         options[setting.anchor] = named(setting.title, caveats)
         said = named(f"At the end, mean of {count} run(s)", caveats)
         at_the_end = Plot(f"{said}. Total {mean.sum():.0f}.", _rows(mean))
-        views[setting.anchor] = (at_the_end, _over_training(setting.shown))
+        views[setting.anchor] = (at_the_end, *_over_training(setting.shown))
         top = max(top, float(mean.max()))
     description = "Heat maps of the singular values kept in each matrix: at the end, and over the training."
     specs = (_heat_map(top), _heat_map_over_steps(top))
     menu = Select("Setting", options)
     return Chart(name="ranks", description=description, selects=(menu,), specs=specs, views=views)
+
+
+def _is_telling(run: Run) -> bool:
+    """Whether a setting of this run may open the menu: LoRA², followed over a whole training."""
+    return run.method == "lora2" and has_curve(run) and bool(run.history.get("monitor"))
 
 
 def mean_grid(setting: Setting) -> tuple[Ranks | None, int]:
@@ -90,11 +96,11 @@ def _rows(grid: Ranks) -> list[Line]:
     ]
 
 
-def _over_training(runs: Sequence[Run]) -> Plot:
+def _over_training(runs: Sequence[Run]) -> list[Plot]:
     """The first run that looked at its ranks: the mean of each matrix type over the layers, step by step."""
     run = next((run for run in runs if run.history.get("monitor")), None)
     if run is None:
-        return Plot("Over the training: not recorded.", ())
+        return []
     points = [point for point in run.history["monitor"] if keys.STEP in point]
     steps = [int(point[keys.STEP]) for point in points]
     rows: list[Line] = []
@@ -103,7 +109,7 @@ def _over_training(runs: Sequence[Run]) -> Plot:
         if all(ranks):
             means = [round(sum(each) / len(each), 2) for each in ranks]
             rows.append({"matrix": MATRIX_TITLES[matrix], "step": steps, "rank": means})
-    return Plot(f"Over the training of seed {run.seed}, mean over the layers.", rows)
+    return [Plot(f"Over the training of seed {run.seed}, mean over the layers.", rows)]
 
 
 def _is_rank_of(matrix: str, key: str) -> bool:

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from lora2.analysis.claims.checks import printed_count
-from lora2.analysis.html.html_table import Column, HtmlCell, HtmlRow, HtmlTable, Small, text_cell
+from lora2.analysis.html.html_table import Column, HtmlCell, HtmlRow, HtmlTable, Small
 from lora2.analysis.html.records import anchor
+from lora2.analysis.methods import method_name
 from lora2.analysis.paper import PaperRow, PaperTable
 from lora2.analysis.stats import Summary, summarise
 from lora2.analysis.tables.build import Part
@@ -33,7 +34,7 @@ from lora2.runs.caveats import marked, named
 from lora2.runs.format import Checkpoint
 
 READING = (VALUES, COMPARISON)  # said once, for all tables
-NOTHING_RAN = "Nothing of ours has run here yet: a dash stands for each number to come."
+NOTHING_RAN = "Nothing of ours has run here yet."
 NOTHING = HtmlCell(MISSING)
 TONES = {"reproduced": "good", "above": "good", "below": "bad"}
 
@@ -55,6 +56,7 @@ def score_table(part: Part) -> HtmlTable:
         sentences=(*part.sentences, *nothing),
         footnotes=tuple(note for note in part.footnotes if note not in READING),
         badges=_badges(part.conditions, layout),
+        ran=bool(part.cells),
     )
 
 
@@ -93,13 +95,14 @@ def _rows(part: Part, variant: str) -> list[HtmlRow]:
     rows = [_paper_row(part.layout, paper, printed)] if paper and printed else []
     for recipe in part.recipes(variant):
         rows.append(_our_row(part.layout, variant, recipe, part.row(variant, recipe), printed))
-    return rows if part.recipes(variant) else [*rows, _not_run(part.layout, variant, printed)]
+    if part.recipes(variant) or not part.cells:
+        return rows
+    return [*rows, _not_run(part.layout, variant, printed)]
 
 
 def _method(variant: str, printed: PaperRow | None) -> HtmlCell:
-    if printed is None:
-        return text_cell(variant)
-    return HtmlCell(text=printed.paper_name, sort=printed.paper_name, small=(Small(variant),))
+    name = printed.paper_name if printed else method_name(variant)
+    return HtmlCell(text=name, sort=name, small=(Small(variant),), variant=variant)
 
 
 def _paper_row(layout: Layout, paper: PaperTable, row: PaperRow) -> HtmlRow:
@@ -192,8 +195,7 @@ def _our_average(layout: Layout, row: Row) -> HtmlCell:
 
 def _not_run(layout: Layout, variant: str, printed: PaperRow | None) -> HtmlRow:
     columns = 1 + len(layout.columns) + (1 if layout.average else 0)
-    method = printed.paper_name if printed else variant
-    return HtmlRow((text_cell(method), HtmlCell(text="not run", sort="ours"), *(NOTHING,) * columns), "todo")
+    return HtmlRow((_method(variant, printed), HtmlCell(text="not run", sort="ours"), *(NOTHING,) * columns), "todo")
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lora2.analysis.study.drawing import LINES, Theme
-from lora2.analysis.study.gather import has_diverged, method_name, rate, trial_score, variant_place
+from lora2.analysis.methods import mark_of, method_name
+from lora2.analysis.study.drawing import Theme
+from lora2.analysis.study.gather import has_diverged, rate, trial_score, variant_place
 from lora2.core import keys
 from lora2.core.matrices import MATRICES, MATRIX_TITLES
 from lora2.glue.tasks import TASKS, task_title
@@ -97,17 +98,15 @@ def rates_height(rates: Rates) -> float:
 
 def draw_rates(figure: Any, theme: Theme, rates: Rates) -> None:
     """Draw held-out score over learning rate for each task, a line a method; x: a trial that collapsed or diverged."""
-    variants = sorted({variant for methods in rates.values() for variant in methods}, key=variant_place)
-    colours = {variant: LINES[index % len(LINES)] for index, variant in enumerate(variants)}
     panels = figure.subplots(len(rates), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (task, methods) in zip(panels, rates.items(), strict=True):
         for variant, runs in methods.items():
-            _rate_line(axes, variant, runs, colours[variant])
+            _rate_line(axes, variant, runs, theme.colour(variant))
         axes.set_xscale("log")
         axes.set_ylabel(f"{task_title(task)}, held-out")
     panels[-1].set_xlabel("learning rate")
     handles = {line.get_label(): line for axes in panels for line in axes.get_legend_handles_labels()[0]}
-    legend = figure.legend(handles.values(), handles, loc="outside upper center", ncols=4, frameon=False)
+    legend = figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False)
     for text in legend.get_texts():
         text.set_color(theme.ink)
 
@@ -116,8 +115,9 @@ def _rate_line(axes: Any, variant: str, rates: Mapping[float, list[Run]], colour
     scores = {value: score for value, score in rate_scores(rates).items() if np.isfinite(score)}
     ours = variant.startswith("lora2")
     style = {"linewidth": 2.4 if ours else 1.4, "linestyle": "-" if ours else "--"}
+    mark = mark_of(variant).matplotlib
     axes.plot(
-        [*scores], [*scores.values()], marker="o", color=colour, markersize=4, label=method_name(variant), **style
+        [*scores], [*scores.values()], marker=mark, color=colour, markersize=5, label=method_name(variant), **style
     )
     floor = min(scores.values(), default=0.0)
     for run in [run for runs in rates.values() for run in runs if has_fallen(run)]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora2.analysis.methods import ALL_STYLES, style_name
 from lora2.common.errors import UserError
 
 WIDTH = 8.0  # inches of 100 px
@@ -14,20 +15,22 @@ WIDTH = 8.0  # inches of 100 px
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Colours: of text and axes, of faint lines, of LoRA², of the other methods, and a colour map from low to high."""
+    """Colours: of text and axes, of faint lines, and a colour map from low to high; those of methods are a table's."""
 
     name: str
     ink: str
     faint: str
-    ours: str
-    others: str
     ramp: str
 
+    def colour(self, variant: str) -> str:
+        """Return a method's colour."""
+        style = ALL_STYLES[style_name(variant)]
+        return style.dark if self is DARK else style.light
 
-LIGHT = Theme(name="light", ink="#1f2328", faint="#d0d7de", ours="#0550ae", others="#6e7781", ramp="Blues")
-DARK = Theme(name="dark", ink="#e6edf3", faint="#3d444d", ours="#79c0ff", others="#9198a1", ramp="Blues_r")
+
+LIGHT = Theme(name="light", ink="#1f2328", faint="#d0d7de", ramp="Blues")
+DARK = Theme(name="dark", ink="#e6edf3", faint="#3d444d", ramp="Blues_r")
 THEMES = (LIGHT, DARK)
-LINES = ("#2f81f7", "#bf3989", "#1a7f37", "#bc4c00", "#8250df", "#9a6700", "#8c959f", "#0a8f8f")  # legible on both
 
 Draw = Callable[[Any, Theme], None]  # (matplotlib figure, theme)
 

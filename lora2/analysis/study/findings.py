@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from lora2.analysis.study.gather import PAIRS, SHARED, TUNED, Study, method_name
+from lora2.analysis.methods import method_name
+from lora2.analysis.study.gather import PAIRS, SHARED, TUNED, Study
 from lora2.analysis.study.pairs import Pair
 from lora2.analysis.study.tables import signed, task_titles
 from lora2.glue.tasks import task_title

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lora2.analysis.figure3 import agreement, panels
+from lora2.analysis.methods import method_name
 from lora2.analysis.paper import Figure3
-from lora2.analysis.study.gather import is_marked, method_name
+from lora2.analysis.study.gather import is_marked
 from lora2.analysis.study.tables import record_link, task_titles
 from lora2.glue.tasks import TASKS, task_title
 from lora2.runs.reader import Run

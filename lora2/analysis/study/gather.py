@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lora2.common.rendering import MISSING
 from lora2.core import keys
 from lora2.glue.tasks import TASKS
 from lora2.runs.caveats import MARK
@@ -32,7 +33,6 @@ PAIRS = {  # LoRA² -> methods of its size
     "lora2_k1": ("lora_r1", "adalora_r2", "sora_r1"),
     "lora2_k8": ("lora_r8", "adalora_r8", "sora_r8"),
 }
-METHODS = {"full": "full", "bitfit": "BitFit", "lora2": "LoRA²", "lora": "LoRA", "adalora": "AdaLoRA", "sora": "SoRA"}
 LOW_RANK = ("lora2", "lora", "adalora", "sora")
 EXPERIMENT = "study"  # what the name of each of the study's experiments begins with
 TRIALS = "trial"  # the recipe of the search for each method's values
@@ -193,6 +193,11 @@ def studied_models(runs: Iterable[Run]) -> list[str]:
     return sorted({run.model for run in runs if run.recipe in recipes and run.experiment.startswith(EXPERIMENT)})
 
 
+def devices_text(runs: Iterable[Run]) -> str:
+    """Name the devices of runs; a dash for one whose record does not tell."""
+    return ", ".join(sorted({str(run.provenance.get("device") or MISSING) for run in runs}))
+
+
 def is_marked(run: Run) -> bool:
     """Say whether a run has a caveat that keeps it out of every mean."""
     return any(caveat != "collapsed" for caveat in run.caveats)
@@ -214,17 +219,6 @@ def chosen(run: Run) -> str:
     if run.method == "lora2":
         parts.append(f"Λ ×{run.resolved.get('method', {}).get('lam_lr_scale', 1):g}")
     return ", ".join(parts)
-
-
-def method_name(variant: str) -> str:
-    """Write a variant as a reader says it: `lora2_k8` is LoRA² k=8.
-
-    >>> method_name("lora2_k8"), method_name("full"), method_name("lora2_k8_unpruned")
-    ('LoRA² k=8', 'full', 'LoRA² k=8 unpruned')
-    """
-    method, *rest = variant.split("_")
-    size = [f"{part[0]}={part[1:]}" if part[1:].isdigit() else part for part in rest]
-    return " ".join([METHODS.get(method, method), *size])
 
 
 def variant_place(variant: str) -> tuple[int, str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from lora2.analysis.paper import Figure3, PaperTable, load_figure3, load_table
 from lora2.analysis.study.courses_drawn import Rates, by_rate
 from lora2.analysis.study.further import further_lines
-from lora2.analysis.study.gather import COMPARISONS, Study, gather, studied_models, trials
+from lora2.analysis.study.gather import COMPARISONS, Study, devices_text, gather, studied_models, trials
 from lora2.analysis.study.pairs import Pair, pairs
-from lora2.analysis.study.scores_drawn import CostPoint, cost_points, step_seconds
+from lora2.analysis.study.scores_drawn import CostPoint, cost_points, step_seconds, timed_runs
 from lora2.runs.reader import Run
 
 PLANNED = ("minilm", "mpnet")  # what can be had without a hub
@@ -27,6 +27,7 @@ class ModelStudy:
         pairs: of each comparison.
         trials: of the search for each method's values.
         seconds: of a step, by variant, timed side by side over the tasks of the first comparison that ran.
+        timed_on: the devices of those steps.
         further: the experiments around the study, a line each.
     """
 
@@ -35,6 +36,7 @@ class ModelStudy:
     pairs: tuple[tuple[Pair, ...], ...]
     trials: Rates
     seconds: Mapping[str, float]
+    timed_on: str
     further: tuple[str, ...]
 
     @property
@@ -86,6 +88,7 @@ def _model_study(model: str, runs: Sequence[Run], table: PaperTable, figure: Fig
         pairs=tuple(tuple(pairs(study, table)) for study in studies),
         trials=by_rate(trials(model, runs)),
         seconds=step_seconds(model, tasks, runs) if tasks else {},
+        timed_on=devices_text(timed_runs(model, tasks, runs)),
         further=tuple(further_lines(model, runs, figure)),
     )
 

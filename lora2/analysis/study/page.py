@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lora2.analysis.methods import method_name
 from lora2.analysis.study.drawing import DARK, LIGHT, picture_path
 from lora2.analysis.study.findings import findings
-from lora2.analysis.study.gather import SHARED, Study, chosen, method_name
+from lora2.analysis.study.gather import SHARED, Study, chosen, devices_text
 from lora2.analysis.study.models import ModelStudy, picture_name
 from lora2.analysis.study.pairs import Pair
 from lora2.analysis.study.tables import (
@@ -95,9 +96,12 @@ def _sections(study: ModelStudy) -> list[str]:
 def _made_of(study: ModelStudy) -> str:
     runs = [run for each in study.studies for run in each.runs]
     tasks = dict.fromkeys(task for each in study.studies for task in each.tasks)
-    devices = ", ".join(sorted({str(run.provenance.get("device") or MISSING) for run in runs}))
     commits = ", ".join(sorted({str(run.provenance.get("git_commit") or MISSING)[:7] for run in runs}))
-    return f"{len(runs)} runs on {task_titles(tasks)}; device: {devices}; code: {commits}." if runs else "Trials alone."
+    return (
+        f"{len(runs)} runs on {task_titles(tasks)}; device: {devices_text(runs)}; code: {commits}."
+        if runs
+        else "Trials alone."
+    )
 
 
 def _comparison(study: Study, found: Sequence[Pair]) -> str:

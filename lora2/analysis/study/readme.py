@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora2.analysis.claims.audit import audit, tally
+from lora2.analysis.methods import method_name
 from lora2.analysis.study.findings import pair_clause, seeds_clause
-from lora2.analysis.study.gather import PAIRS, VARIANTS, Study, marked_score, method_name
+from lora2.analysis.study.gather import PAIRS, VARIANTS, Study, marked_score
 from lora2.analysis.study.models import ModelStudy, picture_name
 from lora2.analysis.study.page import picture_markup
 from lora2.analysis.study.pairs import Pair

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from lora2.analysis.methods import mark_of, method_name
 from lora2.analysis.stats import MIN_SEEDS, student_interval
 from lora2.analysis.study.drawing import Theme
-from lora2.analysis.study.gather import Study, StudyCell, method_name
+from lora2.analysis.study.gather import Study, StudyCell
 from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
 from lora2.runs.reader import Run
 
@@ -32,9 +33,7 @@ def draw_dots(figure: Any, theme: Theme, study: Study) -> None:
         for row, variant in enumerate(study.variants):
             if (variant, task) in study.cells:
                 _dots(axes, theme, study.cells[variant, task], row)
-        seen = [score for cell in study.cells.values() if cell.task == task for score in cell.scores()]
-        room = FRAME * max(1.0, max(seen) - min(seen))
-        axes.set_xlim(min(seen) - room, max(seen) + room)
+        axes.set_xlim(*seen_range([cell for cell in study.cells.values() if cell.task == task]))
         axes.set_title(task_title(task), fontsize=11, fontweight="bold")
         axes.set_xlabel(f"{METRIC_TITLES[TASKS[task].main_metric]}, best of dev")
         axes.grid(visible=False, axis="y")
@@ -42,18 +41,24 @@ def draw_dots(figure: Any, theme: Theme, study: Study) -> None:
     panels[0].set_yticks(range(len(study.variants)), [method_name(variant) for variant in study.variants])
     panels[0].set_ylim(len(study.variants) - 0.5, -0.5)
     for label, variant in zip(panels[0].get_yticklabels(), study.variants, strict=True):
-        if variant.startswith("lora2"):
-            label.set(color=theme.ours, fontweight="bold")
+        label.set(color=theme.colour(variant), fontweight="bold" if variant.startswith("lora2") else "normal")
+
+
+def seen_range(cells: Sequence[StudyCell]) -> tuple[float, float]:
+    """Return the range of scores that a panel shows: every seed, and room to either side."""
+    seen = [score for cell in cells for score in cell.scores()]
+    room = FRAME * max(1.0, max(seen) - min(seen))
+    return min(seen) - room, max(seen) + room
 
 
 def _dots(axes: Any, theme: Theme, cell: StudyCell, row: int) -> None:
-    colour = theme.ours if cell.variant.startswith("lora2") else theme.others
+    colour = theme.colour(cell.variant)
     scores = cell.scores()
     if len(scores) >= MIN_SEEDS:
         axes.plot(student_interval(scores), (row, row), color=colour, linewidth=2.0, alpha=0.7, solid_capstyle="butt")
     axes.plot(np.mean(scores), row, "|", color=colour, markersize=15, markeredgewidth=2.4)
     collapsed = {run.seed for run in cell.collapsed}
-    for marker, wanted, size in (("o", False, 4.5), ("x", True, 7.0)):
+    for marker, wanted, size in ((mark_of(cell.variant).matplotlib, False, 4.5), ("x", True, 7.0)):
         shown = [score for seed, score in cell.by_seed().items() if (seed in collapsed) == wanted]
         axes.plot(shown, [row] * len(shown), marker, color=colour, markersize=size, markeredgewidth=1.2, alpha=0.75)
 
@@ -92,10 +97,15 @@ def step_seconds(model: str, tasks: Sequence[str], runs: Sequence[Run]) -> dict[
     Only variants that were timed on every one of the tasks: a step's length depends on the task's texts.
     """
     times: dict[str, dict[str, float]] = {}
-    for run in runs:
-        if run.status == "timed" and run.model == model and run.task in tasks and run.seconds_per_step is not None:
+    for run in timed_runs(model, tasks, runs):
+        if run.seconds_per_step is not None:
             times.setdefault(run.variant, {})[run.task] = run.seconds_per_step
     return {variant: float(np.mean([*by.values()])) for variant, by in times.items() if len(by) == len(tasks)}
+
+
+def timed_runs(model: str, tasks: Sequence[str], runs: Sequence[Run]) -> list[Run]:
+    """List the records of steps that were timed side by side on `tasks`."""
+    return [run for run in runs if run.status == "timed" and run.model == model and run.task in tasks]
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -132,10 +142,9 @@ def _cost_panel(axes: Any, theme: Theme, costs: Sequence[tuple[CostPoint, float]
     from matplotlib.ticker import EngFormatter, NullFormatter
 
     front = pareto([(cost, point.score) for point, cost in costs])
-    axes.step(*zip(*front, strict=True), where="post", color=theme.others, linewidth=1.2, linestyle="--")
+    axes.step(*zip(*front, strict=True), where="post", color=theme.ink, alpha=0.4, linewidth=1.2, linestyle="--")
     for point, cost in costs:
-        colour = theme.ours if point.variant.startswith("lora2") else theme.others
-        axes.plot(cost, point.score, "o", color=colour, markersize=7)
+        axes.plot(cost, point.score, mark_of(point.variant).matplotlib, color=theme.colour(point.variant), markersize=7)
     low, high = min(cost for _, cost in costs), max(cost for _, cost in costs)
     if high > WIDE * low:
         axes.set(xscale="log", xlim=(low / (high / low) ** 0.1, high * (high / low) ** 0.4))
@@ -159,7 +168,6 @@ def _name_points(axes: Any, theme: Theme, costs: Sequence[tuple[CostPoint, float
             if abs(other_x - x) < 0.3 * width and lifted < other_y + NAME_HEIGHT:
                 lifted = other_y + NAME_HEIGHT
         placed.append((x, lifted))
-        ours = point.variant.startswith("lora2")
         axes.annotate(
             method_name(point.variant),
             (cost, point.score),
@@ -167,6 +175,6 @@ def _name_points(axes: Any, theme: Theme, costs: Sequence[tuple[CostPoint, float
             textcoords="offset points",
             va="center",
             fontsize=8.5,
-            color=theme.ours if ours else theme.ink,
-            fontweight="bold" if ours else "normal",
+            color=theme.colour(point.variant),
+            fontweight="bold" if point.variant.startswith("lora2") else "normal",
         )

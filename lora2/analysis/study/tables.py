@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from lora2.analysis.comparison import MOST_SEEDS, pooled
+from lora2.analysis.methods import method_name
 from lora2.analysis.stats import MIN_SEEDS, student_interval, summarise
 from lora2.analysis.study.courses_drawn import NEAR, Rates, good_range, has_fallen, rate_scores
-from lora2.analysis.study.gather import EXPERIMENT, Study, StudyCell, chosen, marked_score, method_name
+from lora2.analysis.study.gather import EXPERIMENT, Study, StudyCell, chosen, marked_score
 from lora2.analysis.study.pairs import Pair
 from lora2.common.rendering import MISSING, Table
 from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title

@@ -8,14 +8,17 @@ from functools import partial
 import pytest
 from helpers.fake_records import PAPERS
 from helpers.fake_study import ADAPTERS, RATES, shared, timed, trials, tuned
+from matplotlib.figure import Figure
 
-from lora2.analysis.study.courses_drawn import by_rate, good_range, rate_scores
-from lora2.analysis.study.drawing import draw
+from lora2.analysis.methods import mark_of
+from lora2.analysis.study import pictures
+from lora2.analysis.study.courses_drawn import by_rate, draw_rates, good_range, rate_scores
+from lora2.analysis.study.drawing import LIGHT, THEMES, draw
 from lora2.analysis.study.gather import SHARED, gather
 from lora2.analysis.study.gather import trials as gathered_trials
 from lora2.analysis.study.models import model_studies
 from lora2.analysis.study.pictures import draw_pictures
-from lora2.analysis.study.scores_drawn import cost_points, pareto, step_seconds
+from lora2.analysis.study.scores_drawn import cost_points, draw_cost, draw_dots, pareto, step_seconds
 from lora2.common.errors import UserError
 from lora2.runs.reader import parse_run
 
@@ -75,6 +78,41 @@ def test_every_picture_is_written_twice_and_the_same_again(tmp_path):
     light, dark = (tmp_path / "first" / f"study_minilm_shared{suffix}.svg" for suffix in ("", "_dark"))
     assert light.read_bytes() != dark.read_bytes()
     assert 'width="576pt"' in light.read_text()  # 800 px
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_a_method_has_its_colour_and_mark_in_every_picture(theme):
+    (study,) = model_studies(RUNS, PAPERS, "minilm")
+    for content in (
+        partial(draw_dots, study=study.studies[0]),
+        partial(draw_cost, points=study.costs),
+        partial(draw_rates, rates=study.trials),
+    ):
+        figure = Figure(layout="constrained")
+        content(figure, theme)
+        looks = {(line.get_color(), line.get_marker()) for axes in figure.axes for line in axes.lines}
+        marks = {mark for _, mark in looks} - {"|", "x", "None", "", None}
+        assert (theme.colour("lora2_k8"), "o") in looks
+        assert marks <= {mark_of(variant).matplotlib for variant in ADAPTERS}
+        known = {theme.colour(variant) for variant in ADAPTERS}
+        assert {colour for colour, mark in looks if mark in marks} <= known
+
+
+def test_a_picture_says_what_it_is_and_of_which_machine(monkeypatch, tmp_path):
+    titles: list[str] = []
+
+    def listen(name, height, content, folder):
+        figure = Figure(layout="constrained")
+        content(figure, LIGHT)
+        titles.append(figure.get_suptitle())
+        return []
+
+    monkeypatch.setattr(pictures, "draw", listen)
+    (study,) = model_studies(RUNS, PAPERS, "minilm")
+    draw_pictures(study, tmp_path)
+    assert len(titles) == 5
+    assert all(title.startswith("minilm: ") for title in titles)
+    assert sum("on a test's" in title for title in titles) == 4  # of the search's trials the table tells
 
 
 def test_no_run_no_picture(tmp_path):

@@ -9,8 +9,9 @@ from helpers import fake_study
 from helpers.fake_records import PAPERS
 from helpers.fake_study import SCORES, SEEDS, shared, study_run, trials, tuned
 
+from lora2.analysis.methods import method_name
 from lora2.analysis.paper import load_table
-from lora2.analysis.study.gather import SHARED, TUNED, chosen, gather, method_name, studied_models, trial_score
+from lora2.analysis.study.gather import SHARED, TUNED, chosen, gather, studied_models, trial_score
 from lora2.analysis.study.gather import trials as gathered_trials
 from lora2.analysis.study.pairs import pairs
 from lora2.runs.reader import parse_run
