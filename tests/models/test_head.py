@@ -114,3 +114,12 @@ def test_a_note_says_that_a_trained_head_is_left_out(tmp_path: Path):
 def test_the_last_layer_is_in_the_head():
     for kind in KINDS:
         assert {name for name, _ in head_parameters(encoder(kind))} & {*LAST_LAYERS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_dropout_before_the_classifier_is_the_recipes(kind: str):
+    """DeBERTaV3's configuration leaves the setting out, and MPNet has none."""
+    cfg = settings(kind).model
+    rates = [module.p for module in load_model(cfg, 2, 0.375).modules() if isinstance(module, torch.nn.Dropout)]
+    assert rates.count(0.375) == 1
+    assert 0.375 not in [x.p for x in load_model(cfg, 2, None).modules() if isinstance(x, torch.nn.Dropout)]
