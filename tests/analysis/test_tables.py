@@ -320,3 +320,15 @@ def test_no_torch_no_pandas_no_matplotlib_for_a_table() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_table_says_by_which_commands_its_runs_are_made_again() -> None:
+    own = [record(experiment="study_minilm", seed=seed) for seed in (0, 1)]
+    (table,) = tables([*own, record(experiment="adhoc", task="rte")])
+    assert table.footnotes[-1] == (
+        "Made by `python scripts/experiment.py run study_minilm --model minilm --data local --data-dir ../glue`; "
+        "`python scripts/train.py` with the settings under config.resolved in a run's record."
+    )
+    timed = [record(status="timed", experiment="table2", data="hub")]
+    (table,) = [table for table in tables(timed, "table2") if table.rows]
+    assert table.footnotes[-1] == "Made by `python scripts/experiment.py time table2 --model minilm --data hub`."

@@ -42,6 +42,7 @@ from lora2.analysis.tables.layout import (
     conditions_of,
     conditions_title,
     dropped,
+    made_by,
     method_title,
     sentences,
     unfinished,
@@ -151,6 +152,7 @@ def _part(conditions: Conditions, runs: Sequence[Run], paper: PaperTable | None,
             *caveat_notes(cells),
             *dropped(cells),
             *unfinished(mine),
+            *made_by(done),
         ),
     )
 

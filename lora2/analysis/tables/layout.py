@@ -17,6 +17,8 @@ from lora2.runs.cells import Cell
 from lora2.runs.format import RESULTS
 from lora2.runs.reader import Run
 
+AD_HOC = "adhoc"  # configs/train.yaml: a run of no experiment
+
 COLUMN_METRICS: Mapping[str, str] = {  # what a column may show beside the tasks' own metrics
     **METRIC_TITLES,
     "pearson+spearman": "mean corr.",
@@ -197,6 +199,20 @@ def caveat_notes(cells: Mapping[tuple[str, str, str], Cell]) -> list[str]:
         f"beside clean numbers, so without difference and verdict: {', '.join(where)}."
         for kinds, where in sorted(places.items())
     ]
+
+
+def made_by(runs: Iterable[Run]) -> list[str]:
+    """Write one footnote with the commands that make these runs again, one for each experiment."""
+    asked = {(run.experiment, run.status == "timed", run.model, run.data) for run in runs}
+    commands = [
+        f"`python scripts/experiment.py {'time' if timed else 'run'} {experiment} --model {model} --data {data}"
+        f"{' --data-dir ../glue' if data == 'local' else ''}`"
+        for experiment, timed, model, data in sorted(asked)
+        if experiment != AD_HOC
+    ]
+    if any(experiment == AD_HOC for experiment, *_ in asked):
+        commands.append("`python scripts/train.py` with the settings under config.resolved in a run's record")
+    return [f"Made by {'; '.join(commands)}."] if commands else []
 
 
 def unfinished(runs: Iterable[Run]) -> list[str]:
