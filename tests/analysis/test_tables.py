@@ -330,5 +330,5 @@ def test_a_table_says_by_which_commands_its_runs_are_made_again() -> None:
         "`python scripts/train.py` with the settings under config.resolved in a run's record."
     )
     timed = [record(status="timed", experiment="table2", data="hub")]
-    (table,) = [table for table in tables(timed, "table2") if table.rows]
+    *_, table = tables(timed, "table2")
     assert table.footnotes[-1] == "Made by `python scripts/experiment.py time table2 --model minilm --data hub`."
