@@ -884,7 +884,7 @@ MUTANTS = (
     ),
     _mutant(
         "our AdaLoRA's timing stands in the stock one's row",
-        "analysis/tables/build.py",
+        "analysis/tables/cells.py",
         'run.status == "timed" and method.get("impl") == "stacked"',
         'method.get("impl") == "none"',
         "analysis/test_tables.py",

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lora2.common.rendering import MISSING, Table
+from lora2.common.table import MISSING, Table
 from lora2.core import keys
 from lora2.core.terms import TERM_SIDES, TERMS
 from lora2.runs.caveats import CAVEATS, MARK, named

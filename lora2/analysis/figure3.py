@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lora2.analysis.paper import Figure3
 from lora2.analysis.stats import pearson, spearman
 from lora2.common.errors import UserError
-from lora2.common.rendering import MISSING
+from lora2.common.table import MISSING
 from lora2.core.matrices import MATRICES, MATRIX_TITLES
 from lora2.glue.tasks import task_title
 from lora2.runs.caveats import named

@@ -6,14 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from lora2.common.errors import UserError
 from lora2.common.screen import to_screen
+from lora2.common.table import MISSING, Table
 
-MISSING = "–"
 SUFFIXES = {"text": ".txt", "markdown": ".md", "csv": ".csv", "latex": ".tex", "json": ".json"}
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "$": r"\$", "{": r"\{", "}": r"\}",
@@ -21,25 +20,6 @@ LATEX = {
     "−": "$-$", "†": r"\dag{}", "≥": r"$\ge$", "≤": r"$\le$", "×": r"$\times$", "Λ": r"$\Lambda$", "Σ": r"$\Sigma$",
     "𝒰": r"$\mathcal{U}$", "𝒱": r"$\mathcal{V}$", "⚠": r"\textbf{!}", "γ": r"$\gamma$",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Hold one section: a table, with sentences above it and footnotes below.
-
-    Attributes:
-        title: of the section.
-        header: names of the columns.
-        rows: each with as many cells as `header`; MISSING stands for a number that is not there.
-        sentences: paragraphs above the table.
-        footnotes: a list below it.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    sentences: tuple[str, ...] = ()
-    footnotes: tuple[str, ...] = ()
 
 
 def render(tables: Sequence[Table], form: str) -> str:

@@ -7,10 +7,8 @@ import re
 import shutil
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lora2.common.rendering import Table
+from lora2.common.table import Table
 
 # What is aligned to the right: 1,234 and 0.17M, 69.85 / 81.83 ± 0.41 (n=3) ‡, 12 to 24.
 NUMBER = re.compile(r"[-−+]?\d[-−+\d.,/ %±]*( to [\d.,]+)?[kMhs]?( ?\(n=\d+\))?( ‡)?|–|")

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from lora2.common.rendering import MISSING, Table, form_for, render
+from lora2.common.rendering import form_for, render
 from lora2.common.screen import to_screen
+from lora2.common.table import MISSING, Table
 from lora2.config.grid import Job
 from lora2.experiments.cost.estimate import Estimate, as_json_text, estimate, hours, this_device
 from lora2.experiments.status import JobStatus, State, survey

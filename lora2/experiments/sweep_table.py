@@ -4,7 +4,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 
-from lora2.common.rendering import MISSING, Table
+from lora2.common.table import MISSING, Table
 from lora2.config.grid import Job
 from lora2.experiments.status import JobStatus
 from lora2.glue.tasks import TASKS

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora2.common.errors import UserError
-from lora2.common.rendering import Table, render
+from lora2.common.rendering import render
+from lora2.common.table import Table
 from lora2.common.voice import say
 from lora2.config.grid import Job, expand
 from lora2.config.identity import IDENTITY_FREE

@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -85,13 +85,7 @@ def execute(
     failure: Failure | None = None
     try:
         with heed_signals() as stop:
-            control = RunControl(
-                checkpoints=checkpoints,
-                every=cfg.checkpoint,
-                stop=stop,
-                log=tracking.log,
-                folder=checkpoints.path.parent,
-            )
+            control = _control(cfg, checkpoints, tracking, stop)
             result = _train(cfg, raw, accelerator, control, checkpoints, tracking, notes)
     except UserError:
         raise
@@ -112,6 +106,16 @@ def execute(
         record = _end_alone(record, cfg.results_dir, accelerator, earlier)
     tracking.finish(record)
     return record
+
+
+def _control(cfg: RunConfig, checkpoints: CheckpointFolder, tracking: Tracking, stop: Callable[[], bool]) -> RunControl:
+    return RunControl(
+        checkpoints=checkpoints,
+        every=cfg.checkpoint,
+        stop=stop,
+        log=tracking.log,
+        folder=checkpoints.path.parent,
+    )
 
 
 def _train(

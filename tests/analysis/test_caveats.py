@@ -16,7 +16,7 @@ from lora2.analysis.html.rank_maps import mean_grid
 from lora2.analysis.html.records import by_setting
 from lora2.analysis.paper import load_figure3
 from lora2.analysis.tables.build import build
-from lora2.common.rendering import Table
+from lora2.common.table import Table
 from lora2.glue.tasks import TASKS
 from lora2.runs.caveats import CAVEATS, MARK
 from lora2.runs.reader import load_runs, parse_run

@@ -15,7 +15,8 @@ from helpers.fake_records import PAPERS, ROOT, TIMING, deberta, record, results_
 
 from lora2.analysis.tables.build import NAMES, build
 from lora2.common.errors import UserError
-from lora2.common.rendering import MISSING, Table, render, replace_block
+from lora2.common.rendering import render, replace_block
+from lora2.common.table import MISSING, Table
 from lora2.glue.tasks import TASKS
 from lora2.runs.reader import load_runs, parse_run
 

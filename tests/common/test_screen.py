@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from lora2.common.rendering import Table, form_for, render
+from lora2.common.rendering import form_for, render
 from lora2.common.screen import to_screen
+from lora2.common.table import Table
 
 TASKS = ("CoLA", "MRPC", "RTE", "STS-B", "MNLI", "QNLI")
 WIDE = Table(

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lora2.common.rendering import Table, render, write_block
+from lora2.common.rendering import render, write_block
+from lora2.common.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 MEANING = {

@@ -11,7 +11,7 @@ from lora2.analysis.claims import scores as claim_scores
 from lora2.analysis.claims.checks import Check, Finding
 from lora2.analysis.paper import DEFAULT_FOLDER, PaperClaim, load_claims, load_table
 from lora2.common.errors import UserError
-from lora2.common.rendering import Table
+from lora2.common.table import Table
 
 TABLES = ("table1", "table2", "table3", "table4", "adalora_table1", "roberta_large")
 CHECKS: Mapping[str, Check] = {

@@ -14,7 +14,7 @@ from lora2.analysis.study.models import ModelStudy
 from lora2.analysis.study.pairs import Pair
 from lora2.analysis.study.readme import PAPERS_MODELS
 from lora2.analysis.study.scores_drawn import seen_range
-from lora2.common.rendering import Table
+from lora2.common.table import Table
 from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
 
 ROW = 26  # pixels of a method

@@ -11,7 +11,7 @@ from lora2.analysis.benchmark import VARIANTS, machine_text, peer_name, rounds_t
 from lora2.analysis.html.charts import Chart, Line, Plot, Select, Spec, axis, by_method, method_words, spec
 from lora2.analysis.html.html_table import Column, HtmlCell, HtmlRow, HtmlTable, text_cell
 from lora2.common.errors import UserError
-from lora2.common.rendering import MISSING
+from lora2.common.table import MISSING
 
 Result = Mapping[str, Any]
 

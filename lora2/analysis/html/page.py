@@ -30,7 +30,8 @@ from lora2.analysis.methods import mark_of
 from lora2.analysis.paper import load_figure3
 from lora2.analysis.study.models import model_studies
 from lora2.analysis.tables.build import Part, parts
-from lora2.common.rendering import Table, read_text, write_text
+from lora2.common.rendering import read_text, write_text
+from lora2.common.table import Table
 from lora2.runs.places import load_places
 from lora2.runs.reader import Run, load_runs
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora2.analysis.tables.layout import conditions_of, conditions_title
-from lora2.common.rendering import MISSING
+from lora2.common.table import MISSING
 from lora2.glue.tasks import METRIC_TITLES, task_title
 from lora2.runs.caveats import CAVEATS, MARK
 from lora2.runs.cells import choose

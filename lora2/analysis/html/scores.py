@@ -28,7 +28,7 @@ from lora2.analysis.tables.cells import (
     verdict_text,
 )
 from lora2.analysis.tables.layout import COMPARISON, VALUES, Conditions, Layout, metric_titles
-from lora2.common.rendering import MISSING
+from lora2.common.table import MISSING
 from lora2.glue.tasks import task_title
 from lora2.runs.caveats import marked, named
 from lora2.runs.format import Checkpoint

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lora2.common.rendering import MISSING
+from lora2.common.table import MISSING
 from lora2.core import keys
 from lora2.glue.tasks import TASKS
 from lora2.runs.caveats import MARK

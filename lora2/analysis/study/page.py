@@ -20,7 +20,8 @@ from lora2.analysis.study.tables import (
     row_commands,
     task_titles,
 )
-from lora2.common.rendering import MISSING, Table, to_markdown
+from lora2.common.rendering import to_markdown
+from lora2.common.table import MISSING, Table
 from lora2.glue.tasks import task_title
 
 FIGURES = Path("../results/figures")  # from docs/

@@ -13,7 +13,8 @@ from lora2.analysis.study.models import ModelStudy, picture_name
 from lora2.analysis.study.page import picture_markup
 from lora2.analysis.study.pairs import Pair
 from lora2.analysis.study.tables import mean_text
-from lora2.common.rendering import MISSING, Table, to_markdown
+from lora2.common.rendering import to_markdown
+from lora2.common.table import MISSING, Table
 from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
 from lora2.runs.caveats import CAVEATS, MARK
 

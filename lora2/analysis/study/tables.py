@@ -10,7 +10,7 @@ from lora2.analysis.stats import MIN_SEEDS, student_interval, summarise
 from lora2.analysis.study.courses_drawn import NEAR, Rates, good_range, has_fallen, rate_scores
 from lora2.analysis.study.gather import EXPERIMENT, Study, StudyCell, chosen, marked_score
 from lora2.analysis.study.pairs import Pair
-from lora2.common.rendering import MISSING, Table
+from lora2.common.table import MISSING, Table
 from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
 from lora2.runs.caveats import CAVEATS, MARK
 from lora2.runs.reader import Run

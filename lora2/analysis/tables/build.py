@@ -7,7 +7,7 @@ pretrained weights. Every other model, the demo data and random weights get thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from lora2.analysis.stats import MIN_SEEDS
 from lora2.analysis.tables.cells import (
     Row,
     average_caveats,
+    cells_of,
     count_text,
     difference_text,
     interval_text,
@@ -49,10 +50,10 @@ from lora2.analysis.tables.layout import (
     wrong_averages,
 )
 from lora2.common.errors import UserError
-from lora2.common.rendering import MISSING, Table
+from lora2.common.table import MISSING, Table
 from lora2.glue.tasks import TASKS
 from lora2.runs.caveats import marked
-from lora2.runs.cells import Cell, choose
+from lora2.runs.cells import Cell
 from lora2.runs.format import RESULTS, Checkpoint
 from lora2.runs.reader import Run
 
@@ -136,7 +137,7 @@ def _belongs(run: Run, paper: PaperTable | None) -> bool:
 def _part(conditions: Conditions, runs: Sequence[Run], paper: PaperTable | None, folder: Path) -> Part:
     mine = [run for run in runs if conditions_of(run) == conditions]
     done = [run for run in mine if run.status in RESULTS]
-    cells = _cells(done)
+    cells = cells_of(done)
     layout = _paper_layout(paper, conditions) if paper else _runs_layout(conditions, done, folder)
     variants = _variants(layout, cells)
     return Part(
@@ -169,19 +170,6 @@ def _as_table(part: Part) -> Table:
     header = (*FIXED_HEADER, *columns, *average_header(part.layout))
     lines = tuple(line for variant in part.variants for line in _block(part, variant))
     return Table(title=part.title, header=header, rows=lines, sentences=part.sentences, footnotes=part.footnotes)
-
-
-def _cells(runs: Iterable[Run]) -> dict[tuple[str, str, str], Cell]:
-    groups: dict[tuple[str, str, str], list[Run]] = {}
-    for run in runs:
-        groups.setdefault((_row_name(run), run.recipe, run.task), []).append(run)
-    return {key: choose(group) for key, group in groups.items()}
-
-
-def _row_name(run: Run) -> str:
-    """The variant; a timing is of one implementation, and that of our AdaLoRA does not stand in the stock one's row."""
-    method = run.resolved.get("method") or {}
-    return f"{run.variant}_stacked" if run.status == "timed" and method.get("impl") == "stacked" else run.variant
 
 
 def _paper_layout(paper: PaperTable, conditions: Conditions) -> Layout:

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from lora2.analysis.paper import PaperRow
 from lora2.analysis.stats import MIN_SEEDS, glue_average, student_interval, summarise, verdict
 from lora2.analysis.tables.layout import Layout
-from lora2.common.rendering import MISSING
+from lora2.common.table import MISSING
 from lora2.runs.caveats import Caveat, marked
-from lora2.runs.cells import Cell
+from lora2.runs.cells import Cell, choose
 from lora2.runs.format import Checkpoint
+from lora2.runs.reader import Run
 
 Row = Mapping[str, Cell]
 NO_VERDICT = "no verdict"
@@ -122,3 +123,17 @@ def join(parts: Iterable[str]) -> str:
     """Join the metrics of one column in one cell; a cell with nothing at all is a single dash."""
     texts = list(parts)
     return MISSING if set(texts) == {MISSING} else " / ".join(texts)
+
+
+def cells_of(runs: Iterable[Run]) -> dict[tuple[str, str, str], Cell]:
+    """Sort runs into cells by (variant, recipe, task), and choose what each shows."""
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((_row_name(run), run.recipe, run.task), []).append(run)
+    return {key: choose(group) for key, group in groups.items()}
+
+
+def _row_name(run: Run) -> str:
+    """The variant; a timing is of one implementation, and that of our AdaLoRA does not stand in the stock one's row."""
+    method = run.resolved.get("method") or {}
+    return f"{run.variant}_stacked" if run.status == "timed" and method.get("impl") == "stacked" else run.variant

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lora2.analysis.paper import PaperRow, PaperTable
 from lora2.analysis.stats import MIN_SEEDS
-from lora2.common.rendering import MISSING
+from lora2.common.table import MISSING
 from lora2.glue.tasks import METRIC_TITLES, task_title
 from lora2.runs.caveats import CAVEATS, MARK, Caveat
 from lora2.runs.cells import Cell

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lora2.common.rendering import MISSING, Table
+from lora2.common.table import MISSING, Table
 from lora2.config.schema import RunConfig
 from lora2.experiments.cost.lengths import measure
 from lora2.experiments.cost.plan import Cost, cost
