@@ -176,7 +176,7 @@ FILES = (
         OWN,
         _own(b"text,label\na,yes\nb,no\n", b"text,label\na,maybe\n"),
         "data.dev: dev.csv: label is 'maybe' in row 1",
-        "allowed is a label of the train file (no, yes)",
+        "each must be a label of the train file (no, yes)",
         "mend or delete",
     ),
     _data(
@@ -184,7 +184,7 @@ FILES = (
         OWN,
         _own(b"text,label\na,yes\n,no\n"),
         "data.train: train.csv: text is empty in 1 of 2 rows",
-        "allowed is text in every row",
+        "every row needs text",
         "fill or delete",
     ),
     _data(
@@ -192,7 +192,7 @@ FILES = (
         OWN,
         _own(b'text,label\na,"yes\n'),
         "data.train: train.csv cannot be read",
-        "allowed is a file in UTF-8",
+        "save it in UTF-8, in the format of its ending",
         "data.train=FILE",
     ),
     _data(
@@ -200,7 +200,7 @@ FILES = (
         f"{OWN} data.metric=pearson",
         _own(b"text,label\na,yes\nb,no\n"),
         "data.metric: got pearson",
-        "allowed are numbers",
+        "give it numbers",
         "data.metric=accuracy",
     ),
     _data(
@@ -235,7 +235,7 @@ FILES = (
         "allowed is a model of transformers",
         "model.path=DIR",
     ),
-    _data("unreadable file", LOCAL, _unreadable, "RTE/train.tsv: cannot be read", "allowed is a file", DOWNLOAD),
+    _data("unreadable file", LOCAL, _unreadable, "RTE/train.tsv: cannot be read", "that you may read it", DOWNLOAD),
     _data("empty file", LOCAL, _rte(b""), "RTE/train.tsv: no rows", "at least one", DOWNLOAD),
     _data("header alone", LOCAL, _rte(HEADER), "RTE/train.tsv: no rows", "at least one", DOWNLOAD),
     _data(
@@ -275,7 +275,9 @@ FILES = (
         "allowed is refuse",
         "data=local",
     ),
-    _data("no such label", LOCAL, _rte(HEADER + b"0\ta\tb\tmaybe\n"), "line 2: label is 'maybe'", "allowed is", "Mend"),
+    _data(
+        "no such label", LOCAL, _rte(HEADER + b"0\ta\tb\tmaybe\n"), "line 2: label is 'maybe'", "but must be", "Mend"
+    ),
     _data("no such column", LOCAL, _rte(b"index\tlabel\n0\tx\n"), "train.tsv, line 1: no column", "found", "header"),
     _data(
         "score above 5",
