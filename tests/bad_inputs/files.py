@@ -153,7 +153,7 @@ FILES = (
         "data=demo",
     ),
     _data(
-        "own data: no such file", OWN, None, "data.train: 'train.csv' is no file", "allowed is one of", "data.train="
+        "own data: no such file", OWN, None, "data.train: 'train.csv' is no file", "give a .csv, .tsv", "data.train="
     ),
     _data(
         "own data: no file given",
@@ -216,7 +216,7 @@ FILES = (
         f"{OWN} data.name=mrpc",
         _own(b"text,label\na,yes\nb,no\n"),
         "data.name: got 'mrpc'",
-        "allowed is another",
+        "choose another name",
         "data.name=my-task",
     ),
     _model(
@@ -232,7 +232,7 @@ FILES = (
         f"train {TINY} model=hub model.path=folder",
         _bytes(folder__x_txt=b""),
         "config.json of model.path=folder cannot be read",
-        "allowed is a model of transformers",
+        "give a model of transformers",
         "model.path=DIR",
     ),
     _data("unreadable file", LOCAL, _unreadable, "RTE/train.tsv: cannot be read", "that you may read it", DOWNLOAD),
@@ -272,7 +272,7 @@ FILES = (
         f"train {TINY} data.on_bad_row=drop",
         None,
         "data.on_bad_row: got 'drop'; data=demo",
-        "allowed is refuse",
+        "set data.on_bad_row=refuse",
         "data=local",
     ),
     _data(

@@ -111,9 +111,11 @@ def _start(what: str, overrides: str, *says: str, prepare: Callable[[Path], None
 AGAIN = "run it again with force=true"
 
 SOURCES = (  # known before torch is imported
-    _start("a head of random weights is to be kept", "model.keep_head=true", "model.keep_head", "allowed is", "=false"),
+    _start(
+        "a head of random weights is to be kept", "model.keep_head=true", "model.keep_head", "no trained head", "=false"
+    ),
     _start("starts from no run", "init_from=nothing", "init_from: got 'nothing'", "allowed are", "init_from=RUN_ID"),
-    _start("full starts from a run", "method=full init_from=x", "init_from: got 'x'", "allowed for lora", "=null"),
+    _start("full starts from a run", "method=full init_from=x", "init_from: got 'x'", "only lora and lora2", "=null"),
 )
 
 WEIGHTS = (
