@@ -36,9 +36,9 @@ ENVIRONMENT = (
         "allowed is an installed one",
         "make install",
     ),
-    _case("no tracker", "tracker=trackio", "tracker: trackio is not installed", "allowed", "tracker=none"),
-    _case("rank a word", "", "RANK: got 'first'", "allowed are whole numbers", "unset RANK", RANK="first"),
-    _case("world without address", "", "MASTER_ADDR", "allowed are both or neither", "torchrun", WORLD_SIZE="2"),
+    _case("no tracker", "tracker=trackio", "tracker: trackio is not installed", "pip install", "tracker=none"),
+    _case("rank a word", "", "RANK: got 'first'", "it must be a whole number", "unset RANK", RANK="first"),
+    _case("world without address", "", "MASTER_ADDR", "set both or neither", "torchrun", WORLD_SIZE="2"),
     BadInput(
         "the run is being done elsewhere",
         "environment",

@@ -143,7 +143,9 @@ WEIGHTS = (
         "export the run again",
         prepare=_damaged_export,
     ),
-    _late("fp16 without a GPU", "recipe.precision=fp16", "recipe.precision: fp16 needs a GPU", "allowed are", "=bf16"),
+    _late(
+        "fp16 without a GPU", "recipe.precision=fp16", "recipe.precision: fp16 needs a GPU", "use fp32 or bf16", "=bf16"
+    ),
     _late("no room for text", "recipe.max_length=3", "recipe.max_length: got 3", "give more", "=128"),
     _late(
         "target of no value",
