@@ -219,7 +219,7 @@ SETTINGS = (
         "sweep with -m",
     ),
     _command("run: nothing there", "experiment run demo --data local --data-dir .", "10 jobs", "STS-B", "data.dir"),
-    _command("plan: GPU", "experiment plan table3 --gpu T1000", "--gpu: got 'T1000'", "allowed are", "A100"),
+    _command("plan: GPU", "experiment plan table3 --gpu T1000", "--gpu: got 'T1000'", "choose one of", "A100"),
     _command(
         "plan: share", "experiment plan table3 --utilisation 2", "--utilisation: got 2", "a share above 0", "up to 1"
     ),
@@ -240,7 +240,7 @@ SETTINGS = (
         "--results DIR",
     ),
     _command("figures: form", "results figures figure3 --output x.bmp", "--output: got 'x.bmp'", "one of .png", ".svg"),
-    _command("bench: shape", "bench steps --shapes huge", "--shapes: got 'huge'", "allowed are minilm", "32x64"),
+    _command("bench: shape", "bench steps --shapes huge", "--shapes: got 'huge'", "choose from minilm", "32x64"),
     _command("bench: rounds", "bench steps --rounds 1", "--rounds: got 1", "at least 4", "--rounds 30"),
     _command("claims: check", "results claims --check", "--check: needs", "--output FILE", "the file whose block"),
     _command("claims: form", "results claims --format html", "--format", "invalid choice: 'html'", "'latex'"),
