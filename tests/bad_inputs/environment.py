@@ -43,7 +43,7 @@ ENVIRONMENT = (
         "the run is being done elsewhere",
         "environment",
         f"train {TINY}",
-        ("tiny-rte-lora2_k1-s0", "allowed is one", "wait for it"),
+        ("tiny-rte-lora2_k1-s0", "another process is doing this run", "wait for it"),
         _run_elsewhere,
         code=3,
     ),

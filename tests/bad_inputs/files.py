@@ -321,14 +321,28 @@ FILES = (
     ),
     _kept("not a number", EXPORT, _record(padding_share=float("nan")), "at padding_share", "schema 1", "force=true"),
     _kept("a path for a name", EXPORT, _record(run_id="../../x"), "at run_id", "schema 1", "force=true"),
-    _kept("of another method", EXPORT, _record(config={"method": "full"}), "method is full", "allowed are", "choose"),
     _kept(
-        "of a failed run", EXPORT, _record(status="failed", error="nan"), "failed: nan", "allowed are", "run it again"
+        "of another method", EXPORT, _record(config={"method": "full"}), "method is full", "only method=lora2", "choose"
     ),
-    _kept("of another version", EXPORT, _record(config={"resolved": {}}), "another version", "allowed", "run it again"),
+    _kept(
+        "of a failed run",
+        EXPORT,
+        _record(status="failed", error="nan"),
+        "failed: nan",
+        "only finished runs",
+        "run it again",
+    ),
+    _kept(
+        "of another version",
+        EXPORT,
+        _record(config={"resolved": {}}),
+        "another version",
+        "with this version",
+        "run it again",
+    ),
     _kept("unknown run", EXPORT.replace("0123", "01234"), _record(), f"{RUN_ID}4: no such run", "Nearest", RUN_ID),
     _kept("no runs yet", EXPORT, None, f"{RUN_ID}: no such run", "There are no runs yet", "scripts/train.py"),
-    _kept("submission of demo data", SUBMISSION, _record(), RUN_ID, "allowed", "--data-dir"),
+    _kept("submission of demo data", SUBMISSION, _record(), RUN_ID, "the official download", "--data-dir"),
     _kept(
         "submission with an id there twice",
         f"{SUBMISSION} --data-dir glue",
@@ -350,7 +364,7 @@ FILES = (
         f"{SUBMISSION} --data-dir glue --output files",
         _submitting(b"0\ta\tb\n", files__RTE_tsv=b"x"),
         "--output: files/RTE.tsv is there already",
-        "allowed is a folder without it",
+        "delete it",
         "another --output DIR",
     ),
     _kept("to verify, unknown", f"{VERIFY} --results none", None, f"{RUN_ID}: no such run", "none/runs", "There are"),
@@ -359,7 +373,7 @@ FILES = (
         VERIFY,
         _record(status="oom", error="nan"),
         "did not end well (oom: nan)",
-        "allowed are finished",
+        "only finished runs will do",
         "run it again",
     ),
     _kept(
@@ -370,21 +384,28 @@ FILES = (
         VERIFY,
         _record(config={"method": "houlsby"}),
         "no stock library loads its method, houlsby",
-        "allowed are runs of lora2, lora, adalora",
-        "choose another",
+        "so its score cannot be re-derived",
+        "choose a run of lora2, lora, adalora",
     ),
     _checkpoint(
         "to verify, not there",
         VERIFY,
         _record(),
         f"{RUN_ID}/best.safetensors: no such file",
-        "allowed is the folder",
+        "give the folder",
         "--outputs DIR",
     ),
     _kept(
-        "to verify, none", "export verify", None, "verify: got neither RUN nor --all", "allowed is one", "verify RUN"
+        "to verify, none",
+        "export verify",
+        None,
+        "verify: got neither RUN nor --all",
+        "give one of the two",
+        "verify RUN",
     ),
-    _kept("to verify, all and one", f"{VERIFY} --all", None, "got RUN and --all", "allowed is one", "verify --all"),
+    _kept(
+        "to verify, all and one", f"{VERIFY} --all", None, "got RUN and --all", "give one of the two", "verify --all"
+    ),
     _kept(
         "the paper's numbers damaged",
         "results tables --table table1 --results results",
