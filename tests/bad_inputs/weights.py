@@ -153,7 +153,7 @@ WEIGHTS = (
         "target of no value",
         "budget.target_rank=0.01",
         "budget.target_rank: 0 singular values in all",
-        "allowed are from 1",
+        "keep from 1 to the",
         "raise budget.target_rank",
     ),
     _late(
