@@ -78,7 +78,7 @@ def verify(args: argparse.Namespace) -> int:
     """Have the scores of runs re-derived."""
     if bool(args.name) == args.all:
         given = "RUN and --all" if args.all else "neither RUN nor --all"
-        raise UserError(f"verify: got {given}; allowed is one of the two: export.py verify RUN, or verify --all")
+        raise UserError(f"verify: got {given}; give one of the two: export.py verify RUN, or verify --all")
     return verify_runs(
         args.name,
         which=args.which,

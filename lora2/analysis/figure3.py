@@ -231,5 +231,5 @@ def save(figure: Any, output: Path) -> None:
         figure.savefig(output, dpi=130, metadata=metadata)
     except OSError as error:
         raise UserError(
-            f"{output}: cannot be written ({error.strerror}); allowed is a file in a folder you may write: give another"
+            f"{output}: cannot be written ({error.strerror}); give a file in a folder that you may write"
         ) from error

@@ -38,7 +38,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(
-            f"{path}: cannot read the paper's numbers: {' '.join(str(error).split())}; allowed is a yaml mapping: "
+            f"{path}: cannot read the paper's numbers: {' '.join(str(error).split())}; it must be a yaml mapping: "
             f"restore the file, git checkout -- {path}"
         ) from error
     if not isinstance(data, dict):

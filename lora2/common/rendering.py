@@ -132,7 +132,7 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path}: cannot be read ({reason}); allowed is a text file: give another") from error
+        raise UserError(f"{path}: cannot be read ({reason}); give a text file that can be") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -146,7 +146,7 @@ def write_text(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); allowed is a file in a folder you may write: give another"
+            f"{path}: cannot be written ({error.strerror}); give a file in a folder that you may write"
         ) from error
 
 

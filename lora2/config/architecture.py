@@ -54,9 +54,11 @@ def _config(model: Mapping[str, Any]) -> dict[str, Any]:
         source = f"model.path={path}" if path else f"model.hub_id={model['hub_id']}"
         reason = " ".join(str(error).split())
         raise UserError(
-            f"model: config.json of {source} cannot be read ({reason}); allowed is a model of transformers: "
+            f"model: config.json of {source} cannot be read ({reason}); give a model of transformers: "
             f"model.path=DIR, with config.json, model.safetensors and tokenizer.json in it"
         ) from None
     if not isinstance(found, dict):
-        raise UserError(f"model: config.json of {path or model['hub_id']} is no object; allowed is a model's folder")
+        raise UserError(
+            f"model: config.json of {path or model['hub_id']} is no object; set model.path to a model's folder"
+        )
     return found

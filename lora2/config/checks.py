@@ -36,10 +36,10 @@ def task_problems(task: object, source: object) -> list[str]:
     """
     is_glue = isinstance(task, str) and task in TASKS
     if source == "files":
-        return [f"data.name: got {task!r}, a task of GLUE; allowed is another: data.name=my-task"] if is_glue else []
+        return [f"data.name: got {task!r}, a task of GLUE; choose another name: data.name=my-task"] if is_glue else []
     if is_glue:
         return []
-    return [f"task: got {task!r}; allowed are {', '.join(TASKS)}: for example task=rte"]
+    return [f"task: got {task!r}; choose one of {', '.join(TASKS)}, for example task=rte"]
 
 
 def schema_problems(error: ValidationError, *, task_known: bool) -> list[str]:
@@ -69,23 +69,23 @@ def _explain(item: Mapping[str, Any]) -> str:
     loc = [str(part) for part in item["loc"]]
     if item["type"] == "union_tag_invalid":
         key, tags = item["ctx"]["discriminator"].strip("'"), item["ctx"]["expected_tags"].replace("'", "")
-        return f"{loc[0]}.{key}: got {item['ctx']['tag']!r}; allowed are {tags}: {loc[0]}.{key}=..."
+        return f"{loc[0]}.{key}: got {item['ctx']['tag']!r}; choose one of {tags}: {loc[0]}.{key}=..."
     if loc[0] in ("method", "data"):
         del loc[1:2]  # the union's tag, the method's name or the data's source: not a key of the section
     if loc[:2] == ["method", "targets"]:
         del loc[2:3]  # as above
     path = ".".join(loc)
     if item["type"] == "extra_forbidden":
-        return f"{path}: unknown key; allowed are the keys that --cfg job shows for this section"
+        return f"{path}: unknown key; use one that --cfg job shows for this section"
     if item["type"] == "missing" or item["input"] is None:
         recipe = NO_ROW if loc[0] in FILLED else ""
         return f"{path}: no value{recipe}; set {path}=..."
     if item["type"] == "string_pattern_mismatch":
-        return f"{path}: got {item['input']!r}; allowed is a name of letters, digits and . _ -: {path}=NAME"
+        return f"{path}: got {item['input']!r}; use letters, digits and . _ - only: {path}=NAME"
     message = item["msg"][0].lower() + item["msg"][1:]
-    allowed = message.replace("input should be", "allowed is").replace("input", "value")
+    rule = message.replace("input should be", "it must be").replace("input", "value")
     key = ".".join(part for part in loc if not part.isdigit())  # of a list, the whole is set
-    return f"{path}: got {item['input']!r}; {allowed}: {key}=..."
+    return f"{path}: got {item['input']!r}; {rule}: {key}=..."
 
 
 def _source_problems(values: Mapping[str, Any]) -> list[str]:
@@ -98,22 +98,19 @@ def _source_problems(values: Mapping[str, Any]) -> list[str]:
         )
     for key in ("data.train", "data.dev"):
         if isinstance(values.get(key), str) and not _is_file(values[key]):
-            found.append(f"{key}: {values[key]!r} is no file; allowed is one of .csv .tsv .json .parquet: {key}=FILE")
+            found.append(f"{key}: {values[key]!r} is no file; give a .csv, .tsv, .json or .parquet: {key}=FILE")
     if values.get("data.on_bad_row") == "drop" and values.get("data.source") in ("hub", "demo"):
         found.append(
-            f"data.on_bad_row: got 'drop'; data={values['data.source']} has no bad rows, allowed is refuse there: "
+            f"data.on_bad_row: got 'drop'; data={values['data.source']} has no bad rows to drop; set "
             f"data.on_bad_row=refuse, or use data=local"
         )
     if values.get("model.keep_head") is True and values.get("model.random_init") is True:
-        found.append(
-            "model.keep_head: got true with random weights, which have no trained head; allowed is false: "
-            "model.keep_head=false"
-        )
+        found.append("model.keep_head: got true, but random weights have no trained head; set model.keep_head=false")
     method = values.get("method.name")
     if values.get("init_from") is not None and method not in STARTABLE:
         found.append(
-            f"init_from: got {values['init_from']!r} for method={method}; allowed for {', '.join(STARTABLE)}: "
-            f"method=lora, or init_from=null"
+            f"init_from: got {values['init_from']!r} for method={method}; only {' and '.join(STARTABLE)} can start "
+            f"from a run: method=lora, or init_from=null"
         )
     if path is not None and not _is_folder(path):
         found.append(f"model.path: {_got(path)}; give one with config.json, model.safetensors and tokenizer.json")
@@ -134,20 +131,20 @@ def _size_problems(values: Mapping[str, Any]) -> list[str]:
     wrong = {name: size for name, size in sizes.items() if type(size) is not int or size < SIZES[name]}
     if wrong:
         return [
-            f"model.architecture.{name}: got {size!r}; allowed is a whole number from {SIZES[name]}: "
+            f"model.architecture.{name}: got {size!r}; give a whole number from {SIZES[name]}: "
             f"model.architecture.{name}=SIZE"
             for name, size in wrong.items()
         ]
     found, hidden, heads = [], values["model.architecture.hidden_size"], sizes["num_attention_heads"]
     if hidden % heads:
         found.append(
-            f"model.architecture.num_attention_heads: got {heads}; allowed is a divisor of hidden_size={hidden}: "
+            f"model.architecture.num_attention_heads: got {heads}; it must divide hidden_size={hidden}: "
             f"model.architecture.num_attention_heads=SIZE"
         )
     for name in ("rank.k", "rank.r"):
         size = values.get(name)
         if type(size) is int and size > hidden:
-            found.append(f"{name}: got {size}; allowed is up to the model's hidden size {hidden}: {name}=SIZE")
+            found.append(f"{name}: got {size}; it can be at most the model's hidden size {hidden}: {name}=SIZE")
     return found + _length_problems(values)
 
 
@@ -160,7 +157,8 @@ def _length_problems(values: Mapping[str, Any]) -> list[str]:
     if type(length) is not int or length <= limit:
         return []
     return [
-        f"recipe.max_length: got {length}; allowed is up to the model's {limit} positions: recipe.max_length={limit}"
+        f"recipe.max_length: got {length}; use {limit} or less, as the model has {limit} positions: "
+        f"recipe.max_length={limit}"
     ]
 
 
@@ -169,14 +167,12 @@ def _recipe_problems(values: Mapping[str, Any]) -> list[str]:
     found = []
     warmups = [name for name in ("warmup_steps", "warmup_ratio") if values.get(f"recipe.{name}") is not None]
     if len(warmups) == 2 or (not warmups and values.get("task") in TASKS):  # no recipe has a row for another task
-        found.append(
-            "recipe.warmup_steps, recipe.warmup_ratio: allowed is exactly one of the two: set the other to null"
-        )
+        found.append("recipe.warmup_steps, recipe.warmup_ratio: set exactly one of the two, and the other to null")
     batch, parts = values.get("recipe.batch_size"), values.get("recipe.accumulation")
     if type(batch) is int and type(parts) is int and 1 <= batch < parts:
         found.append(
-            f"recipe.accumulation: got {parts}; allowed is up to recipe.batch_size={batch}, as a batch has no more "
-            f"parts than examples: recipe.accumulation=PARTS"
+            f"recipe.accumulation: got {parts}; use up to recipe.batch_size={batch}, as a batch has no more parts than "
+            f"examples: recipe.accumulation=PARTS"
         )
     return found
 
@@ -201,7 +197,7 @@ def _is_file(path: str) -> bool:
 
 def _unwritable(field: str, folder: str) -> list[str]:
     if not folder:
-        return [f"{field}: no value; allowed is a folder you may write: {field}=DIR"]
+        return [f"{field}: no value; name a folder that you may write: {field}=DIR"]
     path = Path(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -75,7 +75,7 @@ def read_option(group: str, option: str | None, configs: Path) -> dict[str, Any]
     if option in (None, "null"):
         return {}
     if option not in options(group, configs):
-        raise UserError(f"{group}: got {option!r}; allowed are {', '.join(options(group, configs))}: {group}=...")
+        raise UserError(f"{group}: got {option!r}; choose one of {', '.join(options(group, configs))}: {group}=...")
     return read(configs / group / f"{option}.yaml")
 
 
@@ -135,7 +135,7 @@ def _sort(overrides: Iterable[str], groups: Mapping[str, Any], configs: Path) ->
     for override in overrides:
         setting = parse(override, configs)
         if setting.sweeps:
-            raise UserError(f"{override}: got several values; allowed is one, or a sweep with -m: {setting.key}=VALUE")
+            raise UserError(f"{override}: got several values; give one, or sweep with -m: {setting.key}=VALUE")
         if setting.key in groups and setting.kind == "change":
             chosen[setting.key] = "null" if setting.value is None else str(setting.value)
         else:

@@ -59,7 +59,7 @@ def expand(name: str | None, overrides: Sequence[str] = (), seeds: int | None = 
             jobs, and equal reasons once.
     """
     if seeds is not None and seeds < 1:
-        raise UserError(f"--seeds: got {seeds}; allowed are whole numbers from 1, for example --seeds 5")
+        raise UserError(f"--seeds: got {seeds}; it takes whole numbers from 1, for example --seeds 5")
     axes: dict[str, tuple[str, ...]] = {}
     fixed: list[str] = []
     if name is not None:
@@ -125,7 +125,7 @@ def _values(setting: Setting, word: str) -> tuple[str, ...]:
     """The words of an axis."""
     if not setting.words:
         raise UserError(
-            f"{word}: a sweep over no value has no job; allowed is at least one, for example {setting.key}=choice(a,b)"
+            f"{word}: a sweep over no value has no job; give it at least one, for example {setting.key}=choice(a,b)"
         )
     return setting.words
 
@@ -144,6 +144,6 @@ def _seed(word: str) -> int:
     text = word.partition("=")[2]
     if not text.isdecimal() or int(text) >= SEEDS:
         raise UserError(
-            f"seed: got {text!r}; allowed are whole numbers from 0, less than {SEEDS}: for example seed=0,1,2"
+            f"seed: got {text!r}; seeds are whole numbers from 0, less than {SEEDS}, for example seed=0,1,2"
         )
     return int(text)

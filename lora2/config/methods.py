@@ -174,7 +174,7 @@ def method_problems(values: Mapping[str, Any]) -> list[str]:
         found.append("rank.k: no value; LoRA² needs an outer width, for example rank=k8 or rank.k=8")
     if isinstance(r, int) and isinstance(target, int | float) and target > r:
         found.append(
-            f"budget.target_rank: got {target:g}, above the initial rank.r={r}; allowed is up to that: "
+            f"budget.target_rank: got {target:g}, above the initial rank.r={r}; "
             f"lower budget.target_rank, raise rank.r, or use budget=none"
         )
     return found + (_peft_problems(values) if values.get("method.impl") == "peft" and target is not None else [])
@@ -184,13 +184,11 @@ def _peft_problems(values: Mapping[str, Any]) -> list[str]:
     """What PEFT's allocator cannot do."""
     target, schedule, found = values["budget.target_rank"], values.get("budget.schedule"), []
     if isinstance(target, float) and not target.is_integer():
-        found.append(
-            f"budget.target_rank: got {target:g}; allowed for PEFT's AdaLoRA are whole numbers: budget.target_rank=2"
-        )
+        found.append(f"budget.target_rank: got {target:g}; PEFT's AdaLoRA takes whole numbers: budget.target_rank=2")
     if schedule != "released":
-        found.append(f"budget.schedule: got {schedule!r}; allowed for PEFT's AdaLoRA is budget.schedule=released")
-    if values.get("budget.beta1") == 0 or values.get("budget.beta2") == 0:
         found.append(
-            "budget.beta1, budget.beta2: got 0; allowed for PEFT's AdaLoRA is between 0 and 1: budget.beta1=0.85"
+            f"budget.schedule: got {schedule!r}; PEFT's AdaLoRA needs the released one: budget.schedule=released"
         )
+    if values.get("budget.beta1") == 0 or values.get("budget.beta2") == 0:
+        found.append("budget.beta1, budget.beta2: got 0; PEFT's AdaLoRA needs both between 0 and 1: budget.beta1=0.85")
     return found

@@ -99,7 +99,7 @@ def resolve_interpolations(tree: dict[str, Any]) -> dict[str, Any]:
         resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
     except OmegaConfBaseException as error:
         first = str(error).splitlines()[0]
-        raise UserError(f"${{...}}: {first}; allowed are the settings that scripts/train.py --cfg job shows") from None
+        raise UserError(f"${{...}}: {first}; name a setting that scripts/train.py --cfg job shows") from None
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
 
@@ -117,12 +117,14 @@ def _parse(word: str, configs: Path) -> Setting:
         value = None if kind == "delete" else override.value()
     except Exception as error:  # of Hydra's and the parser's many kinds
         if "=" not in word:
-            raise UserError(f"{word}: allowed are group=option and key=value, for example task=rte seed=1") from error
+            raise UserError(
+                f"{word}: write settings as group=option or key=value, for example task=rte seed=1"
+            ) from error
         raise UserError(
-            f"{key}: got {text!r}; allowed are numbers, words and lists, and any text in quotes: {quote(key, text)}"
+            f"{key}: got {text!r}; write a number, a word, a list, or any text in quotes: {quote(key, text)}"
         ) from None
     if override.is_sweep_override():
-        raise UserError(f"{key}: got {text!r}; allowed are sweeps over values that can be listed: {key}=choice(a,b)")
+        raise UserError(f"{key}: got {text!r}; a sweep needs values that can be listed: {key}=choice(a,b)")
     return Setting(override.key_or_group, kind, (word,), value, sweeps=False)
 
 

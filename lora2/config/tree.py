@@ -41,7 +41,7 @@ def set_value(tree: dict[str, Any], path: str, value: Any, *, add: bool = False)
     """
     node, key = _parent(tree, path)
     if node is None or (key not in node and not add):
-        raise UserError(f"{path}: no such setting here; allowed are those that scripts/train.py --cfg job shows")
+        raise UserError(f"{path}: no such setting here; choose one of those that scripts/train.py --cfg job shows")
     if isinstance(value, dict) and isinstance(node.get(key), dict):
         merge(node[key], value)
     else:
@@ -56,7 +56,7 @@ def delete_value(tree: dict[str, Any], path: str) -> None:
     """
     node, key = _parent(tree, path)
     if node is None or key not in node:
-        raise UserError(f"~{path}: no such setting here; allowed are those that scripts/train.py --cfg job shows")
+        raise UserError(f"~{path}: no such setting here; delete one of those that scripts/train.py --cfg job shows")
     del node[key]
 
 

@@ -113,7 +113,7 @@ class Adapter(nn.Module):
         """
         model, target = self._model[0], Path(folder)
         if target.is_file():
-            raise UserError(f"folder: {folder} is a file; allowed is a folder, new or old: save_peft('my-adapter')")
+            raise UserError(f"folder: {folder} is a file; name a folder, new or old: save_peft('my-adapter')")
         head = head_modules(model)
         trained = [name for name in head if any(p.requires_grad for p in model.get_submodule(name).parameters())]
         config = getattr(model, "config", None)

@@ -73,7 +73,7 @@ def require_target(target: int, initial: int) -> None:
     if not 1 <= target <= initial:
         cure = "raise budget.target_rank" if target < 1 else "lower budget.target_rank or raise rank.r"
         raise UserError(
-            f"budget.target_rank: {target} singular values in all; allowed are from 1 to the {initial} there are at "
+            f"budget.target_rank: {target} singular values in all; keep from 1 to the {initial} that there are at "
             f"the start: {cure}"
         )
 
@@ -108,7 +108,7 @@ def _does_not_fit(total: int, t_i: int, t_f: int) -> str:
         return f"budget.t_i, budget.t_f: a run of {total} optimizer step has room for no schedule; use budget=none"
     first, last = shrink_phases(total, t_i, t_f)
     return (
-        f"budget.t_i={t_i} and budget.t_f={t_f} do not fit into the {total} optimizer steps of this run: allowed are "
-        f"t_i >= 0 and t_f >= 1 with t_i + t_f < {total}. Use for example budget.t_i={first} budget.t_f={last}, "
+        f"budget.t_i={t_i} and budget.t_f={t_f} do not fit into the {total} optimizer steps of this run, which need "
+        f"t_i >= 0 and t_f >= 1 with t_i + t_f < {total}: use for example budget.t_i={first} budget.t_f={last}, "
         f"or budget.scale=auto, which shrinks both in proportion"
     )

@@ -126,7 +126,7 @@ class LoRA2Trainer(Trainer):
         super().__init__(**kwargs)
         if self.args.n_gpu > 1:
             raise UserError(
-                f"args.n_gpu: got {self.args.n_gpu}; allowed is one GPU a process: torchrun --nproc-per-node "
+                f"args.n_gpu: got {self.args.n_gpu}; a process drives one GPU: torchrun --nproc-per-node "
                 f"{self.args.n_gpu} SCRIPT, or CUDA_VISIBLE_DEVICES=0"
             )
         self._regularise = (adapter, gamma, terms, form)

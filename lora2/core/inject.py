@@ -130,4 +130,4 @@ def _new_stack(base: nn.Module, n: int, config: LoRA2Config) -> FactorStack:
 
 def _require_positive(name: str, value: float) -> None:
     if not value > 0:
-        raise UserError(f"LoRA2Config.{name}: got {value!r}; allowed is a number above 0: {name}=8")
+        raise UserError(f"LoRA2Config.{name}: got {value!r}; it must be above 0, for example {name}=8")

@@ -88,7 +88,7 @@ def _in_each_layer(model: nn.Module, layers: Sequence[Mapping[str, str]], want: 
     if len(found) < len(layers):
         raise UserError(
             f"method.targets: {want!r} is not understood in {len(layers) - len(found)} of the {len(layers)} layers of "
-            f"{_architecture(model)}, which hold {_shown(model)}; allowed are the ends of linear layers' names, "
+            f"{_architecture(model)}, which hold {_shown(model)}; give the ends of linear layers' names, "
             f"* for any characters"
         )
     return found

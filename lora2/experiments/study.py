@@ -60,14 +60,14 @@ def _tuned_jobs(first: Sequence[Job], found: Tuned, seeds: Sequence[int], config
     """
     if used := set(seeds) & set(found.seeds):
         raise UserError(
-            f"seed: the trials of {found.model} have used {', '.join(map(str, sorted(used)))}; allowed are seeds that "
-            f"no trial has used: fewer SEEDS for make tune"
+            f"seed: the trials of {found.model} have used {', '.join(map(str, sorted(used)))}; the study needs seeds "
+            f"that no trial has used: fewer SEEDS for make tune"
         )
     cells = {(job.cfg.task, row_of(job)): job for job in first}
     if lacking := [f"{row} on {task}" for task, row in cells if (task, row) not in found.choices]:
         raise UserError(
-            f"results/tuned/{found.model}.yaml: nothing is chosen for {', '.join(lacking)}; allowed is a choice for "
-            f"every row and task of the study: make tune MODEL={found.model}, or fewer rows: ARGS=row=lora2_k8,lora_r8"
+            f"results/tuned/{found.model}.yaml: nothing is chosen for {', '.join(lacking)}; every row and task "
+            f"of the study needs a choice: make tune MODEL={found.model}, or fewer rows: ARGS=row=lora2_k8,lora_r8"
         )
     return [job for cell, one in cells.items() for job in _cell_jobs(one, found, found.choices[cell], seeds, configs)]
 

@@ -47,7 +47,7 @@ def _check(cfgs: Sequence[RunConfig]) -> None:
     steps, accumulation, precision = first.recipe.max_steps, first.recipe.accumulation, first.recipe.precision
     if steps is None or not ROUNDS[0] <= steps <= ROUNDS[1]:
         raise UserError(
-            f"recipe.max_steps: got {steps}; allowed are {ROUNDS[0]} to {ROUNDS[1]} rounds: recipe.max_steps=50"
+            f"recipe.max_steps: got {steps}; timing takes {ROUNDS[0]} to {ROUNDS[1]} rounds: recipe.max_steps=50"
         )
     if accumulation != 1:
         raise UserError(f"recipe.accumulation: got {accumulation}; timing allows 1: recipe.accumulation=1")
@@ -68,8 +68,8 @@ def _check_alike(cfg: RunConfig, first: RunConfig) -> None:
     ):
         if mine != others:
             raise UserError(
-                f"{name}: {cfg.variant} and {first.variant} on {cfg.task} differ in it; allowed is one, as all "
-                f"methods get the same batches: choose one"
+                f"{name}: {cfg.variant} and {first.variant} on {cfg.task} differ in it; choose one for all, as all "
+                f"methods get the same batches"
             )
 
 
@@ -84,7 +84,8 @@ def _time_group(cfgs: Sequence[RunConfig]) -> int:
     steps = first.recipe.total_steps(len(raw.splits["train"]))
     if steps < ROUNDS[0]:
         raise UserError(
-            f"recipe.epochs: got {steps} rounds, as {first.task} has few examples here; allowed are {ROUNDS[0]} or more"
+            f"recipe.epochs: got {steps} rounds, as {first.task} has few examples here; raise it until there are at "
+            f"least {ROUNDS[0]}"
         )
     from lora2.experiments.bench.side_by_side import time_task  # imports torch
     from lora2.training.failure import explain

@@ -78,7 +78,7 @@ def trial_jobs(
         UserError: a number of trials that cannot be shared fairly, or settings that do not hold together.
     """
     if trials < 2 or trials % 2:
-        raise UserError(f"--trials: got {trials}; allowed are even numbers from 2, for example --trials {TRIALS}")
+        raise UserError(f"--trials: got {trials}; it takes even numbers from 2, for example --trials {TRIALS}")
     asked = [f"model={model}", f"seed={','.join(map(str, SEEDS))}", *overrides]
     fixed = [f"recipe.name={RECIPE}", "selection=heldout"]
     cells: dict[tuple[str, ...], list[Job]] = defaultdict(list)
@@ -190,8 +190,8 @@ def _best(cell: tuple[str, str], trials: Sequence[JobStatus]) -> Choice:
     best = max(means, key=lambda point: means[point])  # the first of equals
     if means[best] == -math.inf:
         raise UserError(
-            f"recipe.lr: every trial of {cell[1]} on {cell[0]} diverged; allowed are rates at which one does not: "
-            f"lower the rates of lora2/experiments/tune.py"
+            f"recipe.lr: every trial of {cell[1]} on {cell[0]} diverged; lower the rates of "
+            f"lora2/experiments/tune.py until one does not"
         )
     return Choice(
         values=dict(best),

@@ -93,14 +93,14 @@ def read_tuned(results_dir: str, model: str) -> Tuned:
     if path is None:
         raise UserError(
             f"{' or '.join(map(str, paths))}: not there, and the study needs the values of each method at its best; "
-            f"allowed is what a search has written: make tune MODEL={model}"
+            f"let a search find them: make tune MODEL={model}"
         )
     try:
         return _from_plain(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
-            f"{path}: cannot be read ({reason}); allowed is what a search has written: make tune MODEL={model}"
+            f"{path}: cannot be read ({reason}); let a search write it again: make tune MODEL={model}"
         ) from None
 
 

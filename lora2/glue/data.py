@@ -66,7 +66,7 @@ def _read(
             return local.read_splits(task, data_dir, names, on_bad_row)
         case "demo":
             return demo.make_splits(task, names, seed), ()
-    raise UserError(f"data: got {source!r}; allowed are {', '.join(SOURCES)}. Set e.g. data=demo.")
+    raise UserError(f"data: got {source!r}; choose one of {', '.join(SOURCES)}, for example data=demo.")
 
 
 def _count_warnings(task: TaskSpec, splits: Mapping[str, RawSplit]) -> tuple[str, ...]:

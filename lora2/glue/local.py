@@ -142,7 +142,7 @@ def _labelled(task: TaskSpec, table: Table, advice: str | None) -> tuple[Table, 
     else:
         ids = _label_ids(task)
         labels, allowed = [ids.get(text) for text in written], " or ".join(ids)
-    bad = {i: f"{column} is {written[i]!r}, allowed is {allowed}" for i, label in enumerate(labels) if label is None}
+    bad = {i: f"{column} is {written[i]!r}, but must be {allowed}" for i, label in enumerate(labels) if label is None}
     return without_bad_rows(table, bad, advice), [label for label in labels if label is not None]
 
 

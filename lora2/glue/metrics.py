@@ -123,7 +123,7 @@ def _check(predictions: Array, references: Array) -> None:
     if predictions.shape != references.shape or predictions.ndim != 1 or predictions.size == 0:
         raise ValueError(
             f"predictions and references: got the shapes {predictions.shape} and {references.shape}; "
-            "allowed are two equal shapes (n,) with n at least 1."
+            "both need the same shape (n,) with n at least 1."
         )
     _check_finite(predictions, "predictions")
     _check_finite(references, "references")

@@ -89,7 +89,7 @@ def _columns(files: OwnFiles, setting: str) -> list[list[str]]:
     path: Path = getattr(files, setting)
     table = _read(path, setting)
     if len(table) == 0:
-        raise UserError(f"data.{setting}: {path} has no rows; allowed is a file with at least one: data.{setting}=FILE")
+        raise UserError(f"data.{setting}: {path} has no rows; give a file with at least one: data.{setting}=FILE")
     names = {"text": files.text_columns[0], "label": files.label_column}
     if len(files.text_columns) == 2:
         names["text_pair"] = files.text_columns[1]
@@ -106,7 +106,7 @@ def _read(path: Path, setting: str) -> Any:
     """The file as a table of `datasets`."""
     if path.suffix.lower() not in FORMATS:
         raise UserError(
-            f"data.{setting}: got {str(path)!r}; allowed are the endings {', '.join(FORMATS)}: data.{setting}=FILE"
+            f"data.{setting}: got {str(path)!r}; its ending must be one of {', '.join(FORMATS)}: data.{setting}=FILE"
         )
     import datasets  # Its import takes 2 s.
 
@@ -122,8 +122,8 @@ def _read(path: Path, setting: str) -> Any:
         first = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
         reason = first.rpartition("error: ")[2]  # pandas says "Error tokenizing data. C error: ..."
         raise UserError(
-            f"data.{setting}: {path} cannot be read ({reason}); allowed is a "
-            f"file in UTF-8 as its ending says: data.{setting}=FILE"
+            f"data.{setting}: {path} cannot be read ({reason}); save it in UTF-8, "
+            f"in the format of its ending, or give another: data.{setting}=FILE"
         ) from None
     return table
 
@@ -135,7 +135,7 @@ def _written(values: Sequence[object], column: str, path: Path, setting: str) ->
     if empty:
         raise UserError(
             f"data.{setting}: {path}: {column} is empty in {len(empty)} of {len(texts)} rows, the first is row "
-            f"{empty[0]}; allowed is text in every row: fill or delete them"
+            f"{empty[0]}; every row needs text, so fill or delete them"
         )
     return texts
 
@@ -155,8 +155,8 @@ def _label_names(files: OwnFiles, written: Sequence[str]) -> tuple[str, ...]:
         if not real:
             word = next(text for text in written if numbers[text] is None)
             raise UserError(
-                f"data.metric: got {files.metric}, but {files.label_column} of {files.train} holds {word!r}; allowed "
-                f"are numbers, or data.metric=accuracy for classes"
+                f"data.metric: got {files.metric}, but {files.label_column} of {files.train} holds {word!r}; give "
+                f"it numbers, or set data.metric=accuracy for classes"
             )
         return ()
     names = files.labels or tuple(sorted(found, key=lambda text: (not real, numbers[text] if real else 0, text)))
@@ -169,7 +169,7 @@ def _check_classes(files: OwnFiles, names: tuple[str, ...]) -> None:
     shown = ", ".join(names[:5])
     if not 2 <= len(names) <= MOST_CLASSES or len(set(names)) < len(names):
         raise UserError(
-            f"data.label: {files.label_column} of {files.train} has {len(names)} classes ({shown}); allowed are 2 to "
+            f"data.label: {files.label_column} of {files.train} has {len(names)} classes ({shown}); it needs 2 to "
             f"{MOST_CLASSES} different ones: data.label=COLUMN, or data.metric=pearson for numbers"
         )
     if files.metric in CORRELATIONS or (files.metric in BINARY and len(names) != 2):
@@ -190,7 +190,7 @@ def _labels(files: OwnFiles, setting: str, written: Sequence[str], names: tuple[
         allowed = f"a label of the train file ({', '.join(names[:5])})" if names else "a finite number"
         raise UserError(
             f"data.{setting}: {path}: {files.label_column} is {written[wrong[0] - 1]!r} in row {wrong[0]} "
-            f"({len(wrong)} such rows); allowed is {allowed}: mend or delete them"
+            f"({len(wrong)} such rows); mend or delete them, as each must be {allowed}"
         )
     return [label for label in labels if label is not None]
 

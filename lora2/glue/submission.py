@@ -57,9 +57,9 @@ def _table(task: TaskSpec, split: str, predictions: Mapping[str, npt.NDArray[Any
 
 def _written(task: TaskSpec, value: float) -> str:
     if not np.isfinite(value):
-        raise ValueError(f"predictions: got {value}; allowed are finite numbers.")
+        raise ValueError(f"predictions: got {value}; each must be a finite number.")
     if task.is_regression:
         return f"{min(5.0, max(0.0, value)):.3f}"
     if value not in range(task.num_labels):
-        raise ValueError(f"predictions: got {value}; allowed are the class ids 0 to {task.num_labels - 1}.")
+        raise ValueError(f"predictions: got {value}; each must be a class id from 0 to {task.num_labels - 1}.")
     return task.label_names[int(value)] if task.name in _NAMED_LABELS else str(int(value))

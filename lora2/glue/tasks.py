@@ -193,5 +193,5 @@ def get_task(name: str) -> TaskSpec:
         UserError: no such task; the message lists the allowed names.
     """
     if name not in TASKS:
-        raise UserError(f"task: got {name!r}; allowed are {', '.join(TASKS)}. Choose one of them, e.g. task=mrpc.")
+        raise UserError(f"task: got {name!r}; choose one of {', '.join(TASKS)}, for example task=mrpc.")
     return TASKS[name]

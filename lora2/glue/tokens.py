@@ -77,8 +77,8 @@ def tokenise(
     special = tokenizer.num_special_tokens_to_add(pair=len(raw.spec.text_columns) == 2)
     if max_length <= special:
         raise UserError(
-            f"recipe.max_length: got {max_length}; {special} positions are taken by special tokens, so allowed is more "
-            f"than that: recipe.max_length=128. The paper uses 128 to 320."
+            f"recipe.max_length: got {max_length}; special tokens take {special} positions, so give more, for example "
+            f"recipe.max_length=128 (the paper uses 128 to 320)"
         )
     key = {"data": raw.fingerprint, "tokenizer": tokenizer_hash(tokenizer), "max_length": str(max_length)}
     path = cache_dir / f"{raw.spec.name}-{digest(json.dumps([CACHE_VERSION, key]).encode())[:20]}.safetensors"

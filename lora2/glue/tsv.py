@@ -74,7 +74,7 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); allowed is a file that you may read: mend its permissions, or "
+            f"{path}: cannot be read ({error.strerror}); mend its permissions so that you may read it, or "
             "download it again."
         ) from None
 
@@ -155,7 +155,7 @@ def in_order_of(table: Table, column: str) -> Table:
     cure = "It says where a prediction belongs, so download the official file again."
     for line, text in zip(table.lines, written, strict=True):
         if not _INDEX.fullmatch(text):
-            raise UserError(f"{table.path}, line {line}: {column} is {text!r}, allowed is a whole number. {cure}")
+            raise UserError(f"{table.path}, line {line}: {column} is {text!r}, not a whole number. {cure}")
     order = [int(text) for text in written]
     counts = Counter(order)
     doubled = sorted(index for index, count in counts.items() if count > 1)

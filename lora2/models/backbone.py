@@ -67,8 +67,8 @@ def _dropout_key(config: Any) -> str:
         return CLS_DROPOUT[config.model_type]  # a configuration may leave it out, DeBERTaV3's does
     if not hasattr(config, "classifier_dropout") and config.model_type != "mpnet":
         raise UserError(
-            f"recipe.cls_dropout: {config.model_type} has no dropout before its classifier that can be set; allowed is "
-            f"its own: recipe.cls_dropout=null"
+            f"recipe.cls_dropout: {config.model_type} has no dropout before its classifier that can be set; keep its "
+            f"own: recipe.cls_dropout=null"
         )
     return "classifier_dropout"
 

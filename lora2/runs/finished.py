@@ -30,7 +30,7 @@ def finished_run(run: str, results: Path) -> tuple[RunRecord, RunConfig]:
         )
     if record.status != "ok":
         raise UserError(
-            f"{record.run_id}: the run did not end well ({record.status}: {record.error}); allowed are finished ones: "
+            f"{record.run_id}: the run did not end well ({record.status}: {record.error}); only finished runs will do: "
             f"run it again"
         )
     try:
@@ -39,8 +39,8 @@ def finished_run(run: str, results: Path) -> tuple[RunRecord, RunConfig]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(
-            f"{record.run_id}: its settings are of another version ({where}: {first['msg']}); allowed are this "
-            f"version's: run it again, or check out the commit of its record"
+            f"{record.run_id}: its settings are of another version ({where}: {first['msg']}); run it "
+            f"again with this version, or check out the commit of its record"
         ) from None
     return record, cfg
 
@@ -51,8 +51,8 @@ def require_exportable(record: RunRecord) -> None:
     if record.config.method != "lora2" and impl != "stacked":
         name = record.config.method + (f" with method.impl={impl}" if impl else "")
         raise UserError(
-            f"{record.run_id}: its method is {name}; allowed are runs of method=lora2, and of method=adalora with "
-            f"method.impl=stacked: choose another"
+            f"{record.run_id}: its method is {name}; only method=lora2, and method=adalora with "
+            f"method.impl=stacked, can be exported: choose another run"
         )
 
 

@@ -62,7 +62,7 @@ def find_source(cfg: RunConfig) -> Source:
     path = adapter_file(cfg.init_from, cfg.output_dir)
     if not path.is_file():
         raise UserError(
-            f"init_from: got {cfg.init_from!r}, no weights in {path}; allowed are a finished run whose weights lie in "
+            f"init_from: got {cfg.init_from!r}, no weights in {path}; name a finished run whose weights lie in "
             f"output_dir, or the folder of a run or of an export: init_from=RUN_ID or init_from=DIR"
         )
     source = _exported(path) if path.name == FACTORS else _trained(path, cfg)
@@ -71,7 +71,7 @@ def find_source(cfg: RunConfig) -> Source:
         if source.settings.get(name) != wanted.get(name):
             raise UserError(
                 f"{name}: got {wanted.get(name)!r}, and the adapter of init_from={cfg.init_from} has "
-                f"{source.settings.get(name)!r}; allowed is that: {name}={source.settings.get(name)}"
+                f"{source.settings.get(name)!r}; the two must agree: {name}={source.settings.get(name)}"
             )
     return source
 
@@ -95,8 +95,8 @@ def _exported(path: Path) -> Source:
         return Source(facts["run_id"], path, dict(facts["settings"]), facts["frozen_weights"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
-            f"init_from: {facts_file} cannot be read ({type(error).__name__}: {error}); allowed is a folder as "
-            f"scripts/export.py wrote it: export the run again"
+            f"init_from: {facts_file} cannot be read ({type(error).__name__}: {error}); export the run again "
+            f"with scripts/export.py"
         ) from None
 
 

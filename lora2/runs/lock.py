@@ -35,8 +35,8 @@ def sole_owner(folder: Path) -> Iterator[None]:
     except StorageError as error:
         if isinstance(error.__cause__, FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError):
             raise UserError(
-                f"output_dir: {error.__cause__.filename} is in the way ({error.__cause__.strerror}); allowed is a "
-                f"folder: move it away, or choose another, output_dir=DIR"
+                f"output_dir: {error.__cause__.filename} is in the way ({error.__cause__.strerror}); a folder "
+                f"belongs there: move it away, or choose another, output_dir=DIR"
             ) from None
         raise
     try:
@@ -49,9 +49,7 @@ def _acquire(lock: FileLock, run_id: str) -> None:
     try:
         lock.acquire()
     except Timeout:  # an OSError, but not of the disk
-        raise BusyError(
-            f"{run_id}: another process is doing this run; allowed is one: wait for it, or change a setting"
-        ) from None
+        raise BusyError(f"{run_id}: another process is doing this run; wait for it, or change a setting") from None
 
 
 def held_locks(output_dir: Path) -> set[str]:

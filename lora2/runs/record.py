@@ -195,12 +195,12 @@ def read_record(path: Path) -> RunRecord:
         return RunRecord.model_validate_json(path.read_bytes())
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); allowed is a run record: delete it to run again"
+            f"{path}: cannot be read ({error.strerror}); a run record belongs there: delete it to run again"
         ) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise UserError(
-            f"{path}: not a run record (at {where}: {first['msg']}); allowed is schema {SCHEMA_VERSION} of "
+            f"{path}: not a run record (at {where}: {first['msg']}); it must follow schema {SCHEMA_VERSION} of "
             f"lora2/runs/record.py: delete it or run again with force=true"
         ) from None

@@ -113,7 +113,7 @@ def start_from_source(model: nn.Module, method: Method, cfg: RunConfig) -> None:
     if weights_hash(model, frozen) != source.frozen_weights:
         raise UserError(
             f"init_from: {source.run_id} was trained on another backbone than model={cfg.model.name} with "
-            f"seed={cfg.seed} gives (hashes.frozen_weights of its record differs); allowed is the same: model.path=DIR"
+            f"seed={cfg.seed} gives (hashes.frozen_weights of its record differs); give the same one: model.path=DIR"
         )
     trained = {name: p for group in method.groups for name, p in group.parameters.items() if is_adapter(name)}
     stored = {name: x for name, x in _read_weights(source.path).items() if is_adapter(name)}
@@ -133,13 +133,11 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such file. Weights stay on the machine of the run; allowed is the folder that holds them: "
+            f"{path}: no such file, as weights stay on the machine of the run; give the folder that holds them: "
             f"--outputs DIR, or run it again with force=true"
         ) from None
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: damaged ({error}); allowed are whole safetensors: run it again with force=true"
-        ) from None
+        raise UserError(f"{path}: damaged ({error}); restore the whole file, or run it again with force=true") from None
 
 
 def _check_backbone(saved: SavedRun, model: nn.Module) -> None:
@@ -149,7 +147,7 @@ def _check_backbone(saved: SavedRun, model: nn.Module) -> None:
         source = "this version of torch makes" if random else "model.path, package or hub gives"
         raise UserError(
             f"{saved.record.run_id}: the backbone that {source} is not the one the run was trained on "
-            f"(hashes.frozen_weights differs); allowed is that one: restore it, or train again"
+            f"(hashes.frozen_weights differs); restore that one, or train again"
         )
 
 
@@ -157,7 +155,7 @@ def _check_weights(where: str, stored: dict[str, Tensor], trained: dict[str, nn.
     if odd := sorted(trained.keys() ^ stored.keys()):
         missing = "lacks" if odd[0] in trained else "has an unknown"
         raise UserError(
-            f"{where}: {missing} {odd[0]} ({len(odd)} names differ); allowed are the names that this run trained: "
+            f"{where}: {missing} {odd[0]} ({len(odd)} names differ); it must hold the names that this run trained: "
             f"run it again with force=true"
         )
     for name, parameter in trained.items():

@@ -46,12 +46,11 @@ def publish_submission(
     record, cfg = finished_run(run, results)  # a mistake is told before torch is imported
     if data_dir is None and cfg.data.source == "demo":
         raise UserError(
-            f"{record.run_id}: synthetic data has no test set on the server; allowed is the official download: "
-            f"give --data-dir DIR"
+            f"{record.run_id}: synthetic data has no test set on the server; give the official download: --data-dir DIR"
         )
     if cfg.data.source == "files":
         raise UserError(
-            f"{record.run_id}: {cfg.task} is a task of your own, and the server scores GLUE's alone; allowed is a run "
+            f"{record.run_id}: {cfg.task} is a task of your own, and the server scores GLUE's alone; choose a run "
             f"of one of them: task=rte"
         )
     from lora2.glue.submission import submission_files, write_submission
@@ -77,8 +76,7 @@ def _refuse_to_replace(files: Iterable[Path]) -> None:
     for file in files:
         if file.exists():
             raise UserError(
-                f"--output: {file} is there already, perhaps of another run; allowed is a folder without it: delete "
-                f"it, or give another --output DIR"
+                f"--output: {file} is there already, perhaps of another run; delete it, or give another --output DIR"
             )
 
 

@@ -33,9 +33,7 @@ def build_accelerator(precision: str, tracker: str | None = None, folder: str | 
     # without cpu=True, accelerate would run the processes of a CPU torchrun apart from each other
     cpu = not torch.cuda.is_available()
     if cpu and precision == "fp16":
-        raise UserError(
-            "recipe.precision: fp16 needs a GPU, here is none; allowed are fp32 and bf16: recipe.precision=bf16"
-        )
+        raise UserError("recipe.precision: fp16 needs a GPU, here is none; use fp32 or bf16: recipe.precision=bf16")
     if not cpu:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else its products are not the same every time
     mixed = "no" if precision == "fp32" else precision

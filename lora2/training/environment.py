@@ -59,17 +59,16 @@ def check_environment(tracker: str) -> None:
         value = os.environ.get(name, "0")
         if not value.isdecimal():
             raise UserError(
-                f"{name}: got {value!r} in the environment; allowed are whole numbers, as torchrun sets them: "
+                f"{name}: got {value!r} in the environment; it must be a whole number, as torchrun sets it: "
                 f"unset {name}, or start with torchrun"
             )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and "MASTER_ADDR" not in os.environ:
         raise UserError(
-            f"MASTER_ADDR: not in the environment, though WORLD_SIZE={world}; allowed are both or neither: start with "
+            f"MASTER_ADDR: not in the environment, though WORLD_SIZE={world}; set both or neither: start with "
             f"torchrun --nproc-per-node {world} scripts/train.py ..., or unset WORLD_SIZE"
         )
     if tracker != "none" and importlib.util.find_spec(tracker) is None:
         raise UserError(
-            f"tracker: {tracker} is not installed; allowed are installed ones: pip install -c constraints.txt "
-            f"{tracker}, or tracker=none"
+            f"tracker: {tracker} is not installed; pip install -c constraints.txt {tracker}, or choose tracker=none"
         )

@@ -153,7 +153,7 @@ FILES = (
         "data=demo",
     ),
     _data(
-        "own data: no such file", OWN, None, "data.train: 'train.csv' is no file", "allowed is one of", "data.train="
+        "own data: no such file", OWN, None, "data.train: 'train.csv' is no file", "give a .csv, .tsv", "data.train="
     ),
     _data(
         "own data: no file given",
@@ -176,7 +176,7 @@ FILES = (
         OWN,
         _own(b"text,label\na,yes\nb,no\n", b"text,label\na,maybe\n"),
         "data.dev: dev.csv: label is 'maybe' in row 1",
-        "allowed is a label of the train file (no, yes)",
+        "each must be a label of the train file (no, yes)",
         "mend or delete",
     ),
     _data(
@@ -184,7 +184,7 @@ FILES = (
         OWN,
         _own(b"text,label\na,yes\n,no\n"),
         "data.train: train.csv: text is empty in 1 of 2 rows",
-        "allowed is text in every row",
+        "every row needs text",
         "fill or delete",
     ),
     _data(
@@ -192,7 +192,7 @@ FILES = (
         OWN,
         _own(b'text,label\na,"yes\n'),
         "data.train: train.csv cannot be read",
-        "allowed is a file in UTF-8",
+        "save it in UTF-8, in the format of its ending",
         "data.train=FILE",
     ),
     _data(
@@ -200,7 +200,7 @@ FILES = (
         f"{OWN} data.metric=pearson",
         _own(b"text,label\na,yes\nb,no\n"),
         "data.metric: got pearson",
-        "allowed are numbers",
+        "give it numbers",
         "data.metric=accuracy",
     ),
     _data(
@@ -216,7 +216,7 @@ FILES = (
         f"{OWN} data.name=mrpc",
         _own(b"text,label\na,yes\nb,no\n"),
         "data.name: got 'mrpc'",
-        "allowed is another",
+        "choose another name",
         "data.name=my-task",
     ),
     _model(
@@ -232,10 +232,10 @@ FILES = (
         f"train {TINY} model=hub model.path=folder",
         _bytes(folder__x_txt=b""),
         "config.json of model.path=folder cannot be read",
-        "allowed is a model of transformers",
+        "give a model of transformers",
         "model.path=DIR",
     ),
-    _data("unreadable file", LOCAL, _unreadable, "RTE/train.tsv: cannot be read", "allowed is a file", DOWNLOAD),
+    _data("unreadable file", LOCAL, _unreadable, "RTE/train.tsv: cannot be read", "that you may read it", DOWNLOAD),
     _data("empty file", LOCAL, _rte(b""), "RTE/train.tsv: no rows", "at least one", DOWNLOAD),
     _data("header alone", LOCAL, _rte(HEADER), "RTE/train.tsv: no rows", "at least one", DOWNLOAD),
     _data(
@@ -272,10 +272,12 @@ FILES = (
         f"train {TINY} data.on_bad_row=drop",
         None,
         "data.on_bad_row: got 'drop'; data=demo",
-        "allowed is refuse",
+        "set data.on_bad_row=refuse",
         "data=local",
     ),
-    _data("no such label", LOCAL, _rte(HEADER + b"0\ta\tb\tmaybe\n"), "line 2: label is 'maybe'", "allowed is", "Mend"),
+    _data(
+        "no such label", LOCAL, _rte(HEADER + b"0\ta\tb\tmaybe\n"), "line 2: label is 'maybe'", "but must be", "Mend"
+    ),
     _data("no such column", LOCAL, _rte(b"index\tlabel\n0\tx\n"), "train.tsv, line 1: no column", "found", "header"),
     _data(
         "score above 5",
@@ -288,7 +290,7 @@ FILES = (
     _model("no such folder", FOLDER, None, "model.path: 'folder' is not a folder", "config.json", "model.safetensors"),
     _model("empty folder", FOLDER, _bytes(folder__x_txt=b""), "config.json", "No such file", "model.path=DIR"),
     _model("config no JSON", FOLDER, _folder(config_json=b"{"), "config.json", "Expecting", "model.path=DIR"),
-    _model("another architecture", FOLDER, _folder("gpt2"), "model_type is 'gpt2'", "allowed is 'bert'", "model.path="),
+    _model("another architecture", FOLDER, _folder("gpt2"), "model_type is 'gpt2'", "instead of 'bert'", "model.path="),
     _model(
         "a pickle only", FOLDER, _folder(weights=False, pytorch_model_bin=b"x"), "pytorch_model.bin", "never", "save"
     ),
@@ -319,14 +321,28 @@ FILES = (
     ),
     _kept("not a number", EXPORT, _record(padding_share=float("nan")), "at padding_share", "schema 1", "force=true"),
     _kept("a path for a name", EXPORT, _record(run_id="../../x"), "at run_id", "schema 1", "force=true"),
-    _kept("of another method", EXPORT, _record(config={"method": "full"}), "method is full", "allowed are", "choose"),
     _kept(
-        "of a failed run", EXPORT, _record(status="failed", error="nan"), "failed: nan", "allowed are", "run it again"
+        "of another method", EXPORT, _record(config={"method": "full"}), "method is full", "only method=lora2", "choose"
     ),
-    _kept("of another version", EXPORT, _record(config={"resolved": {}}), "another version", "allowed", "run it again"),
+    _kept(
+        "of a failed run",
+        EXPORT,
+        _record(status="failed", error="nan"),
+        "failed: nan",
+        "only finished runs",
+        "run it again",
+    ),
+    _kept(
+        "of another version",
+        EXPORT,
+        _record(config={"resolved": {}}),
+        "another version",
+        "with this version",
+        "run it again",
+    ),
     _kept("unknown run", EXPORT.replace("0123", "01234"), _record(), f"{RUN_ID}4: no such run", "Nearest", RUN_ID),
     _kept("no runs yet", EXPORT, None, f"{RUN_ID}: no such run", "There are no runs yet", "scripts/train.py"),
-    _kept("submission of demo data", SUBMISSION, _record(), RUN_ID, "allowed", "--data-dir"),
+    _kept("submission of demo data", SUBMISSION, _record(), RUN_ID, "the official download", "--data-dir"),
     _kept(
         "submission with an id there twice",
         f"{SUBMISSION} --data-dir glue",
@@ -348,7 +364,7 @@ FILES = (
         f"{SUBMISSION} --data-dir glue --output files",
         _submitting(b"0\ta\tb\n", files__RTE_tsv=b"x"),
         "--output: files/RTE.tsv is there already",
-        "allowed is a folder without it",
+        "delete it",
         "another --output DIR",
     ),
     _kept("to verify, unknown", f"{VERIFY} --results none", None, f"{RUN_ID}: no such run", "none/runs", "There are"),
@@ -357,7 +373,7 @@ FILES = (
         VERIFY,
         _record(status="oom", error="nan"),
         "did not end well (oom: nan)",
-        "allowed are finished",
+        "only finished runs will do",
         "run it again",
     ),
     _kept(
@@ -368,21 +384,28 @@ FILES = (
         VERIFY,
         _record(config={"method": "houlsby"}),
         "no stock library loads its method, houlsby",
-        "allowed are runs of lora2, lora, adalora",
-        "choose another",
+        "so its score cannot be re-derived",
+        "choose a run of lora2, lora, adalora",
     ),
     _checkpoint(
         "to verify, not there",
         VERIFY,
         _record(),
         f"{RUN_ID}/best.safetensors: no such file",
-        "allowed is the folder",
+        "give the folder",
         "--outputs DIR",
     ),
     _kept(
-        "to verify, none", "export verify", None, "verify: got neither RUN nor --all", "allowed is one", "verify RUN"
+        "to verify, none",
+        "export verify",
+        None,
+        "verify: got neither RUN nor --all",
+        "give one of the two",
+        "verify RUN",
     ),
-    _kept("to verify, all and one", f"{VERIFY} --all", None, "got RUN and --all", "allowed is one", "verify --all"),
+    _kept(
+        "to verify, all and one", f"{VERIFY} --all", None, "got RUN and --all", "give one of the two", "verify --all"
+    ),
     _kept(
         "the paper's numbers damaged",
         "results tables --table table1 --results results",

@@ -111,9 +111,13 @@ def _start(what: str, overrides: str, *says: str, prepare: Callable[[Path], None
 AGAIN = "run it again with force=true"
 
 SOURCES = (  # known before torch is imported
-    _start("a head of random weights is to be kept", "model.keep_head=true", "model.keep_head", "allowed is", "=false"),
-    _start("starts from no run", "init_from=nothing", "init_from: got 'nothing'", "allowed are", "init_from=RUN_ID"),
-    _start("full starts from a run", "method=full init_from=x", "init_from: got 'x'", "allowed for lora", "=null"),
+    _start(
+        "a head of random weights is to be kept", "model.keep_head=true", "model.keep_head", "no trained head", "=false"
+    ),
+    _start(
+        "starts from no run", "init_from=nothing", "init_from: got 'nothing'", "name a finished run", "init_from=RUN_ID"
+    ),
+    _start("full starts from a run", "method=full init_from=x", "init_from: got 'x'", "only lora and lora2", "=null"),
 )
 
 WEIGHTS = (
@@ -129,7 +133,7 @@ WEIGHTS = (
         "starts from an adapter of another size",
         "init_from=bert-mixed-rte rank.k=3",
         "rank.k: got 3",
-        "allowed is that",
+        "the two must agree",
         "rank.k=2",
         prepare=_saved_run(),
     ),
@@ -137,17 +141,19 @@ WEIGHTS = (
         "starts from a damaged export",
         "init_from=export",
         "lora2_export.json cannot be read",
-        "allowed is a folder",
         "export the run again",
+        "scripts/export.py",
         prepare=_damaged_export,
     ),
-    _late("fp16 without a GPU", "recipe.precision=fp16", "recipe.precision: fp16 needs a GPU", "allowed are", "=bf16"),
-    _late("no room for text", "recipe.max_length=3", "recipe.max_length: got 3", "allowed is more", "=128"),
+    _late(
+        "fp16 without a GPU", "recipe.precision=fp16", "recipe.precision: fp16 needs a GPU", "use fp32 or bf16", "=bf16"
+    ),
+    _late("no room for text", "recipe.max_length=3", "recipe.max_length: got 3", "give more", "=128"),
     _late(
         "target of no value",
         "budget.target_rank=0.01",
         "budget.target_rank: 0 singular values in all",
-        "allowed are from 1",
+        "keep from 1 to the",
         "raise budget.target_rank",
     ),
     _late(
@@ -166,13 +172,13 @@ WEIGHTS = (
         "=DIR",
     ),
     _model("weights of a smaller model", _fewer_tensors, "lacks", "encoder tensors", "model.path=DIR"),
-    _weights("cut to nothing", _saved_run(length=0), "best.safetensors: damaged", "allowed are whole", AGAIN),
-    _weights("cut short", _saved_run(length=2000), "best.safetensors: damaged", "allowed are whole", AGAIN),
+    _weights("cut to nothing", _saved_run(length=0), "best.safetensors: damaged", "restore the whole file", AGAIN),
+    _weights("cut short", _saved_run(length=2000), "best.safetensors: damaged", "restore the whole file", AGAIN),
     _weights(
         "not there",
         _saved_run(),
         "last.safetensors: no such file",
-        "allowed is the folder",
+        "give the folder",
         "--outputs DIR",
         more="--which last",
     ),
@@ -180,14 +186,14 @@ WEIGHTS = (
         "a tensor too many",
         _saved_run(lambda w: w | {"lora2.more": w["classifier.bias"].clone()}),
         "lora2.more",
-        "allowed",
+        "the names that this run trained",
         AGAIN,
     ),
     _weights(
         "a tensor too few",
         _saved_run(lambda w: {k: v for k, v in w.items() if k != "classifier.bias"}),
         "lacks classifier.bias",
-        "allowed are the names",
+        "the names that this run trained",
         AGAIN,
     ),
     _weights(
@@ -208,11 +214,9 @@ WEIGHTS = (
         "to verify, trained on other data",
         "checkpoint",
         EXPORT.replace("lora", "verify", 1),
-        ("data: demo does not hold the data that it was trained on", "allowed is that", "--data-dir DIR"),
+        ("data: demo does not hold the data that it was trained on", "give that data", "--data-dir DIR"),
         _saved_run(),
         needs_torch=True,
     ),
-    _weights(
-        "another backbone", _other_backbone, "hashes.frozen_weights differs", "allowed is that one", "train again"
-    ),
+    _weights("another backbone", _other_backbone, "hashes.frozen_weights differs", "restore that one", "train again"),
 )

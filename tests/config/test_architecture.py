@@ -36,7 +36,9 @@ def test_sizes_come_under_our_names_and_are_checked(tmp_path: Path):
         "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
         "intermediate_size": 24, "max_position_embeddings": 200,
     }  # fmt: skip
-    with pytest.raises(UserError, match=r"recipe\.max_length: got 256; allowed is up to the model's 200 positions"):
+    with pytest.raises(
+        UserError, match=r"recipe\.max_length: got 256; use 200 or less, as the model has 200 positions"
+    ):
         settings("model=hub", f"model.path={folder}", "recipe.max_length=256")
     named = settings("model=hub", f"model.path={folder}", "model.name=mine").model
     assert named.name == "mine"
@@ -46,7 +48,7 @@ def test_patterns_are_taken_and_name_the_variant(tmp_path: Path):
     cfg = settings("model=tiny", "rank=k1", "method.targets=[attn.Wqkv,layers.1.*Wo]")
     assert cfg.method.targets == ("attn.Wqkv", "layers.1.*Wo")
     assert cfg.variant == "lora2_k1_modules-attn.Wqkv+layers.1.-Wo"
-    with pytest.raises(UserError, match=r"method\.targets: got 'every'; allowed is 'all', 'qk', 'qv' or 'qkv'"):
+    with pytest.raises(UserError, match=r"method\.targets: got 'every'; it must be 'all', 'qk', 'qv' or 'qkv'"):
         settings("model=tiny", "rank=k1", "method.targets=every")
 
 

@@ -125,16 +125,19 @@ def test_two_names_of_one_setting_are_one_job():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("table9",), "experiment: got 'table9'; allowed are ablation_contributions"),
-        (("table3", ["nonsense"]), "nonsense: allowed are group=option and key=value"),
+        (("table9",), "experiment: got 'table9'; choose one of ablation_contributions"),
+        (("table3", ["nonsense"]), "nonsense: write settings as group=option or key=value"),
         (("table3", ["+a=1"]), "a: unknown key"),
         (("table3", ["recipe.lrr=1"]), "recipe.lrr: no such setting"),
-        (("table3", ["model=bort"]), "model: got 'bort'; allowed are deberta_v3_base"),
+        (("table3", ["model=bort"]), "model: got 'bort'; choose one of deberta_v3_base"),
         (("table3", ["recipe.lr=-1"]), "recipe.lr: got -1"),
         (("table3", ["seed=a,b"]), "seed: got 'a'"),
         (("table3", ["seed=4294967296"]), "seed: got '4294967296'"),
         (("table3", ["seed=range(0,0)"]), "seed=range(0,0): a sweep over no value has no job"),
-        (("table3", ["recipe.lr=interval(0,1)"]), "recipe.lr: got 'interval(0,1)'; allowed are sweeps over values"),
+        (
+            ("table3", ["recipe.lr=interval(0,1)"]),
+            "recipe.lr: got 'interval(0,1)'; a sweep needs values that can be listed",
+        ),
         (("table3", ["recipe.eval_every=${nope}"]), "'nope' not found"),
         (("table3", [], 0), "--seeds: got 0"),
     ],

@@ -65,7 +65,7 @@ def test_the_size_is_told_in_pefts_own_line(capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize("name", ["k", "r", "alpha", "lam_lr_scale"])
 def test_sizes_and_scales_above_zero_alone_are_taken(name: str):
-    with pytest.raises(UserError, match=rf"LoRA2Config\.{name}: got 0; allowed is a number above 0"):
+    with pytest.raises(UserError, match=rf"LoRA2Config\.{name}: got 0; it must be above 0"):
         replace(LoRA2Config(), **{name: 0})
 
 
@@ -80,5 +80,5 @@ def test_phases_that_are_not_given_follow_the_authors_script_for_mrpc():
 def test_a_file_is_no_folder_for_an_adapter(tmp_path: Path):
     _, adapter = adapted("bert")
     (tmp_path / "a").write_text("")
-    with pytest.raises(UserError, match="is a file; allowed is a folder"):
+    with pytest.raises(UserError, match="is a file; name a folder"):
         adapter.save_peft(tmp_path / "a")

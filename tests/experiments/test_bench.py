@@ -218,6 +218,6 @@ def test_without_a_gpu_the_part_is_refused(tmp_path, capsys):
 def test_mistakes_of_the_command_line(capsys):
     assert bench.main(["step", "--shapes", "huge", "--rounds", "1"]) == 2
     message = capsys.readouterr().err
-    assert "parts: got 'step'; allowed are steps, memory, padding, growth, gpu" in message
+    assert "parts: got 'step'; choose from steps, memory, padding, growth, gpu" in message
     assert "--shapes: got 'huge'" in message
     assert "--rounds: got 1; give at least 4: --rounds 30" in message

@@ -183,7 +183,7 @@ def test_gpu_hours_by_hand():
     assert speed.seconds(what) == pytest.approx(speed.start + (what.train.flops + what.evaluation.flops) / 9.75e12)
     assert gpu_speed("H100", "bf16", 1.0).train_rate == 989e12
     assert set(gpu_names()) == {"A100", "H100", "RTX4090", "V100", "L4"}
-    with pytest.raises(UserError, match="allowed are A100, H100"):
+    with pytest.raises(UserError, match="choose one of A100, H100"):
         gpu_speed("A1000", "fp32", 0.5)
     with pytest.raises(UserError, match="V100 has no bf16"):
         gpu_speed("V100", "bf16", 0.5)

@@ -86,11 +86,11 @@ def test_a_task_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("recipe.max_steps=2", "recipe.max_steps: got 2; allowed are 4 to 1000 rounds"),
-        ("recipe.max_steps=null", "recipe.max_steps: got None; allowed"),
+        ("recipe.max_steps=2", "recipe.max_steps: got 2; timing takes 4 to 1000 rounds"),
+        ("recipe.max_steps=null", "recipe.max_steps: got None; timing takes"),
         ("recipe.accumulation=2", "recipe.accumulation: got 2; timing allows 1"),
         ("recipe.batch_size=16,32", "recipe: adalora_r8 and adalora_r8 on stsb differ in it"),
-        ("model=tiny,minilm", "model: adalora_r8 and adalora_r8 on stsb differ in it; allowed is one"),
+        ("model=tiny,minilm", "model: adalora_r8 and adalora_r8 on stsb differ in it; choose one"),
     ],
 )
 def test_what_cannot_be_timed_is_refused(setting, message, tmp_path, monkeypatch, capsys):

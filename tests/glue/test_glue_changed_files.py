@@ -227,7 +227,7 @@ class TestIndex:
             ("0 5 1 5 3", r"2 missing and 5 there twice"),
             ("1 2 3", r"0 missing"),
             ("0 8 9 10 11 12", r"1, 2, 3, \.\.\. missing \(5 missing, 0 doubled\)"),
-            ("0 1 x", r"line 4: (index|id) is 'x', allowed is a whole number"),
+            ("0 1 x", r"line 4: (index|id) is 'x', not a whole number"),
             ("0 1 -2", r"line 4: (index|id) is '-2'"),
             ("0 1 2.0", r"line 4: (index|id) is '2\.0'"),
             (f"0 1 {'9' * 5000}", r"line 4: (index|id) is '9+'"),

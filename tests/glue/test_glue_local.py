@@ -114,7 +114,7 @@ def test_equal_content_has_an_equal_fingerprint_and_any_change_another(write_tsv
 BAD = {
     "too few columns": (("0", "only text"), r"line 3: 2 columns, expected 4"),
     "too many columns": (("0", "a", "b", "entailment", "more"), r"line 3: 5 columns, expected 4"),
-    "unknown label": (("0", "a", "b", "maybe"), r"line 3: label is 'maybe', allowed is entailment or not_entailment"),
+    "unknown label": (("0", "a", "b", "maybe"), r"line 3: label is 'maybe', but must be entailment or not_entailment"),
     "id for a named label": (("0", "a", "b", "0"), r"line 3: label is '0'"),
     "blank line inside": (("",), r"line 3: 1 columns, expected 4"),
 }
@@ -132,7 +132,7 @@ def test_a_bad_row_is_named_by_file_and_line(write_tsv, row, message):
 
 def test_a_bad_label_in_a_file_without_header_is_counted_from_one(write_tsv):
     folder = write_tsv("CoLA/train.tsv", COLA_ROWS[0], ("xx", "yes", "", "Hm."))
-    with pytest.raises(UserError, match=r"line 2: label is 'yes', allowed is 0 or 1"):
+    with pytest.raises(UserError, match=r"line 2: label is 'yes', but must be 0 or 1"):
         load_raw("cola", "local", folder)
 
 

@@ -144,7 +144,7 @@ class TestSubmission:
     def test_what_is_no_prediction_is_refused_before_anything_is_written(self, bad, tmp_path):
         predictions = np.zeros(TASKS["rte"].rows["test"])
         predictions[7] = bad
-        with pytest.raises(ValueError, match="allowed are"):
+        with pytest.raises(ValueError, match="each must be a"):
             write_submission(TASKS["rte"], {"test": predictions}, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 

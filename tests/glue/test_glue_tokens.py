@@ -100,7 +100,7 @@ def test_the_hash_ignores_what_earlier_calls_left_in_the_backend(tokenizer, othe
 
 
 def test_bad_settings_are_user_errors(tokenizer, tmp_path):
-    with pytest.raises(UserError, match=r"max_length: got 3; 3 positions"):
+    with pytest.raises(UserError, match=r"max_length: got 3; special tokens take 3 positions"):
         tokenise(PAIRS, tokenizer, 3, tmp_path)
 
     class Slow:

@@ -105,7 +105,7 @@ MISTAKES: dict[str, tuple[dict[str, object], str]] = {
     "words": ({"metric": "pearson"}, r"data\.metric: got pearson, but label of .* holds 'yes'"),
     "three": ({"metric": "f1", "label_column": "stars"}, r"data\.metric: got f1, which needs two classes; stars has 3"),
     "real dev": ({"dev": DEV | {"score": ["a", "b"]}, "label_column": "score"}, r"score is 'a' in row 1"),
-    "ending": ({"train": Path("train.xlsx")}, r"data\.train: got 'train.xlsx'; allowed are the endings \.csv"),
+    "ending": ({"train": Path("train.xlsx")}, r"data\.train: got 'train.xlsx'; its ending must be one of \.csv"),
 }
 
 
@@ -133,5 +133,5 @@ def test_a_file_without_rows_and_one_class_alone_are_refused(tmp_path: Path):
         read_own(files(tmp_path, train=tmp_path / "empty.jsonl"))
     one = tmp_path / "one.json"
     one.write_text(json.dumps([{"question": "a", "passage": "b", "label": "yes"}]))
-    with pytest.raises(UserError, match=r"has 1 classes \(yes\); allowed are 2 to 1000"):
+    with pytest.raises(UserError, match=r"has 1 classes \(yes\); it needs 2 to 1000"):
         read_own(files(tmp_path, train=one))

@@ -369,4 +369,4 @@ def test_what_has_no_factors_of_ours_is_not_exported(tmp_path: Path, capsys):
     assert run(resolve(runs.compose(*runs.TINY, *runs.folders(tmp_path), *ADALORA, "method.impl=peft"))) == 0
     (record,) = (tmp_path / "results" / "runs").glob("*.json")
     assert cli.main(["lora", str(record)]) == 2
-    assert "its method is adalora with method.impl=peft; allowed are runs of method=lora2" in capsys.readouterr().err
+    assert "its method is adalora with method.impl=peft; only method=lora2" in capsys.readouterr().err

@@ -18,7 +18,7 @@ def test_foreign_folder_is_left_alone(home: Home, tmp_path: Path, capsys: pytest
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     assert cli.main(["lora", home.run_id, "--results", str(home.results), "--output", str(tmp_path / "mine")]) == 2
-    assert "mine exists and is no earlier export; allowed is a new or empty folder" in capsys.readouterr().err
+    assert "mine exists and is no earlier export; choose a new or empty folder" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 

@@ -145,8 +145,8 @@ def test_another_backbone_of_the_same_shape_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("rank.k=1", rf"rank\.k: got 1, .* has {K}; allowed is that: rank\.k={K}"),
-        ("rank.r=2", rf"rank\.r: got 2, .* has {R}; allowed is that: rank\.r={R}"),
+        ("rank.k=1", rf"rank\.k: got 1, .* has {K}; the two must agree: rank\.k={K}"),
+        ("rank.r=2", rf"rank\.r: got 2, .* has {R}; the two must agree: rank\.r={R}"),
         ("rank.alpha=3", r"rank\.alpha: got 3\.0, .*: rank\.alpha=16"),
         ("method.targets=qv", r"method\.targets: got 'qv', .*: method\.targets=all"),
         ("method=lora", r"method\.name: got 'lora', .* has 'lora2'"),

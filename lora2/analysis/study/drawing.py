@@ -93,7 +93,5 @@ def _save(figure: Any, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None})  # a date would make the same records give different bytes
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); allowed is a folder you may write: give another"
-        ) from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); give a folder that you may write") from error
     return path

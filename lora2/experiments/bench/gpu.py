@@ -79,7 +79,7 @@ def measure_gpu(shapes: Mapping[str, Shape], rounds: int, tell: Tell) -> dict[st
     """
     if not torch.cuda.is_available():
         raise UserError(
-            "gpu: torch sees no GPU here; allowed is a machine with one: install torch's CUDA build (make install "
+            "gpu: torch sees no GPU here; on a machine with one, install torch's CUDA build (make install "
             "GPU=1), or measure steps, memory, padding and growth, which run anywhere"
         )
     rows: list[dict[str, Any]] = []

@@ -61,7 +61,7 @@ def check(parts: Sequence[str], what: Benchmark) -> None:
         "--peers": (what.peers, PEERS),
     }
     found = [
-        f"{field}: got {name!r}; allowed are {', '.join(allowed)}"
+        f"{field}: got {name!r}; choose from {', '.join(allowed)}"
         for field, (names, allowed) in given.items()
         for name in names
         if name not in allowed

@@ -72,7 +72,7 @@ def gpu_speed(name: str, precision: str, utilisation: float) -> Speed:
     """
     sheets = _sheets()
     if name not in sheets:
-        raise UserError(f"--gpu: got {name!r}; allowed are {', '.join(sheets)}")
+        raise UserError(f"--gpu: got {name!r}; choose one of {', '.join(sheets)}")
     sheet = sheets[name]
     if precision == "bf16" and not sheet.get("bf16", True):
         raise UserError(f"--gpu: {name} has no bf16; plan with recipe.precision=fp16 or fp32")

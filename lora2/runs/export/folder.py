@@ -48,8 +48,7 @@ def export_run(saved: SavedRun, form: Form, folder: Path) -> Exported:
     require_exportable(saved.record)
     if folder.exists() and not (folder / EXPORT_FACTS).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(
-            f"--output: {folder} exists and is no earlier export; allowed is a new or empty folder: "
-            "choose another or remove it"
+            f"--output: {folder} exists and is no earlier export; choose a new or empty folder, or remove it"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as scratch:

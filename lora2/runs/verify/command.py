@@ -79,13 +79,13 @@ def _candidate(path: Path, which: Checkpoint, outputs: Path | None) -> Candidate
     method = record.config.method
     if method not in FORMS:
         raise UserError(
-            f"{record.run_id}: no stock library loads its method, {method}, so its score cannot be re-derived; allowed "
-            f"are runs of {', '.join(FORMS)}: choose another"
+            f"{record.run_id}: no stock library loads its method, {method}, so its score cannot be re-derived; choose "
+            f"a run of {', '.join(FORMS)}"
         )
     weights = (Path(cfg.output_dir) if outputs is None else outputs) / record.run_id / f"{which}.safetensors"
     if not weights.is_file():
         raise UserError(
-            f"{weights}: no such file. Weights stay on the machine of the run; allowed is the folder that holds them: "
+            f"{weights}: no such file, as weights stay on the machine of the run; give the folder that holds them: "
             f"--outputs DIR, or run it again with force=true"
         )
     return Candidate(path=path, record=record, cfg=cfg, weights=weights, which=which)

@@ -77,7 +77,7 @@ def compare(
     largest = _largest(splits)
     difference = max(float(abs(split.theirs - split.ours).max()) for split in splits.values()) / largest
     if not difference <= FLOAT32:  # a NaN is none either
-        problem = f"their logits differ from ours by {difference:.1e} of the largest, allowed is {FLOAT32:.0e}"
+        problem = f"their logits differ from ours by {difference:.1e} of the largest, more than {FLOAT32:.0e}"
         shown = difference if math.isfinite(difference) else None
         return Comparison([problem], examples, logit_difference=shown)
     own = compute(

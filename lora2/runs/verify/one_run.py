@@ -37,7 +37,7 @@ def verify_run(candidate: Candidate, outside: OutsideProcess, data_dir: Path | N
     quiet_transformers()
     if isinstance(candidate.cfg.data, FilesDataConfig):
         raise UserError(
-            f"data: {candidate.record.run_id} is about files of its own (data=files); allowed are runs of GLUE's "
+            f"data: {candidate.record.run_id} is about files of its own (data=files); choose a run of one of GLUE's "
             f"tasks, whose data and metrics stock libraries know"
         )
     cfg = _with_data(candidate.cfg, data_dir)
@@ -99,12 +99,12 @@ def _read_data(record: RunRecord, cfg: RunConfig) -> RawTask:
     if raw.has_dropped_rows:
         raise UserError(
             "data.on_bad_row: rows of its data could not be read and were dropped, which stock readers do not do; "
-            "allowed is data without such rows: mend the files and train again"
+            "mend the files and train again"
         )
     if raw.fingerprint != record.hashes.get("data"):
         place = getattr(cfg.data, "dir", None) or cfg.data.source
         raise UserError(
             f"data: {place} does not hold the data that it was trained on (hashes.data "
-            f"differs); allowed is that: --data-dir DIR, or train again"
+            f"differs); give that data with --data-dir DIR, or train again"
         )
     return raw

@@ -94,6 +94,6 @@ class OutsideProcess:
         code = self._process.wait()
         lines = self._said.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
         return (
-            f"the process that re-derives the score ended with code {code} ({lines[-1]}); allowed is one that lives: "
+            f"the process that re-derives the score ended with code {code} ({lines[-1]}), where "
             f"-9 is a lack of memory; try again"
         )

@@ -138,9 +138,9 @@ def scores_of(name, statistics):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("budget.target_rank=1.5", "AdaLoRA are whole numbers"),
-        ("budget.schedule=printed", "is budget.schedule=released"),
-        ("budget.beta1=0", "is between 0 and 1"),
+        ("budget.target_rank=1.5", "AdaLoRA takes whole numbers"),
+        ("budget.schedule=printed", "needs the released one: budget.schedule=released"),
+        ("budget.beta1=0", "needs both between 0 and 1"),
     ],
 )
 def test_what_peft_cannot_do_is_refused_before_any_model_loads(override, message, configure):
