@@ -25,8 +25,11 @@ def project(tmp_path) -> Path:
     return tmp_path
 
 
+OUTER = ("PYTHON", "VENV", "GPU", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")  # of a make that runs the tests
+
+
 def make(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    own = {key: value for key, value in os.environ.items() if key not in ("PYTHON", "VENV", "GPU", "MAKEFLAGS")}
+    own = {key: value for key, value in os.environ.items() if key not in OUTER}
     own |= {"PATH": str(project / "bin"), **environment}
     return subprocess.run(["make", *arguments], cwd=project, env=own, capture_output=True, text=True, check=False)
 
