@@ -807,14 +807,14 @@ MUTANTS = (
     ),
     _mutant(
         "AdaLoRA's β1 is β2",
-        "models/methods/adalora.py",
+        "models/methods/parts.py",
         "beta1=budget.beta1",
         "beta1=budget.beta2",
         ADALORA,
     ),
     _mutant(
         "AdaLoRA's β2 is β1",
-        "models/methods/adalora.py",
+        "models/methods/parts.py",
         "beta2=budget.beta2",
         "beta2=budget.beta1",
         ADALORA,
@@ -864,7 +864,7 @@ MUTANTS = (
     _mutant(
         "AdaLoRA of equal scores keeps the first",
         "models/methods/adalora.py",
-        "            choose=above_threshold_mask,\n",
+        "choose=above_threshold_mask",
         "",
         ADALORA_EQUAL,
     ),

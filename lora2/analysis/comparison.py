@@ -138,7 +138,8 @@ def margin_verdict(strata: Strata, margin: float) -> MarginVerdict:
         return "too few seeds"
     if len(strata) < 2:
         return "one task"
-    found, (mean, printed) = pooled(strata), _towards(pooled(strata).mean, margin)
+    found = pooled(strata)
+    mean, printed = _towards(found.mean, margin)
     half = found.half_width()
     if mean + half < printed:
         return "contradicted"

@@ -16,7 +16,7 @@ from lora2.core.functional import above_threshold_mask
 from lora2.core.inject import LoRA2Config, inject
 from lora2.core.matrices import matrices_of
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
-from lora2.models.methods.parts import backbone_size, factor_numbers, size, trained_parts
+from lora2.models.methods.parts import backbone_size, factor_numbers, rank_allocator, size, trained_parts
 
 RANK_GUARD = 1e-5  # PEFT's and the reference's scale is alpha / (r + 1e-5)
 
@@ -40,20 +40,8 @@ class AdaLoRA(Method):
         self._factors, self._head = trained_parts(model)
         self.groups = [ParameterGroup(self._factors), ParameterGroup(self._head)]
         self._gamma = method.penalty.weight
-        self.allocator = None if budget is None else self._allocator(budget, total)
-
-    def _allocator(self, budget: BudgetConfig, total: int) -> RankAllocator:
-        return RankAllocator(
-            self.adapter,
-            total_steps=total,
-            target_rank=budget.target_rank,
-            t_i=budget.t_i,
-            t_f=budget.t_f,
-            interval=budget.interval,
-            schedule=budget.schedule,
-            beta1=budget.beta1,
-            beta2=budget.beta2,
-            choose=above_threshold_mask,
+        self.allocator = (
+            None if budget is None else rank_allocator(self.adapter, budget, total, choose=above_threshold_mask)
         )
 
     @property

@@ -8,14 +8,12 @@ from torch import Tensor, nn
 
 from lora2.config.methods import BudgetConfig, LoRA2MethodConfig, RankConfig
 from lora2.core import keys
-from lora2.core.adapter import Adapter
 from lora2.core.allocator import RankAllocator
-from lora2.core.heads import head_parameters
 from lora2.core.inject import LoRA2Config, inject
 from lora2.core.matrices import matrices_of
 from lora2.core.terms import TERMS
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
-from lora2.models.methods.parts import factor_numbers
+from lora2.models.methods.parts import backbone_size, factor_numbers, rank_allocator, size, trained_parts
 
 
 class LoRA2(Method):
@@ -25,25 +23,22 @@ class LoRA2(Method):
         self, model: nn.Module, method: LoRA2MethodConfig, rank: RankConfig, budget: BudgetConfig | None, total: int
     ) -> None:
         assert rank.k is not None  # checked by the configuration
+        self._backbone = backbone_size(model)
         targets = matrices_of(method.targets)
         config = LoRA2Config(
             k=rank.k, r=rank.r, alpha=rank.alpha, targets=targets, init=method.init, impl=method.path,
             lam_lr_scale=method.lam_lr_scale,
         )  # fmt: skip
         self.adapter = inject(model, config)
-        head = dict(head_parameters(model))
-        factors = {f"lora2.{name}": p for name, p in self.adapter.named_parameters()}
-        singular = {name: p for name, p in factors.items() if name.endswith(".lam")}
+        self._factors, self._head = trained_parts(model)
+        singular = {name: p for name, p in self._factors.items() if name.endswith(".lam")}
         self.groups = [
-            ParameterGroup({name: p for name, p in factors.items() if name not in singular}),
+            ParameterGroup({name: p for name, p in self._factors.items() if name not in singular}),
             ParameterGroup(singular, method.lam_lr_scale),
-            ParameterGroup(head),
+            ParameterGroup(self._head),
         ]
-        self._head = sum(p.numel() for p in head.values())
-        trained = self._head + sum(p.numel() for p in factors.values())
-        self._backbone = sum(p.numel() for p in model.parameters()) - trained
         self._penalty = method.penalty
-        self.allocator = None if budget is None else _allocator(self.adapter, budget, total)
+        self.allocator = None if budget is None else rank_allocator(self.adapter, budget, total, score=budget.score)
 
     @property
     def stateful(self) -> RankAllocator | None:
@@ -89,11 +84,10 @@ class LoRA2(Method):
         if self.allocator is not None:
             self.allocator.assert_final_budget()
         kept = self._kept()
-        adapter = sum(p.numel() for p in self.adapter.parameters())
         return ParameterCounts(
-            adapter=adapter,
+            adapter=size(self._factors),
             active_adapter=self._active(kept),
-            head=self._head,
+            head=size(self._head),
             backbone=self._backbone,
             ranks=kept,
         )
@@ -110,18 +104,3 @@ class LoRA2(Method):
         shapes = {name: tuple(layer.weight.shape) for name, layer in self.adapter.layers.items()}
         k = next(iter(self.adapter.layers.values())).stack.u.shape[2]
         return sum(k * sum(shapes[name]) + 2 * k * rank + rank for name, rank in kept.items() if rank)
-
-
-def _allocator(adapter: Adapter, budget: BudgetConfig, total: int) -> RankAllocator:
-    return RankAllocator(
-        adapter,
-        total_steps=total,
-        target_rank=budget.target_rank,
-        t_i=budget.t_i,
-        t_f=budget.t_f,
-        interval=budget.interval,
-        schedule=budget.schedule,
-        score=budget.score,
-        beta1=budget.beta1,
-        beta2=budget.beta2,
-    )

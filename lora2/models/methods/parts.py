@@ -2,13 +2,16 @@
 the numbers to follow about factors.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from lora2.config.methods import BudgetConfig
 from lora2.core import functional, keys
 from lora2.core.adapter import Adapter
+from lora2.core.allocator import RankAllocator, Score
+from lora2.core.functional import top_mask
 from lora2.core.heads import head_parameters
 from lora2.core.terms import Term
 
@@ -35,6 +38,30 @@ def trained_parts(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, 
 def size(parameters: dict[str, nn.Parameter]) -> int:
     """Count the numbers that these parameters hold."""
     return sum(p.numel() for p in parameters.values())
+
+
+def rank_allocator(
+    adapter: Adapter,
+    budget: BudgetConfig,
+    total: int,
+    *,
+    score: Score = "reduced",
+    choose: Callable[[Tensor, int], Tensor] = top_mask,
+) -> RankAllocator:
+    """Return the allocator of this budget over a run of `total` steps; `score` and `choose` are the method's."""
+    return RankAllocator(
+        adapter,
+        total_steps=total,
+        target_rank=budget.target_rank,
+        t_i=budget.t_i,
+        t_f=budget.t_f,
+        interval=budget.interval,
+        schedule=budget.schedule,
+        score=score,
+        beta1=budget.beta1,
+        beta2=budget.beta2,
+        choose=choose,
+    )
 
 
 def factor_numbers(adapter: Adapter, terms: Iterable[Term]) -> dict[str, float]:
