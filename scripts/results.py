@@ -119,12 +119,11 @@ def dashboard(args: argparse.Namespace) -> int:
 def publish_own(args: argparse.Namespace) -> int:
     """Take clean, full, real runs into results/, and make its tables, its pictures and the pages anew."""
     from lora2.analysis.published import publish_runs
-    from lora2.analysis.study.publish import write_readme, write_study
+    from lora2.analysis.study.publish import write_all
 
     results = _published(args)
     publish_runs(args.source, results, ROOT / "docs" / "RESULTS.md")
-    write_study(results, ROOT / "docs" / "STUDY.md")
-    return write_readme(results, ROOT / "README.md")
+    return write_all(results, ROOT / "docs" / "STUDY.md", ROOT / "README.md")
 
 
 def _published(args: argparse.Namespace) -> Path:

@@ -1180,8 +1180,8 @@ MUTANTS = (
     _mutant(
         "a run of one epoch is drawn as a learning curve",
         "analysis/html/curves.py",
-        "run.recipe != TRIALS and not _is_short(run) and",
-        "run.recipe != TRIALS and",
+        "run.recipe != RECIPE and not _is_short(run) and",
+        "run.recipe != RECIPE and",
         "analysis/test_report_answer.py",
     ),
     _mutant(

@@ -32,6 +32,11 @@ class Summary:
     std: float | None
     median: float
 
+    @property
+    def text(self) -> str:
+        """Write `81.13 ± 1.04`; the mean alone of one seed."""
+        return f"{self.mean:.2f}" if self.std is None else f"{self.mean:.2f} ± {self.std:.2f}"
+
 
 def summarise(values: Sequence[float]) -> Summary:
     """Summarise the values of one cell: mean, standard deviation (ddof=1) and median.

@@ -34,6 +34,19 @@ class Job:
         return (*self.shared, *self.axes, f"seed={self.cfg.seed}")
 
     @property
+    def experiment(self) -> str:
+        """The experiment that it is a job of; of a grid of overrides alone there is none to name."""
+        return self.shared[0].removeprefix("experiment=")
+
+    @property
+    def pinned(self) -> tuple[list[str], list[str]]:
+        """What makes the jobs of this cell again, its experiment and seeds aside: the shared words, and each axis as a
+        sweep of its one value.
+        """
+        axes = [f"{key}=choice({value})" for key, _, value in (axis.partition("=") for axis in self.axes)]
+        return [*self.shared[1:]], axes
+
+    @property
     def cell(self) -> str:
         """What tells the cells of the experiment apart, seeds aside: "lora2_k8 task=rte"."""
         return " ".join(axis.removeprefix("row=") for axis in self.axes) or self.cfg.variant

@@ -74,9 +74,8 @@ def _tuned_jobs(first: Sequence[Job], found: Tuned, seeds: Sequence[int], config
 
 def _cell_jobs(one: Job, found: Tuned, choice: Choice, seeds: Sequence[int], configs: Path) -> list[Job]:
     """The jobs of one row and task; `one` is a job of it in the first comparison."""
-    experiment, *shared = one.shared
-    axes = [f"{key}=choice({value})" for key, _, value in (word.partition("=") for word in one.axes)]
+    shared, axes = one.pinned
     values = [f"{path}={value}" for path, value in choice.values.items()]
     words = [*found.shared, *shared, *values, f"recipe.name={RECIPE}", *axes]
     seed = f"seed=choice({','.join(map(str, seeds))})"
-    return expand(experiment.removeprefix("experiment="), [*words, seed], configs=configs)
+    return expand(one.experiment, [*words, seed], configs=configs)

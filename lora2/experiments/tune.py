@@ -17,21 +17,19 @@ from lora2.common.voice import say
 from lora2.config.grid import Job, expand
 from lora2.config.identity import IDENTITY_FREE
 from lora2.config.tree import flatten
-from lora2.core import keys
 from lora2.experiments.status import JobStatus, survey
 from lora2.experiments.sweep import Start, refuse, run_jobs, state_counts
 from lora2.experiments.tuned import Choice, Tuned, write_tuned
 from lora2.runs.reader import Run
+from lora2.runs.trials import RECIPE, has_diverged, score
 
 TRIALS = 12  # of each method on each task
 SEEDS = (0, 1)  # a third one is for the picture: the choice is made by two
-RECIPE = "trial"  # the name in the records
 # The ends of each method's rates; every grid is logarithmic and as wide as the others, a factor of 40.
 RATES = {"full": (5e-6, 2e-4), "bitfit": (2.5e-4, 1e-2)}
 LOW_RANK = (1e-4, 4e-3)
 LAMBDA_SCALES = (1, 20)  # Λ's rate over that of the other factors: the authors' one, and the short recipe's
 SEARCHED = ("recipe.lr", "method.lam_lr_scale", "rank.alpha")  # what a trial's settings differ in from the comparison
-DIVERGED = "not finite"  # in the reason of a run that did (lora2/training/finite.py, loop.py)
 PLACES = {*IDENTITY_FREE, "data"}  # sections that change no number
 COMPARISONS = {"minilm": "study_minilm"}  # the first comparison, by model; its rows and tasks are what is tuned
 
@@ -91,12 +89,11 @@ def trial_jobs(
 def _trials(cell: Sequence[Job], trials: int, configs: Path) -> list[Job]:
     """The trials of one row and task, whose jobs differ in their seeds."""
     first, rank = cell[0], cell[0].cfg.rank
-    experiment, *shared = first.shared
-    axes = [f"{key}=choice({value})" for key, _, value in (word.partition("=") for word in first.axes)]
+    shared, axes = first.pinned
     alpha = [] if rank is None else [f"rank.alpha={2 * rank.r}"]  # alpha / r = 2 for every low-rank method
     words = [*shared, *alpha, *axes, *searched(first.cfg.method.name, trials)]
     seed = f"seed=choice({','.join(str(job.cfg.seed) for job in cell)})"
-    return expand(experiment.removeprefix("experiment="), [*words, seed], configs=configs)
+    return expand(first.experiment, [*words, seed], configs=configs)
 
 
 def tune(model: str, jobs: Sequence[Job], start: Start, train: Path, *, write: bool) -> int:
@@ -115,7 +112,7 @@ def tune(model: str, jobs: Sequence[Job], start: Start, train: Path, *, write: b
     statuses = survey(jobs)
     refuse(statuses)
     say(f"tune {model}: {state_counts(statuses)}")
-    code = run_jobs([status for status in statuses if not has_diverged(status)], start, train)
+    code = run_jobs([status for status in statuses if not _diverged(status)], start, train)
     statuses = survey(jobs)
     missing = sum(not is_over(status) for status in statuses)
     if missing:
@@ -128,19 +125,14 @@ def tune(model: str, jobs: Sequence[Job], start: Start, train: Path, *, write: b
     return 0
 
 
-def has_diverged(status: JobStatus) -> bool:
-    """Return whether a trial is over because its loss or gradient was not finite: its score is the worst."""
-    return status.state == "failed" and DIVERGED in (status.error or "")
-
-
 def is_over(status: JobStatus) -> bool:
     """Return whether a trial need not be done again."""
-    return status.state == "done" or has_diverged(status)
+    return status.state == "done" or _diverged(status)
 
 
-def score(run: Run) -> float:
-    """Return a trial's score: the held-out metric after the last step, as a fraction; -inf if it diverged."""
-    return run.history["eval"][-1][keys.SELECTION] if run.status == "ok" else -math.inf
+def _diverged(status: JobStatus) -> bool:
+    """Whether a trial is over because its loss or gradient was not finite: its score is the worst."""
+    return status.run is not None and has_diverged(status.run)
 
 
 def choose(model: str, statuses: Sequence[JobStatus]) -> Tuned:

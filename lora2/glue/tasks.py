@@ -186,6 +186,15 @@ def task_title(name: str) -> str:
     return TASKS[name].title if name in TASKS else name
 
 
+def metric_title(name: str) -> str:
+    """Return the title of a task's main metric.
+
+    Raises:
+        KeyError: no such task.
+    """
+    return METRIC_TITLES[TASKS[name].main_metric]
+
+
 def get_task(name: str) -> TaskSpec:
     """Return the task called `name`.
 

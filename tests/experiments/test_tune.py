@@ -15,9 +15,10 @@ from lora2.config.identity import run_id
 from lora2.experiments.run_process import Ended
 from lora2.experiments.status import survey
 from lora2.experiments.study import study_jobs
-from lora2.experiments.tune import DIVERGED, choose, comparison, rates, searched, trial_jobs, tune
+from lora2.experiments.tune import choose, comparison, rates, searched, trial_jobs, tune
 from lora2.experiments.tuned import Choice, Tuned, read_tuned, tuned_paths, write_tuned
 from lora2.runs.record import record_path
+from lora2.runs.trials import DIVERGED
 from lora2.training.finite import DivergedError
 from scripts import experiment
 

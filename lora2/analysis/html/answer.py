@@ -15,7 +15,7 @@ from lora2.analysis.study.pairs import Pair
 from lora2.analysis.study.readme import PAPERS_MODELS
 from lora2.analysis.study.scores_drawn import seen_range
 from lora2.common.table import Table
-from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
+from lora2.glue.tasks import metric_title, task_title
 
 ROW = 26  # pixels of a method
 UNKNOWN = "Not known yet"
@@ -105,7 +105,7 @@ def _plot(study: Study, task: str) -> Plot:
         "order": [method_name(variant) for variant in study.variants],
         "range": list(seen_range(cells)),
         "height": ROW * len(study.variants),
-        "x": f"{METRIC_TITLES[TASKS[task].main_metric]}, best of dev, in percent",
+        "x": f"{metric_title(task)}, best of dev, in percent",
     }
     return Plot(task_title(task), rows, words)
 

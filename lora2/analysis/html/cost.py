@@ -22,7 +22,6 @@ from lora2.analysis.html.charts import (
 from lora2.analysis.html.curves import method_labels
 from lora2.analysis.methods import method_name
 from lora2.analysis.stats import summarise
-from lora2.analysis.study.gather import TRIALS
 from lora2.analysis.study.scores_drawn import pareto
 from lora2.analysis.tables.build import Part
 from lora2.analysis.tables.layout import Layout, conditions_title
@@ -30,6 +29,7 @@ from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
 from lora2.runs.caveats import named
 from lora2.runs.cells import Cell
 from lora2.runs.reader import Run
+from lora2.runs.trials import RECIPE
 
 Cost = Callable[[Run], float | None]
 COSTS: Mapping[str, tuple[str, Cost]] = {
@@ -75,7 +75,7 @@ def cost_and_quality(parts: Sequence[Part]) -> Chart:
 
 
 def _recipes(part: Part, task: str) -> list[str | None]:
-    return [*sorted({recipe for _, recipe, known in part.cells if known == task and recipe != TRIALS})]
+    return [*sorted({recipe for _, recipe, known in part.cells if known == task and recipe != RECIPE})]
 
 
 def _plot(part: Part, task: str, recipe: str | None, cost: str, caption: str) -> Plot:

@@ -21,12 +21,12 @@ from lora2.analysis.html.charts import (
     spec,
 )
 from lora2.analysis.methods import method_name
-from lora2.analysis.study.gather import TRIALS
 from lora2.analysis.tables.layout import conditions_of, conditions_title
 from lora2.core import keys
 from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
 from lora2.runs.caveats import named
 from lora2.runs.reader import Points, Run
+from lora2.runs.trials import RECIPE
 
 POINTS = 60  # of a training curve: means over as many equal stretches of the run
 Series = Callable[[Run], list[tuple[float, float]]]  # (step, value)
@@ -83,7 +83,7 @@ def learning_curves(runs: Sequence[Run]) -> Chart:
 
 def has_curve(run: Run) -> bool:
     """Say whether a run has a course worth a line: of more than one epoch, not cut short, and no trial of a search."""
-    return run.recipe != TRIALS and not _is_short(run) and len(metric_series(run)) > 1
+    return run.recipe != RECIPE and not _is_short(run) and len(metric_series(run)) > 1
 
 
 def group_title(run: Run) -> str:
@@ -130,7 +130,7 @@ def _is_short(run: Run) -> bool:
 
 
 def _left_out(runs: Sequence[Run]) -> str:
-    count = sum(run.recipe != TRIALS and bool(metric_series(run)) and not has_curve(run) for run in runs)
+    count = sum(run.recipe != RECIPE and bool(metric_series(run)) and not has_curve(run) for run in runs)
     return f"Left out: {count} run(s) of one epoch or evaluation, or cut short." if count else ""
 
 

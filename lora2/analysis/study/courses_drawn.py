@@ -9,11 +9,12 @@ import numpy as np
 
 from lora2.analysis.methods import mark_of, method_name
 from lora2.analysis.study.drawing import Theme
-from lora2.analysis.study.gather import has_diverged, rate, trial_score, variant_place
+from lora2.analysis.study.gather import rate, trial_score, variant_place
 from lora2.core import keys
 from lora2.core.matrices import MATRICES, MATRIX_TITLES
 from lora2.glue.tasks import TASKS, task_title
 from lora2.runs.reader import Run
+from lora2.runs.trials import has_diverged
 
 NEAR = 1.0  # points: a rate within it of a method's best is as good as the best
 Rates = Mapping[str, Mapping[str, Mapping[float, list[Run]]]]  # task -> variant -> learning rate -> trials

@@ -6,16 +6,15 @@ mean, but for one that collapsed: that is what the method did, so its score coun
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lora2.common.table import MISSING
-from lora2.core import keys
 from lora2.glue.tasks import TASKS
 from lora2.runs.caveats import MARK
 from lora2.runs.format import Checkpoint
 from lora2.runs.reader import Run
+from lora2.runs.trials import RECIPE, has_diverged, score
 
 VARIANTS = (  # the paper's Table 1, equal sizes together
     "full",
@@ -35,8 +34,6 @@ PAIRS = {  # LoRA² -> methods of its size
 }
 LOW_RANK = ("lora2", "lora", "adalora", "sora")
 EXPERIMENT = "study"  # what the name of each of the study's experiments begins with
-TRIALS = "trial"  # the recipe of the search for each method's values
-DIVERGED = "not finite"  # in the reason of a run whose loss or gradient was that
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,21 +167,16 @@ def trials(model: str, runs: Iterable[Run]) -> list[Run]:
         run
         for run in runs
         if run.model == model
-        and run.recipe == TRIALS
+        and run.recipe == RECIPE
         and (has_diverged(run) or (run.status == "ok" and run.history.get("eval")))
         and run.resolved.get("selection") == "heldout"
         and not is_marked(run)
     ]
 
 
-def has_diverged(run: Run) -> bool:
-    """Say whether a run ended because its loss or gradient was not finite."""
-    return run.status == "failed" and DIVERGED in (run.error or "")
-
-
 def trial_score(run: Run) -> float:
     """Return a trial's held-out score after its last step, in percent, as the search does; −inf if it diverged."""
-    return -math.inf if has_diverged(run) else 100.0 * run.history["eval"][-1][keys.SELECTION]
+    return 100.0 * score(run)
 
 
 def studied_models(runs: Iterable[Run]) -> list[str]:

@@ -44,18 +44,21 @@ def write_study(results: Path, page: Path) -> int:
     Returns:
         The exit code, 0.
     """
-    made = _made([results], None)
-    for study in made.studies:
-        for path in draw_pictures(study, results / "figures"):
-            say(f"wrote {path}")
-    write_text(page, made.page)
-    say(f"wrote {page}")
+    _write_page(_made([results], None), results, page)
     return 0
 
 
 def write_readme(results: Path, readme: Path) -> int:
     """Put the lines, the picture and the table into the README's blocks, of published runs alone."""
     write_text(readme, _renewed(readme, _made([results], None)))
+    return 0
+
+
+def write_all(results: Path, page: Path, readme: Path) -> int:
+    """Do what `write_study` and `write_readme` do, of the records read once."""
+    made = _made([results], None)
+    _write_page(made, results, page)
+    write_text(readme, _renewed(readme, made))
     return 0
 
 
@@ -78,6 +81,14 @@ class _Made:
     page: str
     readme: Mapping[str, str]
     studies: Sequence[ModelStudy]
+
+
+def _write_page(made: _Made, results: Path, page: Path) -> None:
+    for study in made.studies:
+        for path in draw_pictures(study, results / "figures"):
+            say(f"wrote {path}")
+    write_text(page, made.page)
+    say(f"wrote {page}")
 
 
 def _renewed(readme: Path, made: _Made) -> str:

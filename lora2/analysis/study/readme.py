@@ -7,15 +7,15 @@ from pathlib import Path
 
 from lora2.analysis.claims.audit import audit, tally
 from lora2.analysis.methods import method_name
+from lora2.analysis.stats import summarise
 from lora2.analysis.study.findings import pair_clause, seeds_clause
-from lora2.analysis.study.gather import PAIRS, VARIANTS, Study, marked_score
+from lora2.analysis.study.gather import PAIRS, VARIANTS, Study, StudyCell, marked_score
 from lora2.analysis.study.models import ModelStudy, picture_name
 from lora2.analysis.study.page import picture_markup
 from lora2.analysis.study.pairs import Pair
-from lora2.analysis.study.tables import mean_text
 from lora2.common.rendering import to_markdown
 from lora2.common.table import MISSING, Table
-from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
+from lora2.glue.tasks import metric_title, task_title
 from lora2.runs.caveats import CAVEATS, MARK
 
 PAPERS_MODELS = ("deberta_v3_base", "roberta_large")
@@ -79,16 +79,17 @@ def _line(study: Study, variant: str) -> tuple[str, ...]:
     cells = {cell.task: cell for cell in study.row(variant)}
     adapter = next(iter(cells.values())).runs[0].counts.get("adapter")
     scores = [
-        marked_score(f"{mean_text(cells[task].scores())} / {mean_text(cells[task].scores('last'))}", [cells[task]])
-        if task in cells
-        else MISSING
-        for task in study.tasks
+        marked_score(_best_and_last(cells[task]), [cells[task]]) if task in cells else MISSING for task in study.tasks
     ]
     return method_name(variant), MISSING if adapter is None else f"{adapter:,}", *scores
 
 
+def _best_and_last(cell: StudyCell) -> str:
+    return f"{summarise(cell.scores('best')).text} / {summarise(cell.scores('last')).text}"
+
+
 def _task_column(task: str) -> str:
-    return f"{task_title(task)} {METRIC_TITLES[TASKS[task].main_metric]}, best / last"
+    return f"{task_title(task)} {metric_title(task)}, best / last"
 
 
 def _arithmetic(papers: Path) -> str:

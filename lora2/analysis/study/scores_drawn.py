@@ -12,7 +12,7 @@ from lora2.analysis.methods import mark_of, method_name
 from lora2.analysis.stats import MIN_SEEDS, student_interval
 from lora2.analysis.study.drawing import Theme
 from lora2.analysis.study.gather import Study, StudyCell
-from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
+from lora2.glue.tasks import metric_title, task_title
 from lora2.runs.reader import Run
 
 ROW = 0.3  # inches for each method
@@ -35,7 +35,7 @@ def draw_dots(figure: Any, theme: Theme, study: Study) -> None:
                 _dots(axes, theme, study.cells[variant, task], row)
         axes.set_xlim(*seen_range([cell for cell in study.cells.values() if cell.task == task]))
         axes.set_title(task_title(task), fontsize=11, fontweight="bold")
-        axes.set_xlabel(f"{METRIC_TITLES[TASKS[task].main_metric]}, best of dev")
+        axes.set_xlabel(f"{metric_title(task)}, best of dev")
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(study.variants)), [method_name(variant) for variant in study.variants])

@@ -11,7 +11,7 @@ from lora2.analysis.study.courses_drawn import NEAR, Rates, good_range, has_fall
 from lora2.analysis.study.gather import EXPERIMENT, Study, StudyCell, chosen, marked_score
 from lora2.analysis.study.pairs import Pair
 from lora2.common.table import MISSING, Table
-from lora2.glue.tasks import METRIC_TITLES, TASKS, task_title
+from lora2.glue.tasks import metric_title, task_title
 from lora2.runs.caveats import CAVEATS, MARK
 from lora2.runs.reader import Run
 from lora2.runs.verify.verdict import verification_of
@@ -131,23 +131,17 @@ def _cell_line(cell: StudyCell) -> tuple[str, ...]:
     adapter = cell.runs[0].counts.get("adapter")
     return (
         method_name(cell.variant),
-        f"{task_title(cell.task)} {METRIC_TITLES[TASKS[cell.task].main_metric]}",
-        marked_score(mean_text(scores), [cell]),
+        f"{task_title(cell.task)} {metric_title(cell.task)}",
+        marked_score(summarise(scores).text, [cell]),
         interval_text(student_interval(scores) if len(scores) >= MIN_SEEDS else None),
         f"{summarise(scores).median:.2f}",
-        mean_text(cell.scores("last")),
+        summarise(cell.scores("last")).text,
         str(len(cell.runs)),
         f"{len(cell.collapsed)} of {len(cell.runs)}",
         chosen(cell.runs[0]),
         MISSING if adapter is None else f"{adapter:,}",
         " ".join(map(record_link, cell.runs)),
     )
-
-
-def mean_text(scores: Sequence[float]) -> str:
-    """Write `81.13 ± 1.04`; the score alone of one seed."""
-    summary = summarise(scores)
-    return f"{summary.mean:.2f}" if summary.std is None else f"{summary.mean:.2f} ± {summary.std:.2f}"
 
 
 def _pair_lines(pair: Pair) -> list[tuple[str, ...]]:

@@ -32,10 +32,7 @@ def seed_values(row: Row, task: str, metric: str, checkpoint: Checkpoint = "best
 def mean_text(row: Row, task: str, metric: str, checkpoint: Checkpoint) -> str:
     """Write `89.53 ± 0.41`, or the bare value of a single seed."""
     values = seed_values(row, task, metric, checkpoint)
-    if not values:
-        return MISSING
-    summary = summarise(values)
-    return f"{summary.mean:.2f}" if summary.std is None else f"{summary.mean:.2f} ± {summary.std:.2f}"
+    return summarise(values).text if values else MISSING
 
 
 def median_text(row: Row, task: str, metric: str) -> str:
