@@ -139,15 +139,15 @@ def padding_table(rows: Sequence[Mapping[str, Any]]) -> str:
         "their longest. Seconds are means over interleaved steps of the same run. Floor of evaluation's share: one "
         "forward pass for each dev example, three for each training example in between, all of one length.",
         "",
-        "| task | length | positions per epoch, released / ours | ratio | seconds per step, released / ours | ratio "
-        "| evaluation every | evaluation's share of our run | its floor |",
+        "| task | length | padded tokens per epoch, released / ours | ratio | seconds per step, released / ours "
+        "| ratio | evaluation every | evaluation's share of our run | its floor |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        positions, seconds = row["positions_per_epoch"], row["seconds_per_step"]
+        padded, seconds = row["padded_tokens_per_epoch"], row["seconds_per_step"]
         lines.append(
             f"| {row['task']} ({row['data']}) | {row['max_length']} "
-            f"| {positions['released']:,} / {positions['ours']:,} | {row['positions_ratio']:.2f} "
+            f"| {padded['released']:,} / {padded['ours']:,} | {row['padded_tokens_ratio']:.2f} "
             f"| {seconds['released']:.2f} / {seconds['ours']:.2f} "
             f"| {row['time_ratio']:.2f} | {row['eval_every']} steps | {row['eval_share']:.1%} "
             f"| {row['eval_floor']:.1%} |"

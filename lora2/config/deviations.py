@@ -16,7 +16,7 @@ from lora2.config.tree import Tree, flatten
 Deviations = Mapping[str, tuple[object, object]]  # (what the recipe says, what the run does) by dotted path
 NO_DEVIATION: Deviations = {}
 # A batch in parts and another way to the same product change no result; max_steps is told by itself; seeds repeat.
-FREE = {"recipe.name", "recipe.tasks", "recipe.accumulation", "method.path", "recipe.max_steps", "seed"}
+FREE = {"recipe.name", "recipe.tasks", "recipe.accumulation", "method.impl", "recipe.max_steps", "seed"}
 # What the name of a method says, so that a table shows it in another row (config/methods.py: variant_name).
 IN_THE_NAME = {"rank.k", "method.bottleneck", "method.targets", "method.penalty.terms", "budget.score", "budget.name"}
 SIZE_IN_THE_NAME = {"lora": "rank.r", "sora": "rank.r", "adalora": "budget.target_rank"}

@@ -43,11 +43,13 @@ def _short_hash(cfg: RunConfig, data_fingerprint: str, left_out: Iterable[str]) 
     settings["data"] = {"fingerprint": data_fingerprint}  # what the data is, not where it lies
     if isinstance(cfg.data, FilesDataConfig):
         settings["data"]["metric"] = cfg.data.metric  # it chooses the best evaluation
-    # keep_head, init_from and impl are left out where unused, so that runs from before them keep their names
+    # what was added or renamed since is left out or has its old name, so that older runs keep theirs
     if not cfg.model.keep_head:
         del settings["model"]["keep_head"]
     if settings["method"].get("impl") == "peft":
         del settings["method"]["impl"]
+    if cfg.method.name == "lora2":
+        settings["method"]["path"] = settings["method"].pop("impl")
     if cfg.init_from is None:
         del settings["init_from"]
     else:

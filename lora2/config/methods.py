@@ -6,7 +6,7 @@ What is common to all sections (`Settings`, the number types) is here too.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from lora2.core.terms import TERMS, Term
 
@@ -50,7 +50,7 @@ class LoRA2MethodConfig(Settings):
     targets: Targets
     init: Literal["paper", "orthogonal"]
     lam_lr_scale: Rate
-    path: Literal["auto", "plain", "fused"]
+    impl: Literal["auto", "plain", "fused"] = Field(validation_alias=AliasChoices("impl", "path"))  # path: once
     penalty: PenaltyConfig
 
 

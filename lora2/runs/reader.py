@@ -66,7 +66,7 @@ class Run:
     padding_share: float | None
     steps: int
     tokens: int
-    positions: int
+    padded_tokens: int
     history: Mapping[str, Points]
     checks: Mapping[str, bool]
     hashes: Mapping[str, str]
@@ -188,7 +188,7 @@ def parse_run(data: Any) -> Run:
         padding_share=None if data.get("padding_share") is None else float(data["padding_share"]),
         steps=int(data.get("steps", 0)),
         tokens=int(data.get("tokens", 0)),
-        positions=int(data.get("positions", 0)),
+        padded_tokens=int(data.get("padded_tokens", data.get("positions", 0))),  # positions: older records
         history={key: tuple(map(_finite_only, points)) for key, points in _mapping(data, "history").items()},
         checks={key: bool(met) for key, met in _mapping(data, "checks").items()},
         hashes={key: _text(data["hashes"], key) for key in _mapping(data, "hashes")},

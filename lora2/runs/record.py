@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from lora2.common.errors import UserError
 from lora2.common.files import write_whole
@@ -127,7 +127,11 @@ class RunRecord(ClosedModel):
     padding_share: float | None = Field(default=None, description="share of training positions that held padding")
     steps: int = 0
     tokens: int = Field(default=0, description="real training tokens processed")
-    positions: int = Field(default=0, description="training positions processed, padding included")
+    padded_tokens: int = Field(
+        default=0,
+        validation_alias=AliasChoices("padded_tokens", "positions"),  # positions: its name in older records
+        description="training tokens processed, padding included",
+    )
     history: dict[str, list[dict[str, float]]] = Field(
         default={},
         description="by step. train: losses; eval: metrics; monitor: budget and rank of each matrix; of LoRA² "

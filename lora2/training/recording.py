@@ -90,7 +90,7 @@ def finished_record(known: dict[str, Any], result: RunResult, wall: float) -> Ru
         padding_share=1 - state.tokens / state.padded_tokens,
         steps=state.steps,
         tokens=state.tokens,
-        positions=state.padded_tokens,
+        padded_tokens=state.padded_tokens,
         history=state.history,
         checks=result.checks,
         timing=_timing(state, wall),

@@ -251,7 +251,7 @@ OTHER = {  # another allowed value of each setting that is a word or null
     "task": "rte",
     "method.targets": "qk",
     "method.init": "paper",
-    "method.path": "fused",
+    "method.impl": "fused",
     "method.penalty.terms": ["uv"],
     "method.penalty.form": "norm",
     "budget.scale": "strict",
@@ -326,6 +326,15 @@ def test_a_record_from_before_there_was_a_choice_is_pefts():
     settings = resolve(compose("method=adalora")).model_dump()
     del settings["method"]["impl"]
     assert RunConfig.model_validate(settings).method.impl == "peft"
+
+
+def test_a_record_from_before_lora2s_implementation_was_renamed_is_read_and_keeps_its_name(base):
+    cfg = resolve(base)
+    settings = cfg.model_dump()
+    settings["method"]["path"] = settings["method"].pop("impl")
+    older = RunConfig.model_validate(settings)
+    assert older == cfg
+    assert run_id(older, "data") == run_id(cfg, "data") == "minilm-mrpc-lora2_k8-s0-6af09d23fb8d"
 
 
 def test_only_these_settings_are_free():

@@ -29,7 +29,7 @@ AS_NAMED = (
     "", "recipe=authors", "recipe=authors fidelity=released", "row=adalora_r8 recipe=authors", "row=houlsby_b8",
     "method=lora rank.r=4", "method=lora method.targets=qv", "budget=none", "budget.score=full", "rank=k1",
     "method.penalty.terms=[uv]", "method=lora +budget.t_i=3", "recipe.accumulation=2", "recipe.max_steps=4", "seed=3",
-    "method.path=plain", "init_from=x", "recipe.name=mine recipe.lr=0.01 recipe.epochs=1 rank.alpha=4", "method=head",
+    "method.impl=plain", "init_from=x", "recipe.name=mine recipe.lr=0.01 recipe.epochs=1 rank.alpha=4", "method=head",
 )  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def test_what_is_meant_for_the_grammar_is_left_alone(here):
 @pytest.mark.parametrize(
     "word",
     [
-        "seed=range(0,3)", "seed=0,1", "method.path=choice(auto,plain)", "method=glob(l*)", "seed=sort(3,1,2)",
+        "seed=range(0,3)", "seed=0,1", "method.impl=choice(auto,plain)", "method=glob(l*)", "seed=sort(3,1,2)",
         "seed=range(0,2,0.5)", "method.penalty.terms=[uv],[uv,UV]", "recipe.lr=1e-3,2e-3", "seed=range(0,0)",
     ],
 )  # fmt: skip

@@ -14,12 +14,12 @@ from lora2.core.inject import LoRA2Config, inject
 from lora2.core.layers import INIT_STD, FactorStack, LoRA2Linear
 from lora2.core.matrices import MATRICES
 
-PATHS = ("plain", "fused", "auto")
+IMPLS = ("plain", "fused", "auto")
 SHAPES = [(1, 8), (8, 8), (8, 4), (3, 5)]  # (k, r)
 NAMES = ("u", "v", "lam", "U", "V")
 
 
-def one_layer(k: int = 3, r: int = 5, path: str = "plain", *, bias: bool = True, n: int = 2) -> LoRA2Linear:
+def one_layer(k: int = 3, r: int = 5, impl: str = "plain", *, bias: bool = True, n: int = 2) -> LoRA2Linear:
     """The second of n layers (6 -> 5) of one stack, with random factors; scale 16 / r."""
     torch.manual_seed(0)
     stack = FactorStack(n, 6, 5, k, r, 16 / r, "paper")
@@ -27,7 +27,7 @@ def one_layer(k: int = 3, r: int = 5, path: str = "plain", *, bias: bool = True,
         for p in stack.parameters():
             p.copy_(torch.randn_like(p))
     base = nn.Linear(6, 5, bias=bias).requires_grad_(False)
-    return LoRA2Linear(base, stack, n - 1, path)
+    return LoRA2Linear(base, stack, n - 1, impl)
 
 
 def loss_and_gradients(model: nn.Module, adapter: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -43,11 +43,11 @@ def assert_same(mine: list[Tensor], theirs: list[Tensor], tolerance: float = 1e-
 # ------------------------------------------------------------------------------------------------------ one layer
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("k", "r"), SHAPES)
-def test_a_layer_is_the_oracles_in_value_and_gradient(k, r, bias, path):
-    layer = one_layer(k, r, path, bias=bias).double()
+def test_a_layer_is_the_oracles_in_value_and_gradient(k, r, bias, impl):
+    layer = one_layer(k, r, impl, bias=bias).double()
     x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
     m = matrix(layer)
     leaves = [factor.requires_grad_() for factor in m.named().values()]
@@ -65,9 +65,9 @@ def test_a_layer_is_the_oracles_in_value_and_gradient(k, r, bias, path):
         assert not mine[: layer.index].any()  # the other matrices of the stack took no part
 
 
-@pytest.mark.parametrize("path", ["plain", "fused"])
-def test_gradcheck_through_a_whole_stack(path):
-    layer = one_layer(2, 3, path).double()
+@pytest.mark.parametrize("impl", ["plain", "fused"])
+def test_gradcheck_through_a_whole_stack(impl):
+    layer = one_layer(2, 3, impl).double()
     stack = layer.stack.double()
     x = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
 
@@ -81,12 +81,12 @@ def test_gradcheck_through_a_whole_stack(path):
     assert torch.autograd.gradcheck(run, (x, *stack.factors))
 
 
-@pytest.mark.parametrize("path", ["plain", "fused"])
+@pytest.mark.parametrize("impl", ["plain", "fused"])
 @pytest.mark.parametrize("emulated", [False, True], ids=["native", "emulated"])
 @pytest.mark.parametrize(("k", "r"), SHAPES)
-def test_bf16_autocast_is_near_the_oracle_in_value_and_gradient(k, r, emulated, path, monkeypatch):
+def test_bf16_autocast_is_near_the_oracle_in_value_and_gradient(k, r, emulated, impl, monkeypatch):
     monkeypatch.setattr(bf16, "needs_emulation", lambda device: emulated)
-    layer = one_layer(k, r, path)
+    layer = one_layer(k, r, impl)
     x = torch.randn(16, 6, requires_grad=True)
     m = matrix(layer)
     leaves = [factor.requires_grad_() for factor in m.named().values()]
@@ -149,11 +149,11 @@ def test_the_orthogonal_init_has_orthonormal_short_sides(k, r):
 
 
 @pytest.mark.parametrize(("k", "r"), [(1, 1), (8, 8)])  # the sceptic's smallest, and the paper's
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_outputs_are_bit_identical_to_the_backbone_at_step_0(kind, path, k, r):
+def test_outputs_are_bit_identical_to_the_backbone_at_step_0(kind, impl, k, r):
     backbone = encoder(kind).eval()
-    model, adapter = adapted(kind, random_factors=False, impl=path, k=k, r=r)
+    model, adapter = adapted(kind, random_factors=False, impl=impl, k=k, r=r)
     batch = tokens()
     with torch.no_grad():
         assert torch.equal(model(**batch).logits, backbone(**batch).logits)

@@ -48,7 +48,7 @@ def test_the_record_holds_what_the_tables_need(done):
     assert data["model_random_init"] is True
     checks = ("budget_met", "frozen_weights_unchanged", "merged_equals_unmerged", "exported_equals_unmerged")
     assert data["checks"] == dict.fromkeys(checks, True)
-    assert 0 <= data["padding_share"] == pytest.approx(1 - data["tokens"] / data["positions"])
+    assert 0 <= data["padding_share"] == pytest.approx(1 - data["tokens"] / data["padded_tokens"])
     assert data["timing"]["tokens_per_s"] > 0
     assert sum(data["timing"]["shares"].values()) == pytest.approx(1)
     assert {"data", "frozen_weights"} <= set(data["hashes"])

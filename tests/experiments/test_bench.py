@@ -123,7 +123,7 @@ def test_growth_varies_one_setting_at_a_time(monkeypatch):
     assert "How the cost grows" in benchmark.growth_table(result)
 
 
-def test_padding_counts_the_positions_of_the_whole_recipe(monkeypatch, tmp_path):
+def test_padding_counts_the_padded_tokens_of_the_whole_recipe(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     short = [
         "model=tiny",
@@ -137,10 +137,10 @@ def test_padding_counts_the_positions_of_the_whole_recipe(monkeypatch, tmp_path)
     monkeypatch.setattr(padding, "_settings", lambda *_: resolve(runs.compose_without_hydra(short)))
     monkeypatch.setattr(padding, "STEPS", 2)
     row = padding.compare_padding("mrpc", "demo", None, runs.CONFIGS, quiet)
-    positions = row["positions_per_epoch"]
-    assert positions["released"] % 64 == 0
-    assert row["tokens_per_epoch"] < positions["ours"] < positions["released"]
-    assert row["positions_ratio"] == positions["released"] / positions["ours"]
+    padded = row["padded_tokens_per_epoch"]
+    assert padded["released"] % 64 == 0
+    assert row["tokens_per_epoch"] < padded["ours"] < padded["released"]
+    assert row["padded_tokens_ratio"] == padded["released"] / padded["ours"]
     assert 0 < row["eval_share"] < 1
     assert "| mrpc (demo) | 64 |" in benchmark.padding_table([row])
 

@@ -89,8 +89,8 @@ def test_submitit_does_the_same_and_skips_what_is_done(two_sweeps):
     [
         (["seed=range(0,0)"], "seed=range(0,0): a sweep over no value has no job"),
         (
-            ["method.path=wrong", "seed=0,1"],
-            "2 jobs (method.path=wrong ...): configuration: method.path: got",
+            ["method.impl=wrong", "seed=0,1"],
+            "2 jobs (method.impl=wrong ...): configuration: method.impl: got",
         ),
         (["recipe.max_steps=1", "seed=0,1"], "2 jobs (lora2_k1 seed=0 ...): budget.t_i, budget.t_f"),
     ],

@@ -197,7 +197,7 @@ def timed_run(cfg: RunConfig, speed: Speed, *, device: str = "cpu", date: str = 
     clocks = {"train_s": train, "eval_s": evaluated, "wall_s": speed.start + train + evaluated}
     fields: dict[str, Any] = {
         "steps": what.steps,
-        "positions": what.train.padded_tokens,
+        "padded_tokens": what.train.padded_tokens,
         "resolved": cfg.model_dump(mode="json"),
         "timing": {**TIMING, **clocks, "seconds_per_step": train / what.steps},
         "provenance": {"device": device, "date": date},

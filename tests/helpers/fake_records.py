@@ -43,7 +43,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "padding_share": 0.1,
         "steps": 8,
         "tokens": 900,
-        "positions": 1000,
+        "padded_tokens": 1000,
         "notes": [],
         "caveats": [],
         "constant": [],

@@ -35,7 +35,7 @@ def recipe(**changes: object) -> RecipeConfig:
     return RecipeConfig(**{**values, **changes})
 
 
-def lora2(model: nn.Module, *, targets: str = "qkv", path: str = "plain", lam: float = 3.0, **changes: object) -> LoRA2:
+def lora2(model: nn.Module, *, targets: str = "qkv", impl: str = "plain", lam: float = 3.0, **changes: object) -> LoRA2:
     penalty = PenaltyConfig(
         weight=changes.pop("gamma", 0.1), terms=("uv", "UV", "PQ"), form=changes.pop("form", "squared")
     )
@@ -46,7 +46,7 @@ def lora2(model: nn.Module, *, targets: str = "qkv", path: str = "plain", lam: f
     return LoRA2(
         model,
         LoRA2MethodConfig(
-            name="lora2", targets=targets, init="orthogonal", lam_lr_scale=lam, path=path, penalty=penalty
+            name="lora2", targets=targets, init="orthogonal", lam_lr_scale=lam, impl=impl, penalty=penalty
         ),
         RankConfig(k=K, r=R, alpha=6.0),
         BudgetConfig(**{**budget, **changes}),

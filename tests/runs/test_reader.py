@@ -15,7 +15,7 @@ from lora2.runs.caveats import CAVEATS
 from lora2.runs.cells import choose
 from lora2.runs.format import STATUSES
 from lora2.runs.reader import Run, UnreadableRecordError, load_runs, parse_run, read_run
-from lora2.runs.record import Counts, Metrics, RecordConfig, RunRecord, Timing, Verification, write_record
+from lora2.runs.record import Counts, Metrics, RecordConfig, RunRecord, Timing, Verification, read_record, write_record
 
 NEEDED = {
     "run_id": "a-run",
@@ -45,7 +45,7 @@ OPTIONAL = {
     "padding_share": 0.25,
     "steps": 12,
     "tokens": 3456,
-    "positions": 4567,
+    "padded_tokens": 4567,
     "history": {"train": [{"step": 1, "loss/task": 0.5}, {"step": 2, "loss/task": 0.25}], "eval": [], "monitor": []},
     "checks": {"head_moved": True, "budget_reached": False},
     "hashes": {"data": "f" * 64},
@@ -129,6 +129,14 @@ def test_it_reads_whatever_the_schema_writes(status: Any, left_out: str, tmp_pat
     written = RunRecord(**{**NEEDED, **optional, "status": status})
     run = read_run(write_record(written, tmp_path))
     assert {field.name: comparable(getattr(run, field.name)) for field in dataclasses.fields(run)} == expected(written)
+
+
+def test_a_field_under_the_name_it_once_had_is_read(tmp_path: Path):
+    path = write_record(RunRecord(**NEEDED, **OPTIONAL, status="ok"), tmp_path)
+    content = json.loads(path.read_text())
+    content["positions"] = content.pop("padded_tokens")
+    path.write_text(json.dumps(content))
+    assert read_run(path).padded_tokens == read_record(path).padded_tokens == OPTIONAL["padded_tokens"]
 
 
 def test_a_finished_run_without_metrics_is_no_record(tmp_path: Path):

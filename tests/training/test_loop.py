@@ -83,7 +83,7 @@ def reference(model: Mlp, method: LoRA2, settings: oracle.Settings, labels: int)
     "case",
     [
         {},
-        {"path": "fused", "accumulation": 3},
+        {"impl": "fused", "accumulation": 3},
         {"score": "full", "form": "norm", "interval": 3},
         {"schedule": "printed", "task": "stsb", "accumulation": 4, "lam": 1.0},
     ],

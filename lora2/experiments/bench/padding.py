@@ -37,7 +37,7 @@ FORWARDS = 3  # that a training step of full length costs: one, and twice as muc
 def compare_padding(
     task: str, data: str, data_dir: Path | None, configs: Path, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Return the positions over the whole recipe, the seconds per step of both, and evaluation's share of our run.
+    """Return the padded tokens over the whole recipe, the seconds per step of both, and evaluation's share of our run.
 
     Args:
         task: "mrpc" or any other; MiniLM with the authors' LoRA² recipe (k = 8).
@@ -52,7 +52,7 @@ def compare_padding(
     train, dev = loaded.splits["train"], loaded.splits[loaded.task.dev_splits[0]]
     plans = {"ours": _plan(train, cfg, grouped=True), "released": _plan(train, cfg, grouped=False)}
     limits = {"ours": None, "released": cfg.recipe.max_length}
-    positions = {name: sum(_positions(train, batch, limits[name]) for batch in plan) for name, plan in plans.items()}
+    padded = {name: sum(_padded_tokens(train, batch, limits[name]) for batch in plan) for name, plan in plans.items()}
     runner = configured_runner(cfg, loaded, build_accelerator(cfg.recipe.precision))
     seconds: dict[str, list[float]] = {name: [] for name in plans}
     picked = np.linspace(0, len(plans["ours"]) - 1, STEPS).astype(int)
@@ -71,8 +71,8 @@ def compare_padding(
         "max_length": cfg.recipe.max_length,
         "steps": cfg.recipe.total_steps(len(train)),
         "tokens_per_epoch": int(train.lengths.sum()),
-        "positions_per_epoch": positions,
-        "positions_ratio": positions["released"] / positions["ours"],
+        "padded_tokens_per_epoch": padded,
+        "padded_tokens_ratio": padded["released"] / padded["ours"],
         "seconds_per_step": {name: statistics.mean(each) for name, each in seconds.items()},
         "time_ratio": statistics.mean(seconds["released"]) / step,
         "eval_every": every,
@@ -92,7 +92,7 @@ def _plan(train: TokenisedSplit, cfg: RunConfig, *, grouped: bool) -> list[np.nd
     return epoch_batches(train.lengths, cfg.recipe.batch_size, seed=cfg.seed, epoch=0, group_by_length=grouped)
 
 
-def _positions(train: TokenisedSplit, batch: np.ndarray, limit: int | None) -> int:
+def _padded_tokens(train: TokenisedSplit, batch: np.ndarray, limit: int | None) -> int:
     return len(batch) * padded_width(train.lengths[batch], max_length=limit)
 
 

@@ -88,11 +88,11 @@ def backbone(shape: Shape) -> nn.Module:
 
 
 def lora2_peer(
-    path: Literal["auto", "plain", "fused"] = "auto", k: int = K, r: int = R, score: Score = "reduced"
+    impl: Literal["auto", "plain", "fused"] = "auto", k: int = K, r: int = R, score: Score = "reduced"
 ) -> Callable[[nn.Module], Method]:
     """Return our LoRA² with k and r, half of its singular values in the final budget."""
     penalty = PenaltyConfig(weight=0.1, terms=TERMS, form="squared")
-    method = LoRA2MethodConfig(name="lora2", targets="all", init="paper", lam_lr_scale=1.0, path=path, penalty=penalty)
+    method = LoRA2MethodConfig(name="lora2", targets="all", init="paper", lam_lr_scale=1.0, impl=impl, penalty=penalty)
     return lambda model: LoRA2(model, method, RankConfig(k=k, r=r, alpha=16.0), _budget(r / 2, score), STEPS)
 
 

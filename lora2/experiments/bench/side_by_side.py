@@ -89,7 +89,7 @@ def _record(
         padding_share=1 - sum(tokens) / padded_tokens,
         steps=len(seconds),
         tokens=sum(tokens),
-        positions=padded_tokens,
+        padded_tokens=padded_tokens,
         timing=Timing(
             wall_s=wall,
             train_s=train,

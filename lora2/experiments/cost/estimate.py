@@ -89,7 +89,7 @@ def as_json(estimates: Sequence[Estimate]) -> dict[str, Any]:
             "runs": len(estimates),
             "done": sum(item.status.state == "done" for item in estimates),
             "tokens": sum(item.cost.tokens for item in estimates),
-            "positions": sum(item.cost.train.padded_tokens for item in estimates),
+            "padded_tokens": sum(item.cost.train.padded_tokens for item in estimates),
             "flops": sum(_flops(item) for item in estimates),
             "hours": hours([item.seconds for item in estimates]),
             "hours_left": hours([item.left for item in estimates]),
@@ -114,7 +114,7 @@ def _run_json(item: Estimate) -> dict[str, Any]:
         "progress": None if item.status.progress is None else asdict(item.status.progress),
         "steps": what.steps,
         "tokens": what.tokens,
-        "positions": what.train.padded_tokens,
+        "padded_tokens": what.train.padded_tokens,
         "train_flops": what.train.flops,
         "eval_flops": what.evaluation.flops,
         "memory_bytes": what.memory,
@@ -125,7 +125,7 @@ def _run_json(item: Estimate) -> dict[str, Any]:
 
 
 def _line(label: str, items: Sequence[Estimate]) -> tuple[str, ...]:
-    sums = (sum(getter(item) for item in items) for getter in (_steps, _tokens, _positions))
+    sums = (sum(getter(item) for item in items) for getter in (_steps, _tokens, _padded_tokens))
     total = hours([item.seconds for item in items])
     return (
         label,
@@ -147,7 +147,7 @@ def _tokens(item: Estimate) -> int:
     return item.cost.tokens
 
 
-def _positions(item: Estimate) -> int:
+def _padded_tokens(item: Estimate) -> int:
     return item.cost.train.padded_tokens
 
 

@@ -177,8 +177,8 @@ def _kind(cfg: RunConfig) -> tuple[str, str, str]:
 
 
 def _sample(cfg: RunConfig, run: Run, timing: Times) -> Sample:
-    """Training's arithmetic from the positions that were processed, evaluation's from the plan."""
-    steps, padded_tokens = run.steps, run.positions
+    """Training's arithmetic from the padded tokens that were processed, evaluation's from the plan."""
+    steps, padded_tokens = run.steps, run.padded_tokens
     width = padded_tokens / (steps * cfg.recipe.batch_size)  # mean padded length
     flops = train_flops(cfg, steps * cfg.recipe.accumulation, padded_tokens, int(padded_tokens * width))
     return Sample(

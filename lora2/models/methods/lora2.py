@@ -26,7 +26,7 @@ class LoRA2(Method):
         self._backbone = backbone_size(model)
         targets = matrices_of(method.targets)
         config = LoRA2Config(
-            k=rank.k, r=rank.r, alpha=rank.alpha, targets=targets, init=method.init, impl=method.path,
+            k=rank.k, r=rank.r, alpha=rank.alpha, targets=targets, init=method.init, impl=method.impl,
             lam_lr_scale=method.lam_lr_scale,
         )  # fmt: skip
         self.adapter = inject(model, config)
