@@ -185,7 +185,7 @@ lint: install ## ruff and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-mutants: install ## planted faults: each must turn a test red (an hour); ARGS='--only issue2' for eight of them
+mutants: install ## planted faults: each must turn a test red (a quarter of an hour on two cores); ARGS='--only issue2' for eight of them
 	$(PY) tests/mutants.py $(ARGS)
 
 faults: install ## kill -9, ends on two processes, full disks (root), bad inputs, coverage of the last `make test` (half an hour)

@@ -15,8 +15,8 @@ from transformers.utils import logging as transformers_logging
 
 from lora2.common.errors import UserError
 from lora2.config.schema import ModelConfig
-from lora2.core.heads import head_modules
-from lora2.models.weights import keeps_head, loading, trained_labels, unavailable, weight_files, weight_source
+from lora2.models.head import head_prefixes, keeps_head, trained_labels
+from lora2.models.weights import loading, unavailable, weight_files, weight_source
 
 CLS_DROPOUT = {  # elsewhere it is classifier_dropout
     "albert": "classifier_dropout_prob",
@@ -88,7 +88,7 @@ def _pretrained(cfg: ModelConfig, source: Path, config: Any) -> PreTrainedModel:
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # they are refused below, by name
     }
-    if keeps_head(cfg, source, config.num_labels) or trained_labels(source) is None:
+    if keeps_head(cfg, source, config, config.num_labels) or trained_labels(config, source) is None:
         model, report = AutoModelForSequenceClassification.from_pretrained(source, **options)
     else:
         kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]  # the auto class wants a folder
@@ -105,8 +105,6 @@ def _pretrained(cfg: ModelConfig, source: Path, config: Any) -> PreTrainedModel:
 
 def _without_head(config: Any, source: Path) -> dict[str, torch.Tensor]:
     """Read all tensors but those of the head that somebody has trained."""
-    with torch.device("meta"):  # its names alone are needed
-        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
-    head = tuple(f"{module}." for module in head_modules(model))
+    head = head_prefixes(config)
     tensors = {name: x for file in weight_files(source) for name, x in load_file(file).items()}
     return {name: x for name, x in tensors.items() if not name.startswith(head)}

@@ -19,7 +19,6 @@ from lora2.config.schema import ModelConfig
 WEIGHTS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
 ADAPTER = "adapter_config.json"
-LAST_LAYERS = ("classifier.weight", "classifier.out_proj.weight")  # of transformers' heads, (labels, width)
 VOCABULARIES = ("tokenizer.json", "spm.model", "vocab.txt", "vocab.json")
 
 
@@ -63,51 +62,6 @@ def unavailable(cfg: ModelConfig, source: object, reason: object) -> UserError:
         f"model.safetensors and tokenizer.json with model.path=DIR, use model=minilm, or model.random_init=true for "
         f"timing and counts"
     )
-
-
-def keeps_head(cfg: ModelConfig, folder: Path, num_labels: int) -> bool:
-    """Return whether the run starts from the trained head in the folder; only `model.keep_head` asks for that.
-
-    Args:
-        cfg: which backbone.
-        folder: of the weights, as weight_source returns it.
-        num_labels: outputs of the task's head.
-
-    Raises:
-        UserError: it is asked for, and there is no such head, or one of another size.
-    """
-    if not cfg.keep_head:
-        return False
-    stored = trained_labels(folder)
-    if stored != num_labels:
-        found = "no trained head" if stored is None else f"a head of {stored} outputs"
-        raise UserError(
-            f"model.keep_head: got true, but {str(folder)!r} has {found}, and the task needs {num_labels}; choose "
-            f"a model with a head of that size, or a fresh head: model.keep_head=false"
-        )
-    return True
-
-
-def trained_labels(folder: Path) -> int | None:
-    """Return the number of outputs of the trained head in the folder; None if its weights come without one."""
-    for file in weight_files(folder):
-        with safe_open(file, framework="np") as tensors:
-            for name in sorted(set(tensors.keys()).intersection(LAST_LAYERS)):
-                return int(tensors.get_slice(name).get_shape()[0])
-    return None
-
-
-def head_notes(cfg: ModelConfig, folder: Path, num_labels: int) -> list[str]:
-    """Say which head the run starts from, where its weights come with a trained one.
-
-    Raises:
-        UserError: as keeps_head.
-    """
-    if keeps_head(cfg, folder, num_labels):
-        return [f"model.keep_head: the head starts as the trained one in {folder}"]
-    if trained_labels(folder) is None:
-        return []
-    return [f"the head starts fresh; the trained one in {folder} is left out (model.keep_head=true would keep it)"]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One run from its settings to its exit code: what can go wrong is found before torch is imported."""
+"""One run from its settings to its exit code: what can go wrong is found before a model is loaded."""
 
 import time
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from lora2.config.schema import RunConfig
 from lora2.config.task import load_data, with_labels
 from lora2.config.unused import given_settings, unused_settings
 from lora2.glue.heldout import train_size
-from lora2.models.weights import head_notes, weight_source
+from lora2.models.weights import weight_source
 from lora2.runs.caveats import named
 from lora2.runs.initial import source_notes
 from lora2.runs.lock import sole_owner
@@ -86,10 +86,12 @@ def _run(cfg: RunConfig, remarks: Sequence[str], deviating: Deviations, export: 
     settled, adapted = settle_budget(with_labels(cfg, raw), examples)
     changes = deviation_notes(cfg.recipe.name, deviating)
     notes = [*remarks, *changes, *forgotten, *raw.warnings, *limit_notes(cfg.recipe, examples), *adapted]
-    if not cfg.model.random_init:
-        folder = weight_source(cfg.model)  # fetched, or refused
-        notes += head_notes(cfg.model, folder, raw.spec.num_labels)
+    weights = None if cfg.model.random_init else weight_source(cfg.model)  # fetched, or refused
     notes += source_notes(cfg)
+    if weights is not None:
+        from lora2.models.head import head_notes  # imports torch
+
+        notes += head_notes(cfg.model, weights, raw.spec.num_labels)
     folder = Path(cfg.output_dir) / name
     try:
         with sole_owner(folder), logged(folder / LOG):

@@ -19,10 +19,10 @@ from omegaconf import OmegaConf
 
 from lora2.common.errors import UserError
 from lora2.config.grid import expand
-from lora2.config.overrides import READ, WRITTEN, literal_paths, parse, quote, shell_command
+from lora2.config.overrides import WRITTEN, literal_paths, parse, quote, shell_command
 from lora2.experiments.launchers import new_folder
 
-PATHS = READ + WRITTEN
+PATHS = ("data.dir", "data.train", "data.dev", "model.path", "init_from", "results_dir", "output_dir")
 ODD = (
     "my glue", "run=1", "a,b", "[x]", "{y}", "(z)", "it's", '"quoted"', "'quoted'", "gl\u00fc\u00e9 \u6570\u636e",
     "a:b", "2024", "1e5", "true", "null.d", "${HOME}", r"\${x}", r"back\slash", "~user", "a b,c=d[e]'f\"",

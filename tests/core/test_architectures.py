@@ -123,6 +123,17 @@ def test_a_layer_without_a_wanted_matrix_is_refused():
         find_targets(one, ("query", "ffn_w2"))
 
 
+@pytest.mark.parametrize("part", ["attention.output.dense", "intermediate.dense", "output.dense"])
+def test_three_linear_layers_of_other_shapes_are_no_output_and_feed_forward(part: str):
+    """As many as an encoder's layer has beside the projections, one of them with a size that fits no other."""
+    model = classifier("ernie")
+    for layer in model.ernie.encoder.layer:
+        old = layer.get_submodule(part)
+        layer.set_submodule(part, torch.nn.Linear(old.in_features + 1, old.out_features + 1))
+    with pytest.raises(UserError, match=r"'attn_output' is not understood in 2 of the 2 layers"):
+        find_targets(model, MATRICES)
+
+
 def test_patterns_choose_any_linear_layers():
     model = classifier("modernbert")
     assert set(find_targets(model, ("attn.Wqkv", "layers.1.*Wo"))) == {

@@ -8,13 +8,13 @@ from helpers.exporting import settings
 from helpers.toys import KINDS, encoder
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from lora2.common.errors import UserError
 from lora2.config.schema import ModelConfig
 from lora2.core.heads import head_parameters
 from lora2.models.backbone import load_model
-from lora2.models.weights import LAST_LAYERS, head_notes, trained_labels
+from lora2.models.head import head_notes, trained_labels
 
 
 @torch.no_grad()
@@ -67,7 +67,7 @@ def test_a_head_is_fresh_and_that_of_a_checkpoint_without_one(kind: str, labels:
 def test_a_head_in_one_of_several_files_is_found(tmp_path: Path):
     folder = trained("bert", 2, tmp_path, sharded=True)
     assert not (folder / "model.safetensors").exists()
-    assert trained_labels(folder) == 2
+    assert trained_labels(AutoConfig.from_pretrained(folder), folder) == 2
     model, _ = load(config("bert", folder), 2)
     assert all((p != 7.0).all() for _, p in head_parameters(model))
 
@@ -111,9 +111,27 @@ def test_a_note_says_that_a_trained_head_is_left_out(tmp_path: Path):
     assert head_notes(config("mpnet", headless(folder, "mpnet")), folder, 2) == []
 
 
-def test_the_last_layer_is_in_the_head():
-    for kind in KINDS:
-        assert {name for name, _ in head_parameters(encoder(kind))} & {*LAST_LAYERS}
+OTHERS = {  # whose last layer has another name, or another encoder before it
+    "xlnet": {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 24},
+    "distilbert": {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 24},
+    "electra": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24},
+    "funnel": {"d_model": 16, "block_sizes": [1, 1], "n_head": 2, "d_head": 8, "d_inner": 24},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_the_head_of_any_architecture_is_found_by_its_structure(kind: str, tmp_path: Path):
+    """Among them XLNet's logits_proj and Funnel's classifier.linear_out."""
+    architecture = AutoConfig.for_model(kind, vocab_size=50, num_labels=2, **OTHERS[kind])
+    model = AutoModelForSequenceClassification.from_config(architecture)
+    head = [name for name, p in head_parameters(model) if not p.detach().fill_(7.0).isnan().any()]
+    model.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    cfg = settings("bert", path=tmp_path).model.model_copy(update={"model_type": kind})
+    for keep in (False, True):
+        loaded = dict(load_model(cfg.model_copy(update={"keep_head": keep}), 2, None).named_parameters())
+        assert {bool((loaded[name] == 7.0).all()) for name in head} == {keep}
+    assert "starts fresh" in head_notes(cfg, tmp_path, 2)[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)

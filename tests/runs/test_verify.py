@@ -41,6 +41,7 @@ RUNS = {
     "lora2_k8": ("task=cola", "rank=k8", "recipe.precision=bf16"),
     "lora": ("task=mnli", "method=lora", "rank.r=3"),
     "adalora": ("task=stsb", "method=adalora", "rank.r=4", "budget.target_rank=2", "recipe.lr=0.05"),
+    "adalora_peft": ("task=stsb", "method=adalora", "method.impl=peft", "rank.r=4", "budget.target_rank=2"),
     "sora": ("task=qqp", "method=sora", "rank.r=4", "method.sparse_lambda_2=0.1", "recipe.lr=0.03"),
     "full": ("task=sst2", "method=full"),
     "bitfit": ("task=qnli", "method=bitfit"),
@@ -98,7 +99,7 @@ def test_every_method_is_verified_by_the_command_and_its_record_says_so(
     assert cli.main(["verify", "--all", "--results", results]) == 1
     said = capsys.readouterr()
     assert sorted(said.out.split()) == sorted(str(path) for name, path in copied.items() if name != "houlsby")
-    assert "9 runs: 0 verified already, 8 to verify, 1 left out" in said.err
+    assert "10 runs: 0 verified already, 9 to verify, 1 left out" in said.err
     assert "its method, houlsby, so its score cannot be re-derived" in said.err
     for name, path in copied.items():
         content = json.loads(path.read_text())
@@ -119,7 +120,7 @@ def test_every_method_is_verified_by_the_command_and_its_record_says_so(
     # once more: only what failed is tried again
     assert cli.main(["verify", "--all", "--results", results]) == 1
     said = capsys.readouterr()
-    assert "9 runs: 7 verified already, 1 to verify, 1 left out" in said.err
+    assert "10 runs: 8 verified already, 1 to verify, 1 left out" in said.err
     assert "accuracy 0.8750 is recorded" in said.err
     assert said.out == f"{copied['head']}\n"
 

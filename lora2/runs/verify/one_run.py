@@ -84,7 +84,7 @@ def _view(split: TokenisedSplit, own: tuple[Logits, Logits], name: str, answer: 
 
 def _with_data(cfg: RunConfig, data_dir: Path | None) -> RunConfig:
     """The settings, with the official download where it is now."""
-    if data_dir is None:
+    if data_dir is None or cfg.data.source in ("demo", "files"):  # made anew, and a place of its own
         return cfg
     return cfg.model_copy(update={"data": GlueDataConfig(source="local", dir=str(data_dir))})
 
