@@ -15,8 +15,7 @@ from lora2.common.errors import UserError
 from lora2.common.rendering import read_text, render, replace_block, write_block, write_text
 from lora2.common.voice import say
 from lora2.common.wandb_key import has_wandb_key
-from lora2.runs.places import load_places
-from lora2.runs.reader import Run
+from lora2.runs.places import read_places
 
 CLAIMS_PAGE = "# Results\n\n## Claims of the paper, recomputed\n\n<!-- claims:begin -->\n<!-- claims:end -->\n"
 
@@ -59,7 +58,7 @@ def publish_figure3(
     from lora2.analysis.figure3 import agreement, draw_figure3, model_to_show, panels
     from lora2.analysis.paper import load_figure3
 
-    runs = _load(results, also)
+    runs = read_places([results, *also])
     figure = load_figure3(results / "paper")
     drawn = panels(figure, runs, model or model_to_show(figure, runs, variant), variant, recipe)
     draw_figure3(drawn, output)
@@ -81,7 +80,7 @@ def publish_demo(results: Path, output: Path) -> None:
     """
     from lora2.analysis.demo import bars, demo_cells, draw_demo, next_commands, sentences
 
-    tasks = demo_cells(_load(results, ()))
+    tasks = demo_cells(read_places([results]))
     for task, cells in tasks.items():
         print(bars(task, cells))
         print("\n".join(sentences(task, cells)))
@@ -136,7 +135,7 @@ def publish_diagnostics(results: Path, form: str, page: Path | None, also: Seque
     _require_results(results, "runs/")
     from lora2.analysis.diagnostics import diagnostics_table
 
-    runs = _load(results, also)
+    runs = read_places([results, *also])
     table = diagnostics_table(runs)
     if page is None:
         print(render([table], form), end="")
@@ -174,7 +173,7 @@ def publish_dashboard(
     _check_dashboard(results, entity, push)
     from lora2.analysis.dashboard import as_json, wandb_report, wandb_workspace
 
-    runs = _load(results, also)
+    runs = read_places([results, *also])
     built = {
         "workspace": wandb_workspace(entity, project),
         "report": wandb_report(entity, project, runs, results / "paper"),
@@ -207,21 +206,13 @@ def publish_benchmark(part: str, folder: Path, page: Path | None) -> None:
 
 def _table(name: str, results: Path, model: str | None, form: str, also: Sequence[Path] = ()) -> str:
     _require_results(results, "runs/ and paper/")
-    runs = _load(results, also)
+    runs = read_places([results, *also])
     return render(build(name, runs, results / "paper", model), form)
 
 
 def _require_results(results: Path, content: str) -> None:
     if not results.is_dir():
         raise UserError(f"--results: no folder {results}; give the folder that holds {content}: --results DIR")
-
-
-def _load(results: Path, also: Sequence[Path]) -> list[Run]:
-    """The runs of a results folder and of others."""
-    runs, warnings = load_places([results, *also])
-    for warning in warnings:
-        say(f"warning: {warning}")
-    return runs
 
 
 def _check_dashboard(results: Path, entity: str, push: bool) -> None:

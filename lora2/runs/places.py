@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from lora2.common.voice import say
 from lora2.runs.reader import Run, load_runs
 
 PUBLISHED = Path("results")
@@ -14,6 +15,14 @@ def record_paths(results_dir: str, run_id: str) -> list[Path]:
     """List where the record of a run may be: its own folder, and for the usual one also the published records."""
     folders = [Path(results_dir), *([PUBLISHED] if Path(results_dir) == OWN else [])]
     return [folder / "runs" / f"{run_id}.json" for folder in folders]
+
+
+def read_places(places: Iterable[Path]) -> list[Run]:
+    """Read the runs of several results folders, as load_places, and say the warnings."""
+    runs, warnings = load_places(places)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    return runs
 
 
 def load_places(places: Iterable[Path]) -> tuple[list[Run], list[str]]:

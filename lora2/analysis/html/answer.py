@@ -10,7 +10,7 @@ from lora2.analysis.methods import method_name
 from lora2.analysis.stats import MIN_SEEDS, student_interval
 from lora2.analysis.study.findings import UNJUDGED, findings, seeds_clause
 from lora2.analysis.study.gather import COMPARISONS, Study, StudyCell
-from lora2.analysis.study.models import ModelStudy
+from lora2.analysis.study.models import ModelStudy, last_drawn
 from lora2.analysis.study.pairs import Pair
 from lora2.analysis.study.readme import PAPERS_MODELS
 from lora2.analysis.study.scores_drawn import seen_range
@@ -41,14 +41,14 @@ def answer(studies: Sequence[ModelStudy], claims: Table, ran: Sequence[str]) -> 
     arithmetic = f"By arithmetic alone, of the paper's own {claims.sentences[0]}"
     missing = [name for name in PAPERS_MODELS if name not in ran]
     unrun = (f"The paper's own encoders ({', '.join(missing)}) have not been run.",) if missing else ()
-    study = next((each for each in reversed(studies) if each.drawn), None)
-    if study is None or study.drawn is None:
+    last = last_drawn(studies)
+    if last is None:
         first = COMPARISONS[0].command(studies[0].model)
         return Answer(f"{UNKNOWN}: no study over seeds has run; {first} makes the first.", (*unrun, arithmetic), ())
-    found = study.pairs[study.studies.index(study.drawn)]
-    judged = {each.comparison.key: (each, pairs) for each, pairs in zip(study.studies, study.pairs, strict=True)}
-    told = tuple(findings(study.model, judged, study.seconds))
-    return Answer(_verdict(study.model, study.drawn, found), (*unrun, arithmetic), told)
+    study, shown = last
+    _, found = study.comparisons[shown.comparison.key]
+    told = tuple(findings(study.model, study.comparisons, study.seconds))
+    return Answer(_verdict(study.model, shown, found), (*unrun, arithmetic), told)
 
 
 def study_chart(studies: Sequence[ModelStudy]) -> Chart:

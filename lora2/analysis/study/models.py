@@ -40,6 +40,11 @@ class ModelStudy:
     further: tuple[str, ...]
 
     @property
+    def comparisons(self) -> dict[str, tuple[Study, tuple[Pair, ...]]]:
+        """Return each comparison and its pairs by the comparison's key."""
+        return {each.comparison.key: (each, found) for each, found in zip(self.studies, self.pairs, strict=True)}
+
+    @property
     def ran(self) -> bool:
         """Say whether there is a number to show."""
         return any(study.cells for study in self.studies) or bool(self.trials)
@@ -72,6 +77,15 @@ def model_studies(runs: Sequence[Run], papers: Path, model: str | None = None) -
     names = [model] if model else list(dict.fromkeys([*PLANNED, *studied_models(runs)]))
     table, figure = load_table("table1", papers), load_figure3(papers)
     return [_model_study(name, runs, table, figure) for name in names]
+
+
+def last_drawn(studies: Sequence[ModelStudy]) -> tuple[ModelStudy, Study] | None:
+    """Return the largest model that ran, and the comparison that stands for it.
+
+    Args:
+        studies: what is known of each model, from small to large.
+    """
+    return next(((study, study.drawn) for study in reversed(studies) if study.drawn is not None), None)
 
 
 def picture_name(model: str, what: str) -> str:

@@ -83,13 +83,13 @@ def picture_markup(name: str, alt: str, folder: Path = FIGURES) -> str:
 def _findings(study: ModelStudy) -> str:
     if not study.ran:
         return f"### {study.model}\n{nothing_text(study.studies[0])}"
-    judged = {each.comparison.key: (each, found) for each, found in zip(study.studies, study.pairs, strict=True)}
-    lines = [f"{number}. {text}" for number, text in enumerate(findings(study.model, judged, study.seconds), start=1)]
+    found = findings(study.model, study.comparisons, study.seconds)
+    lines = [f"{number}. {text}" for number, text in enumerate(found, start=1)]
     return "\n".join([f"### {study.model}", *lines])
 
 
 def _sections(study: ModelStudy) -> list[str]:
-    compared = [_comparison(each, found) for each, found in zip(study.studies, study.pairs, strict=True)]
+    compared = [_comparison(each, found) for each, found in study.comparisons.values()]
     around = "\n".join(["### Around the study", *(f"- {line}" for line in study.further)])
     return [f"## {study.model}\n{_made_of(study)}", *compared, _rates(study), _cost(study), _ranks(study), around]
 

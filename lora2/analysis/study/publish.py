@@ -13,7 +13,7 @@ from lora2.analysis.study.readme import readme_block, readme_table
 from lora2.common.errors import UserError
 from lora2.common.rendering import read_text, replace_block, write_text
 from lora2.common.voice import say
-from lora2.runs.places import load_places
+from lora2.runs.places import read_places
 
 COMMAND = "python scripts/results.py study"
 
@@ -102,9 +102,7 @@ def _made(places: Sequence[Path], model: str | None) -> _Made:
     papers = places[0] / "paper"
     if not papers.is_dir():
         raise UserError(f"--results: no folder {papers}; give the folder that holds runs/ and paper/: --results DIR")
-    runs, warnings = load_places(places)
-    for warning in warnings:
-        say(f"warning: {warning}")
+    runs = read_places(places)
     studies = model_studies(runs, papers, model)
     models = sorted({run.model for run in runs if run.status == "ok" and not run.caveats})
     blocks = {"study": readme_block(studies, papers, models), "results": readme_table(studies)}

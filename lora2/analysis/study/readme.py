@@ -10,7 +10,7 @@ from lora2.analysis.methods import method_name
 from lora2.analysis.stats import summarise
 from lora2.analysis.study.findings import pair_clause, seeds_clause
 from lora2.analysis.study.gather import PAIRS, VARIANTS, Study, StudyCell, marked_score
-from lora2.analysis.study.models import ModelStudy, picture_name
+from lora2.analysis.study.models import ModelStudy, last_drawn, picture_name
 from lora2.analysis.study.page import picture_markup
 from lora2.analysis.study.pairs import Pair
 from lora2.common.rendering import to_markdown
@@ -45,10 +45,11 @@ def readme_table(studies: Sequence[ModelStudy]) -> str:
     Args:
         studies: what is known of each model, from small to large.
     """
-    shown = next((study.drawn for study in reversed(studies) if study.drawn is not None), None)
-    if shown is None:
+    last = last_drawn(studies)
+    if last is None:
         commands = "; ".join(study.studies[0].comparison.command(study.model) for study in studies)
         return f"No run of the study yet: {commands}."
+    _, shown = last
     return f"{to_markdown(_scores(shown))}\nMade by {shown.comparison.command(shown.model)}."
 
 
@@ -102,7 +103,7 @@ def _trained(studies: Sequence[ModelStudy]) -> str:
     told = [
         f"{study.model}, {shown.comparison.when} ({seeds_clause(found)}): {_like_for_like(found)}"
         for study in studies
-        for shown, found in zip(study.studies, study.pairs, strict=True)
+        for shown, found in study.comparisons.values()
         if found
     ]
     return f"{'. '.join(told) or 'nothing over seeds yet'} ([docs/STUDY.md](docs/STUDY.md))."
@@ -131,10 +132,10 @@ def _missing(studies: Sequence[ModelStudy], ran: Sequence[str]) -> str:
 
 
 def _picture(studies: Sequence[ModelStudy]) -> list[str]:
-    """The dots of the last model that ran: models go from small to large."""
-    for study in reversed(studies):
-        shown = study.drawn
-        if shown is not None:
-            alt = f"{study.model}: every seed of every method, with mean and interval"
-            return ["", picture_markup(picture_name(study.model, shown.comparison.key), alt, FIGURES)]
-    return []
+    """The dots of the last model that ran."""
+    last = last_drawn(studies)
+    if last is None:
+        return []
+    study, shown = last
+    alt = f"{study.model}: every seed of every method, with mean and interval"
+    return ["", picture_markup(picture_name(study.model, shown.comparison.key), alt, FIGURES)]

@@ -5,29 +5,28 @@ step. PEFT's own is the reference, models/methods/adalora_peft.py.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from lora2.config.methods import AdaLoRAMethodConfig, BudgetConfig, RankConfig
-from lora2.core.allocator import RankAllocator
 from lora2.core.functional import above_threshold_mask
-from lora2.core.inject import LoRA2Config, inject
+from lora2.core.inject import LoRA2Config
 from lora2.core.matrices import matrices_of
-from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
-from lora2.models.methods.parts import backbone_size, factor_numbers, rank_allocator, size, trained_parts
+from lora2.models.methods.base import ParameterGroup, rank_numbers
+from lora2.models.methods.parts import factor_numbers, rank_allocator
+from lora2.models.methods.stacked import StackedMethod
 
 RANK_GUARD = 1e-5  # PEFT's and the reference's scale is alpha / (r + 1e-5)
 
 
-class AdaLoRA(Method):
+class AdaLoRA(StackedMethod):
     """Train P, Λ and Q, and prune Λ, as PEFT's AdaLoRA does."""
 
     def __init__(
         self, model: nn.Module, method: AdaLoRAMethodConfig, rank: RankConfig, budget: BudgetConfig | None, total: int
     ) -> None:
-        self._backbone = backbone_size(model)
         config = LoRA2Config(
             k=None,
             r=rank.r,
@@ -36,18 +35,12 @@ class AdaLoRA(Method):
             init="paper",
             lam_lr_scale=1.0,
         )
-        self.adapter = inject(model, config)
-        self._factors, self._head = trained_parts(model)
+        super().__init__(model, config)
         self.groups = [ParameterGroup(self._factors), ParameterGroup(self._head)]
         self._gamma = method.penalty.weight
         self.allocator = (
             None if budget is None else rank_allocator(self.adapter, budget, total, choose=above_threshold_mask)
         )
-
-    @property
-    def stateful(self) -> RankAllocator | None:
-        """Statistics and mask of the allocator."""
-        return self.allocator
 
     def penalties(self) -> dict[str, Tensor]:
         """Return γ times the mean over all P and Q of ‖·‖_F, un-squared, as in AdaLoRA's trainer and in PEFT."""
@@ -68,38 +61,10 @@ class AdaLoRA(Method):
         if self.allocator is not None and (grads_finite or step >= self.allocator.schedule.final):
             self.allocator.mask(step)
 
-    def merged(self) -> AbstractContextManager[None]:
-        """Compute with ΔW added to the weights."""
-        return self.adapter.merged()
-
-    def exported(self) -> AbstractContextManager[None]:
-        """Compute with each ΔW from the LoRA weights that an export writes."""
-        return self.adapter.exported()
-
     @torch.no_grad()
     def monitor(self) -> dict[str, float]:
         """Return the kept ranks, the regulariser, and how much P and Q have in common (parts.factor_numbers)."""
-        return rank_numbers(self._kept()) | factor_numbers(self.adapter, ("PQ",))
-
-    def count_parameters(self) -> ParameterCounts:
-        """Count what was trained.
-
-        Raises:
-            RuntimeError: the final budget was not reached exactly, as where equal scores went together.
-        """
-        if self.allocator is not None:
-            self.allocator.assert_final_budget()
-        kept = self._kept()
-        return ParameterCounts(
-            adapter=size(self._factors),
-            active_adapter=self._active(kept),
-            head=size(self._head),
-            backbone=self._backbone,
-            ranks=kept,
-        )
-
-    def _kept(self) -> dict[str, int]:
-        return self.adapter.ranks() if self.allocator is None else self.allocator.ranks()
+        return rank_numbers(self.kept) | factor_numbers(self.adapter, ("PQ",))
 
     def _active(self, kept: dict[str, int]) -> int:
         """Parameters that still act: d + o + 1 for each kept singular value, so the count depends on where they are."""

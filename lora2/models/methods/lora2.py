@@ -1,36 +1,34 @@
 """LoRA² as a method: injection, regularisers, and rank allocation under a budget."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from lora2.config.methods import BudgetConfig, LoRA2MethodConfig, RankConfig
 from lora2.core import keys
-from lora2.core.allocator import RankAllocator
-from lora2.core.inject import LoRA2Config, inject
+from lora2.core.inject import LoRA2Config
 from lora2.core.matrices import matrices_of
 from lora2.core.terms import TERMS
-from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, rank_numbers
-from lora2.models.methods.parts import backbone_size, factor_numbers, rank_allocator, size, trained_parts
+from lora2.models.methods.base import ParameterGroup, rank_numbers
+from lora2.models.methods.parts import factor_numbers, rank_allocator
+from lora2.models.methods.stacked import StackedMethod
 
 
-class LoRA2(Method):
+class LoRA2(StackedMethod):
     """Train two-scale low-rank adapters with orthogonality regularisers, and prune their singular values."""
 
     def __init__(
         self, model: nn.Module, method: LoRA2MethodConfig, rank: RankConfig, budget: BudgetConfig | None, total: int
     ) -> None:
         assert rank.k is not None  # checked by the configuration
-        self._backbone = backbone_size(model)
         targets = matrices_of(method.targets)
         config = LoRA2Config(
             k=rank.k, r=rank.r, alpha=rank.alpha, targets=targets, init=method.init, impl=method.impl,
             lam_lr_scale=method.lam_lr_scale,
         )  # fmt: skip
-        self.adapter = inject(model, config)
-        self._factors, self._head = trained_parts(model)
+        super().__init__(model, config)
         singular = {name: p for name, p in self._factors.items() if name.endswith(".lam")}
         self.groups = [
             ParameterGroup({name: p for name, p in self._factors.items() if name not in singular}),
@@ -39,11 +37,6 @@ class LoRA2(Method):
         ]
         self._penalty = method.penalty
         self.allocator = None if budget is None else rank_allocator(self.adapter, budget, total, score=budget.score)
-
-    @property
-    def stateful(self) -> RankAllocator | None:
-        """Statistics and mask of the allocator."""
-        return self.allocator
 
     def penalties(self) -> dict[str, Tensor]:
         """Return γ times each regulariser of eq. 5 that is switched on."""
@@ -61,10 +54,6 @@ class LoRA2(Method):
         if self.allocator is not None and (grads_finite or step >= self.allocator.schedule.final):
             self.allocator.mask(step)
 
-    def merged(self) -> AbstractContextManager[None]:
-        """Compute with ΔW added to the weights."""
-        return self.adapter.merged()
-
     @torch.no_grad()
     def monitor(self) -> dict[str, float]:
         """Return the kept ranks, every regulariser of eq. 5 (on or off, without γ), and how much P and Q have in common
@@ -73,31 +62,7 @@ class LoRA2(Method):
         shown = factor_numbers(self.adapter, TERMS)
         if self.allocator is not None and self.allocator.score == "full":
             shown[keys.SCORES_AGREE] = self.allocator.score_agreement()
-        return rank_numbers(self._kept()) | shown
-
-    def count_parameters(self) -> ParameterCounts:
-        """Count what was trained.
-
-        Raises:
-            RuntimeError: the final budget was not reached.
-        """
-        if self.allocator is not None:
-            self.allocator.assert_final_budget()
-        kept = self._kept()
-        return ParameterCounts(
-            adapter=size(self._factors),
-            active_adapter=self._active(kept),
-            head=size(self._head),
-            backbone=self._backbone,
-            ranks=kept,
-        )
-
-    def exported(self) -> AbstractContextManager[None]:
-        """Compute with each ΔW from the LoRA weights that an export writes."""
-        return self.adapter.exported()
-
-    def _kept(self) -> dict[str, int]:
-        return self.adapter.ranks() if self.allocator is None else self.allocator.ranks()
+        return rank_numbers(self.kept) | shown
 
     def _active(self, kept: dict[str, int]) -> int:
         """Parameters that still act: k(d+o) + 2kr' + r' of a matrix with r' kept values, none of an empty one."""

@@ -9,7 +9,7 @@ from lora2.common.voice import say
 from lora2.runs.finished import find_record, finished_run
 from lora2.runs.format import Checkpoint
 from lora2.runs.lock import sole_owner
-from lora2.runs.places import load_places
+from lora2.runs.places import read_places
 from lora2.runs.reader import Run
 from lora2.runs.record import Verification, note_verification
 from lora2.runs.verify.candidate import Candidate
@@ -93,9 +93,7 @@ def _candidate(path: Path, which: Checkpoint, outputs: Path | None) -> Candidate
 
 def _all_candidates(places: Sequence[Path], which: Checkpoint, outputs: Path | None) -> list[Candidate]:
     """Every run that can be verified and is not yet; what is passed over is told."""
-    runs, warnings = load_places(places)
-    for warning in warnings:
-        say(f"warning: {warning}")
+    runs = read_places(places)
     waiting = [run for run in runs if not _is_verified(run, which)]
     found, reasons = [], []
     for run in waiting:
