@@ -224,7 +224,11 @@ def heat_map(axes: Any, ranks: Ranks, top: float, title: str) -> Any:
 
 
 def save(figure: Any, output: Path) -> None:
-    # A date in the file would make the same records give different bytes.
+    """Write a matplotlib figure without a date, so that the same records give the same bytes.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(output.suffix)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

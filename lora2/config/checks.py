@@ -1,7 +1,7 @@
 """What is wrong with settings, a sentence for each problem: of the wrong type, or unusable alone or together."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +91,13 @@ def _explain(item: Mapping[str, Any]) -> str:
 def _source_problems(values: Mapping[str, Any]) -> list[str]:
     """Where data and weights come from."""
     found, path, revision = [], values.get("model.path"), values.get("model.revision")
-    if values.get("data.source") == "local" and not _is_folder(values.get("data.dir")):
+    if values.get("data.source") == "local" and not _exists(values.get("data.dir"), Path.is_dir):
         found.append(
             f"data.dir: {_got(values.get('data.dir'))}; data=local needs the folder that holds CoLA/, MRPC/ ...: "
             f"data.dir=DIR, or use data=hub or data=demo"
         )
     for key in ("data.train", "data.dev"):
-        if isinstance(values.get(key), str) and not _is_file(values[key]):
+        if isinstance(values.get(key), str) and not _exists(values[key], Path.is_file):
             found.append(f"{key}: {values[key]!r} is no file; give a .csv, .tsv, .json or .parquet: {key}=FILE")
     if values.get("data.on_bad_row") == "drop" and values.get("data.source") in ("hub", "demo"):
         found.append(
@@ -112,7 +112,7 @@ def _source_problems(values: Mapping[str, Any]) -> list[str]:
             f"init_from: got {values['init_from']!r} for method={method}; only {' and '.join(STARTABLE)} can start "
             f"from a run: method=lora, or init_from=null"
         )
-    if path is not None and not _is_folder(path):
+    if path is not None and not _exists(path, Path.is_dir):
         found.append(f"model.path: {_got(path)}; give one with config.json, model.safetensors and tokenizer.json")
     from_hub = path is None and values.get("model.package") is None and values.get("model.random_init") is False
     if from_hub and values.get("model.hub_id") is not None and not COMMIT.fullmatch(str(revision)):
@@ -181,17 +181,11 @@ def _got(folder: object) -> str:
     return "no value" if folder in (None, "") else f"{folder!r} is not a folder"
 
 
-def _is_folder(path: object) -> bool:
+def _exists(path: object, kind: Callable[[Path], bool]) -> bool:
+    """Say whether there is a folder (Path.is_dir) or a file (Path.is_file) of this name."""
     try:
-        return isinstance(path, str) and path != "" and Path(path).is_dir()
+        return isinstance(path, str) and path != "" and kind(Path(path))
     except (OSError, ValueError):  # a name too long, or with a zero byte
-        return False
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return Path(path).is_file()
-    except (OSError, ValueError):  # as above
         return False
 
 

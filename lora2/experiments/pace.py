@@ -38,4 +38,4 @@ class Pace:
         if not steps:
             return ""
         seconds = sum(spent for spent, _ in known) / steps * sum(steps_of(job.cfg) for job in jobs)
-        return f"; about {duration(seconds)} left for {len(jobs)} jobs"
+        return f"; about {duration(seconds)} left for {len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}"

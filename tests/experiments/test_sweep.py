@@ -59,10 +59,11 @@ def test_a_failing_job_does_not_stop_the_others(jobs, capfd):
     assert run_jobs(survey(jobs), start, TRAIN, now=lambda: float(next(clock))) == 1
     assert started == [job.overrides for job in jobs]
     said = capfd.readouterr().err
-    left = "about 0:00:{:02} left for {} jobs\n"
-    second = f"[2/4] method.targets=qv seed=0; {left.format(15, 3)}FAILED: method.targets=qv seed=0: it diverged\n"
+    left = "about 0:00:{:02} left for {}\n"
+    failed = "FAILED: method.targets=qv seed=0: it diverged\n"
+    second = f"[2/4] method.targets=qv seed=0; {left.format(15, '3 jobs')}{failed}"
     assert f"[1/4] method.targets=qk seed=0\n{second}[3/4]" in said  # before the first is done nothing is known
-    assert f"[4/4] method.targets=all seed=0; {left.format(5, 1)}" in said  # 5 s a job, the failed one left out
+    assert f"[4/4] method.targets=all seed=0; {left.format(5, '1 job')}" in said  # 5 s a job, the failed one left out
     summary = "4 runs: 3 done now, 0 done before, 1 failed\n  method.targets=qv seed=0: it diverged\n    "
     assert said.split(summary)[1] == f"{shell_command(TRAIN, jobs[1].overrides)}\n"
 

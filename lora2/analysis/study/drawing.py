@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora2.analysis.figure3 import save
 from lora2.analysis.methods import ALL_STYLES, style_name
-from lora2.common.errors import UserError
 
 WIDTH = 8.0  # inches of 100 px
 
@@ -64,7 +64,8 @@ def draw(name: str, height: float, content: Draw, folder: Path) -> list[Path]:
         with mpl.rc_context(_style(theme)):
             figure = plt.figure(figsize=(WIDTH, height), layout="constrained")
             content(figure, theme)
-            written.append(_save(figure, picture_path(folder, name, theme)))
+            written.append(picture_path(folder, name, theme))
+            save(figure, written[-1])
             plt.close(figure)
     return written
 
@@ -86,12 +87,3 @@ def _style(theme: Theme) -> Any:
         "grid.linewidth": 0.6,
         "svg.hashsalt": "lora2",
     }
-
-
-def _save(figure: Any, path: Path) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, metadata={"Date": None})  # a date would make the same records give different bytes
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); give a folder that you may write") from error
-    return path
