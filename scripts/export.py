@@ -23,6 +23,7 @@ from lora2.runs.verify.command import verify_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACES = (ROOT / PUBLISHED, OWN, DEMO)  # a user's own are where the run was started
+WRITTEN = (OWN, DEMO)  # a verification is noted in the record, and published ones are left as they are
 MOVED = "the official GLUE download, if it has moved since the run"
 
 
@@ -82,7 +83,7 @@ def verify(args: argparse.Namespace) -> int:
     return verify_runs(
         args.name,
         which=args.which,
-        places=[args.results] if args.results else PLACES,
+        places=[args.results] if args.results else WRITTEN,
         outputs=args.outputs,
         data_dir=args.data_dir,
     )
@@ -105,7 +106,8 @@ def _add_run(cli: argparse.ArgumentParser, nargs: str | None = None) -> None:
     """Which run, or how many of them, and where it lies."""
     cli.add_argument("name", nargs=nargs, metavar="RUN", help="run id (the name of its record), or a record's path")
     cli.add_argument("--which", choices=("best", "last"), default="best", help="weights of the best or last evaluation")
-    cli.add_argument("--results", type=Path, help="folder with runs/; default: results, outputs/results, outputs/demo")
+    looked = "outputs/results, outputs/demo" if nargs else "results, outputs/results, outputs/demo"
+    cli.add_argument("--results", type=Path, help=f"folder with runs/; default: {looked}")
     cli.add_argument("--outputs", type=Path, help="folder with RUN/best.safetensors; default: what the run was given")
 
 

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lora2.common.errors import UserError
 from lora2.common.terminal import INTERRUPTED, MISTAKE, guarded, reader_gone
 from lora2.common.voice import say
-from lora2.config.overrides import literal_paths
+from lora2.config.overrides import literal_paths, parse
 from lora2.experiments.launchers import FOLDER, Watch, do_job, new_folder
 from lora2.runs.reason import give_reason
 
@@ -70,8 +70,15 @@ def main() -> int:
         if flag in sys.argv:
             return guarded(show, argparse.Namespace(arguments=sys.argv[1:]))
     prefer_own_launchers()
-    if SWEEP & set(sys.argv):
-        return guarded(sweep, argparse.Namespace(arguments=sys.argv[1:]))
+    do = sweep if SWEEP & set(sys.argv) else one_run
+    return guarded(do, argparse.Namespace(arguments=sys.argv[1:]))
+
+
+def one_run(args: argparse.Namespace) -> int:
+    """Do a run, or what else Hydra is asked for, if there is no choice on the command line that it could not take."""
+    if not _asks_hydra(args.arguments):
+        for word in _settings(args.arguments, set()):
+            parse(word, CONFIGS)
     return _hydra()
 
 

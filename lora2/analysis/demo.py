@@ -15,6 +15,7 @@ from lora2.analysis.figure3 import heat_map, rank_grid, save
 from lora2.analysis.methods import ALL_STYLES, mark_of, style_name
 from lora2.common.errors import UserError
 from lora2.glue.tasks import METRIC_TITLES, task_title
+from lora2.runs.caveats import CAVEATS, MARK, Caveat, in_order, marked
 from lora2.runs.cells import Cell, choose
 from lora2.runs.reader import Run
 
@@ -28,12 +29,13 @@ TITLES = {
 STORY = ("head", "lora2_k1", "lora2_k8")  # from the fewest trained parameters to the most
 PRUNED = ("lora2_k1", "lora2_k8")
 SAME_SIZE = (("lora2_k1", "lora_r1"), ("lora2_k8", "lora_r8"))
+MODEL = "minilm"
 BAR = 40  # characters of the longest bar
 Cells = Mapping[str, Cell]  # by method, in the order of TITLES
 
 
 def demo_cells(runs: Sequence[Run]) -> dict[str, Cells]:
-    """Arrange the finished runs of the demo by task and method.
+    """Arrange the finished runs of the demo by task and method: those of its model, or of another if it has none.
 
     Raises:
         UserError: there is none.
@@ -41,6 +43,8 @@ def demo_cells(runs: Sequence[Run]) -> dict[str, Cells]:
     done = [run for run in runs if run.status == "ok" and run.variant in TITLES]
     if not done:
         raise UserError("the demo: no finished run in its folder; make demo runs it")
+    model = min((run.model for run in done), key=lambda name: (name != MODEL, name))
+    done = [run for run in done if run.model == model]
     return {
         task: {
             name: choose(run for run in done if (run.task, run.variant) == (task, name))
@@ -61,13 +65,21 @@ def bars(task: str, cells: Cells) -> str:
     means = {name: mean(scores(cell)) for name, cell in cells.items()}
     longest = max(*means.values(), 1.0)
     first = next(iter(cells.values())).runs[0]
-    lines = [f"{task_title(task)}, {_metric(cells)} after {first.steps} steps (mean of the seeds; each seed)"]
+    what = f"{first.model} on {task_title(task)}, {_metric(cells)} after {first.steps} steps"
+    lines = [f"{what} (mean of the seeds; each seed)"]
     for name, cell in cells.items():
         bar = "█" * round(BAR * max(0.0, means[name]) / longest)
         each = ", ".join(f"{value:.1f}" for value in scores(cell))
         count = cell.runs[0].counts["adapter"]
-        lines.append(f"  {TITLES[name]:10} {bar:{BAR}} {means[name]:5.1f}  ({each})  {count:7,} adapter parameters")
-    return "\n".join(lines)
+        scored = marked(f"{means[name]:5.1f}  ({each})", caveats(cell))
+        lines.append(f"  {TITLES[name]:10} {bar:{BAR}} {scored}  {count:7,} adapter parameters")
+    kinds = in_order(kind for cell in cells.values() for kind in caveats(cell))
+    return "\n".join([*lines, *(f"  {MARK} {kind}: {CAVEATS[kind]}" for kind in kinds)])
+
+
+def caveats(cell: Cell) -> list[Caveat]:
+    """List what a reader of the demo does not know already: that its data is synthetic is said everywhere."""
+    return [kind for kind in cell.caveats if kind != "synthetic"]
 
 
 def sentences(task: str, cells: Cells) -> list[str]:
@@ -123,13 +135,14 @@ def draw_demo(tasks: Mapping[str, Cells], output: Path) -> None:
         _draw_scores(row[0], task, cells)
         for axis, name in zip(row[1:], PRUNED, strict=True):
             _draw_ranks(axis, name, cells.get(name))
-    figure.suptitle("make demo: MiniLM on synthetic data, which says nothing about GLUE", fontsize=13)
+    model = next(cell.runs[0].model for cells in tasks.values() for cell in cells.values())
+    figure.suptitle(f"make demo: {model} on synthetic data, which says nothing about GLUE", fontsize=13)
     save(figure, output)
     plt.close(figure)
 
 
 def _draw_scores(axis: Any, task: str, cells: Cells) -> None:
-    titles = [TITLES[name] for name in cells]
+    titles = [marked(TITLES[name], caveats(cell)) for name, cell in cells.items()]
     axis.barh(
         titles,
         [mean(scores(cell)) for cell in cells.values()],
@@ -153,7 +166,7 @@ def _draw_ranks(axis: Any, name: str, cell: Cell | None) -> None:
 
 
 def _say(name: str, cells: Cells) -> str:
-    return f"{TITLES[name]} {mean(scores(cells[name])):.1f}"
+    return marked(f"{TITLES[name]} {mean(scores(cells[name])):.1f}", caveats(cells[name]))
 
 
 def _sign(left: Cell, right: Cell) -> str:

@@ -60,6 +60,11 @@ def combination_problems(values: Mapping[str, Any]) -> list[str]:
         values: every setting by its dotted path, whether right or wrong by itself.
     """
     found = method_problems(values) + _source_problems(values) + _size_problems(values) + _recipe_problems(values)
+    if isinstance(values.get("results_dir"), str) and _exists(str(Path(values["results_dir"], "paper")), Path.is_dir):
+        found.append(
+            f"results_dir: got {values['results_dir']!r}, where the published records lie beside the papers' numbers; "
+            f"give another folder: results_dir=outputs/results; make publish then takes the good runs"
+        )
     folders = {name: values.get(name) for name in ("results_dir", "output_dir")}
     return found + [x for name, folder in folders.items() if isinstance(folder, str) for x in _unwritable(name, folder)]
 

@@ -17,7 +17,7 @@ import yaml
 
 from lora2.common.errors import UserError
 from lora2.config.overrides import Setting, parse, resolve_interpolations
-from lora2.config.tree import delete_value, flatten, merge, set_value
+from lora2.config.tree import delete_value, flatten, has_value, merge, set_value
 
 GLOBAL = ("experiment", "row")  # groups whose files speak about the whole tree
 COMMAND_LINE = "command line"
@@ -51,7 +51,7 @@ def compose_with_origins(overrides: Iterable[str], configs: Path) -> tuple[dict[
     global_layers = []
     for group in GLOBAL:
         name, body = f"{group}/{chosen.get(group)}.yaml", read_option(group, chosen.get(group), configs)
-        for other, option in _overridden(body.pop("defaults", [])).items():
+        for other, option in overridden(body.pop("defaults", [])).items():
             chosen.setdefault(other, option)  # what was said first stands
             chosen_by.setdefault(other, name)
         global_layers.append((name, body))
@@ -118,7 +118,9 @@ def _stacked(
         if setting.kind == "delete":
             delete_value(composed, setting.key)
         else:
-            set_value(composed, setting.key, setting.value, add=setting.kind == "add")
+            if setting.kind == "add" and has_value(composed, setting.key):
+                raise UserError(f"{setting.key}: there is one already; without the plus sign: {setting.key}=...")
+            set_value(composed, setting.key, setting.value, add=setting.kind != "change")
             origins[setting.key] = COMMAND_LINE
     return resolve_interpolations(composed), origins
 
@@ -136,14 +138,16 @@ def _sort(overrides: Iterable[str], groups: Mapping[str, Any], configs: Path) ->
         setting = parse(override, configs)
         if setting.sweeps:
             raise UserError(f"{override}: got several values; give one, or sweep with -m: {setting.key}=VALUE")
-        if setting.key in groups and setting.kind == "change":
-            chosen[setting.key] = "null" if setting.value is None else str(setting.value)
+        if setting.key in GLOBAL and setting.kind == "delete":
+            chosen.pop(setting.key, None)
+        elif setting.key in groups and setting.kind == "change":
+            chosen[setting.key] = setting.value
         else:
             others.append(setting)
     return chosen, others
 
 
-def _overridden(defaults: Iterable[Any]) -> dict[str, str]:
+def overridden(defaults: Iterable[Any]) -> dict[str, str]:
     """`override /group: option` entries of a file's defaults list."""
     pairs = (pair for item in defaults if item != "_self_" for pair in item.items())
     return {key.removeprefix("override /"): value for key, value in pairs}

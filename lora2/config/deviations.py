@@ -4,14 +4,17 @@ A table puts runs of one recipe into one row, so a run that changed the recipe a
 others. A recipe by another name (`recipe.name=mine`) is whatever its run does.
 """
 
+import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from lora2.config.compose import options, read_option, read_whole_option
+from lora2.config.compose import options, overridden, read, read_option, read_whole_option
 from lora2.config.resolve import Draft, fill_from_recipe, recipe_rows
 from lora2.config.schema import RunConfig
 from lora2.config.tree import Tree, flatten
+from lora2.config.unused import without_effect
 
 Deviations = Mapping[str, tuple[object, object]]  # (what the recipe says, what the run does) by dotted path
 NO_DEVIATION: Deviations = {}
@@ -35,12 +38,13 @@ def deviations(composed: Tree, cfg: RunConfig, configs: Path) -> Deviations:
         configs: the folder of the groups.
     """
     name = composed["recipe"]["name"]
-    if name not in options("recipe", configs):
-        return NO_DEVIATION
-    said = _said(name, composed, cfg, configs)
+    if name in options("recipe", configs):
+        said = _said(name, composed, cfg, configs)
+    else:
+        said = _said_by_experiment(name, composed, cfg, configs)
     done = flatten(fill_from_recipe(Draft(composed, {})).tree)  # before fidelity, which has a name of its own
     known = flatten(cfg.model_dump(mode="json")).keys() & done.keys() & said.keys()
-    left_out = FREE | IN_THE_NAME | {SIZE_IN_THE_NAME.get(cfg.method.name, "")}
+    left_out = FREE | IN_THE_NAME | {SIZE_IN_THE_NAME.get(cfg.method.name, "")} | without_effect(cfg).keys()
     return {path: (said[path], done[path]) for path in sorted(known - left_out) if said[path] != done[path]}
 
 
@@ -54,6 +58,24 @@ def has_fewer_epochs(found: Deviations) -> bool:
     """Return whether the run ends before the recipe's last epoch."""
     said, done = found.get("recipe.epochs", (0, 0))
     return isinstance(said, int) and isinstance(done, int) and done < said
+
+
+def _said_by_experiment(name: str, composed: Tree, cfg: RunConfig, configs: Path) -> dict[str, Any]:
+    """What the recipe holds that an experiment has made of a file and given a name; nothing for a name of the user's.
+
+    It is another one if `recipe=` on the command line puts another file below it.
+    """
+    experiment = composed.get("experiment")
+    if experiment not in options("experiment", configs):
+        return {}
+    file = read_option("experiment", experiment, configs)
+    own = file.get("recipe") or {}
+    if not fnmatchcase(name, re.sub(r"\$\{.*?\}", "*", own.get("name", ""))):
+        return {}
+    usual = overridden(read(configs / "train.yaml")["defaults"])
+    below = overridden(file.get("defaults", [])).get("recipe", usual["recipe"])
+    said = _said(below, composed, cfg, configs) | flatten({"recipe": own})
+    return {path: value for path, value in said.items() if path.startswith("recipe.")}
 
 
 def _said(name: str, composed: Tree, cfg: RunConfig, configs: Path) -> dict[str, Any]:

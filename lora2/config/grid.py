@@ -145,18 +145,19 @@ def _values(setting: Setting, word: str) -> tuple[str, ...]:
 
 def _cell(shared: tuple[str, ...], axes: tuple[str, ...], seeds: Sequence[str] | None, configs: Path) -> list[Job]:
     """One job for each seed; the settings are composed and checked once."""
-    numbers = [_seed(word) for word in seeds or ()]
-    any_seed = ("seed=0",) if seeds else ()
-    cfg = resolve(compose((*shared, *axes, *any_seed), configs))
-    if seeds is None:
-        return [Job(shared, axes, cfg)]
-    return [Job(shared, axes, cfg.model_copy(update={"seed": number})) for number in numbers]
+    values = [parse(word, configs).value for word in seeds or ()]
+    if seeds and all(_is_seed(value) for value in values):
+        cfg = resolve(compose((*shared, *axes, "seed=0"), configs))
+        return [Job(shared, axes, cfg.model_copy(update={"seed": value})) for value in values]
+    for word, value in zip(seeds or (), values, strict=True):
+        if value is not None and not _is_seed(value) and not (isinstance(value, str) and "${" in value):
+            raise UserError(
+                f"seed: got {word.partition('=')[2]!r}; seeds are whole numbers from 0, less than {SEEDS}, for example "
+                f"seed=0,1,2"
+            )
+    words: list[tuple[str, ...]] = [(word,) for word in seeds or ()] or [()]  # without one, the recipe's
+    return [Job(shared, axes, resolve(compose((*shared, *axes, *word), configs))) for word in words]
 
 
-def _seed(word: str) -> int:
-    text = word.partition("=")[2]
-    if not text.isdecimal() or int(text) >= SEEDS:
-        raise UserError(
-            f"seed: got {text!r}; seeds are whole numbers from 0, less than {SEEDS}, for example seed=0,1,2"
-        )
-    return int(text)
+def _is_seed(value: object) -> bool:
+    return type(value) is int and 0 <= value < SEEDS

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 # They must exist; several of them make a sweep, if none has that name.
 READ = ("data.dir", "data.train", "data.dev", "model.path", "init_from")
 WRITTEN = ("results_dir", "output_dir")  # made when they are needed
-Kind = Literal["change", "add", "delete"]
-KINDS: dict[str, Kind] = {"CHANGE": "change", "ADD": "add", "FORCE_ADD": "add", "DEL": "delete"}
+Kind = Literal["change", "add", "set", "delete"]
+KINDS: dict[str, Kind] = {"CHANGE": "change", "ADD": "add", "FORCE_ADD": "set", "DEL": "delete"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Setting:
 
     Attributes:
         key: a group or a dotted path.
-        kind: `key=...` changes, `+key=...` and `++key=...` add, `~key` deletes.
+        kind: `key=...` changes, `+key=...` adds, `++key=...` does whichever is needed, `~key` deletes.
         words: the word of each job: one, or those that a sweep makes of it.
         value: as Python has it; None for a sweep.
         sweeps: whether it is a sweep, be it of one value or none.
@@ -123,6 +123,11 @@ def _parse(word: str, configs: Path) -> Setting:
         raise UserError(
             f"{key}: got {text!r}; write a number, a word, a list, or any text in quotes: {quote(key, text)}"
         ) from None
+    chosen = override.key_or_group
+    plain = "=" not in word if kind == "delete" else kind == "change" and isinstance(value, str)
+    if (configs / chosen).is_dir() and (override.package is not None or not plain):
+        names = ", ".join(_Groups(configs).get_group_options(chosen))
+        raise UserError(f"{chosen}: got {word}; choose one of {names}: {chosen}=..., or leave it out")
     if override.is_sweep_override():
         raise UserError(f"{key}: got {text!r}; a sweep needs values that can be listed: {key}=choice(a,b)")
     return Setting(override.key_or_group, kind, (word,), value, sweeps=False)

@@ -20,6 +20,7 @@ from lora2.config.tree import Tree, flatten, removed, replaced, value_at
 
 EXAMPLES = {"rank": "k8", "budget": "cubic"}
 DEFAULT = "default"  # of the typed tree: no file and nobody on the command line gives a value
+NAMES = ("recipe.name", "method.name", "budget.name", "fidelity.name", "data.source", "model.name")
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,32 @@ def resolve_with_origins(composed: Tree, origins: Mapping[str, str]) -> tuple[Ru
     Raises:
         UserError: lists every field that is wrong: its name, what it got, what is allowed.
     """
+    refuse_other_shapes(composed)
     draft = Draft(composed, origins)
     for step in (describe_model, name_own_task, fill_from_recipe, apply_fidelity, drop_unused):
         draft = step(draft)
     cfg = validate(draft)
     return cfg, {path: draft.origins.get(path, DEFAULT) for path in flatten(cfg.model_dump(mode="json"))}
+
+
+def refuse_other_shapes(composed: Tree) -> None:
+    """Refuse what the steps below could not read: a list for a name, a number for a section.
+
+    Raises:
+        UserError: names the setting.
+    """
+    for path in NAMES:
+        value = value_at(composed, path)
+        if value is not None and not isinstance(value, str):
+            raise UserError(f"configuration: {path}: got {value!r}; it must be a word: {path}=NAME")
+    rows = value_at(composed, "recipe.tasks")
+    sections = {"recipe.tasks": rows, "fidelity.set": value_at(composed, "fidelity.set")}
+    sections |= {f"recipe.tasks.{name}": row for name, row in rows.items()} if isinstance(rows, dict) else {}
+    for path, value in sections.items():
+        if value is not None and not isinstance(value, dict):
+            raise UserError(
+                f"configuration: {path}: got {value!r}; it holds settings by their names: {path}={{recipe.lr: 0.001}}"
+            )
 
 
 def describe_model(draft: Draft) -> Draft:
@@ -115,14 +137,14 @@ def recipe_rows(recipe: Tree, task: object, method: object) -> dict[str, tuple[A
     """
     table = recipe.get("tasks") or {}
     rows = ("all", f"{task}", f"all.{method}", f"{task}.{method}")
-    return {path: (value, row) for row in rows for path, value in table.get(row, {}).items()}
+    return {path: (value, row) for row in rows for path, value in (table.get(row) or {}).items()}
 
 
 def apply_fidelity(draft: Draft) -> Draft:
     """Put the values of fidelity.set in the place of whatever was chosen, and say so in the recipe's name."""
     fidelity = draft.section("fidelity")
     changed, name = draft.without("fidelity"), fidelity.get("name", "paper")
-    for path, value in fidelity.get("set", {}).items():
+    for path, value in (fidelity.get("set") or {}).items():
         changed = changed.with_value(path, value, f"fidelity {name}")
     if name != "paper" and changed.section("recipe"):
         replayed = f"{changed.section('recipe').get('name')}-{name}"

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from lora2.common.voice import Log
 from lora2.config.methods import (
@@ -21,7 +21,10 @@ from lora2.config.methods import (
     Settings,
     variant_name,
 )
-from lora2.glue.own import Metric, OwnFiles
+from lora2.glue.own import Metric, OwnFiles, class_name
+
+# 1, 1.0 and true are names too, as YAML and Hydra read them
+ClassName = Annotated[str, BeforeValidator(lambda x: class_name(x) if isinstance(x, (str, int, float)) else x)]
 
 
 class ModelConfig(Settings):
@@ -96,7 +99,7 @@ class FilesDataConfig(Settings):
     text_pair: str | None = None
     label: str
     metric: Metric | None = None
-    labels: tuple[str, ...] | None = None  # in the order of their ids; a run fills in those that it finds
+    labels: tuple[ClassName, ...] | None = None  # in the order of their ids; a run fills in those that it finds
 
     @property
     def files(self) -> OwnFiles:

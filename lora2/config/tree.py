@@ -33,6 +33,12 @@ def value_at(tree: Tree, path: str) -> Any:
     return node
 
 
+def has_value(tree: dict[str, Any], path: str) -> bool:
+    """Return whether there is a setting of this path, be it null."""
+    node, key = _parent(tree, path)
+    return node is not None and key in node
+
+
 def set_value(tree: dict[str, Any], path: str, value: Any, *, add: bool = False) -> None:
     """Set a key that exists, or with `add` one that does not; a section over a section is merged, as Hydra does.
 

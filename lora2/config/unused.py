@@ -8,6 +8,7 @@ from lora2.config.overrides import parse
 from lora2.config.schema import RunConfig
 from lora2.config.tree import flatten
 
+UNSMOOTHED = {"magnitude": ("budget.beta1", "budget.beta2"), "sensitivity": ("budget.beta2",)}  # by score
 FILES = ("hub_id", "revision", "package", "path")  # where weights come from
 
 
@@ -29,7 +30,7 @@ def unused_settings(cfg: RunConfig, given: Iterable[str], origins: Mapping[str, 
         given: dotted paths of the command line.
         origins: where each value of `cfg` comes from; another origin than the command line has replaced it.
     """
-    reasons = _without_effect(cfg)
+    reasons = without_effect(cfg)
     found = []
     for path in given:
         final = next((origins[name] for name in _upwards(path) if name in origins), None)
@@ -39,7 +40,7 @@ def unused_settings(cfg: RunConfig, given: Iterable[str], origins: Mapping[str, 
     return found
 
 
-def _without_effect(cfg: RunConfig) -> dict[str, str]:
+def without_effect(cfg: RunConfig) -> dict[str, str]:
     """Settings that are kept and not read, with the reason."""
     values = flatten(cfg.model_dump(mode="json"))
     reasons: dict[str, str] = {}
@@ -61,7 +62,12 @@ def _without_effect(cfg: RunConfig) -> dict[str, str]:
     if values.get("method.penalty.terms") == []:
         reasons |= dict.fromkeys(("method.penalty.weight", "method.penalty.form"), "method.penalty.terms is empty")
     elif values.get("method.penalty.weight") == 0:
-        reasons["method.penalty.form"] = "method.penalty.weight is 0"
+        reasons |= dict.fromkeys(("method.penalty.form", "method.penalty.terms"), "method.penalty.weight is 0")
+    if cfg.init_from is not None:
+        reasons["method.init"] = "the factors start as those of init_from"
+    if values.get("budget.score") in UNSMOOTHED:
+        score = values["budget.score"]
+        reasons |= dict.fromkeys(UNSMOOTHED[score], f"budget.score={score} has no such average")
     return reasons
 
 

@@ -10,7 +10,7 @@ from lora2.experiments.status import JobStatus
 from lora2.glue.tasks import TASKS
 from lora2.runs.caveats import CAVEATS, MARK, marked
 from lora2.runs.cells import choose
-from lora2.runs.reader import Run
+from lora2.runs.reader import Run, mark_other_versions
 
 
 def method_of(job: Job) -> str:
@@ -22,10 +22,10 @@ def method_of(job: Job) -> str:
 def results_table(name: str, statuses: Sequence[JobStatus]) -> Table:
     """Build the table of the main metric, best evaluation, in print units; a cell without a run has a dash."""
     tasks = list(dict.fromkeys(status.job.cfg.task for status in statuses))
+    done = [(status.job, status.run) for status in statuses if status.state == "done" and status.run is not None]
     cells: dict[tuple[str, str], list[Run]] = defaultdict(list)
-    for status in statuses:
-        if status.state == "done" and status.run is not None:
-            cells[method_of(status.job), status.job.cfg.task].append(status.run)
+    for (job, _), run in zip(done, mark_other_versions([run for _, run in done]), strict=True):
+        cells[method_of(job), job.cfg.task].append(run)
     methods = list(dict.fromkeys(method_of(status.job) for status in statuses))
     kinds = {kind for runs in cells.values() for run in choose(runs).runs for kind in run.caveats}
     return Table(

@@ -23,6 +23,7 @@ from lora2.config.compose import compose
 from lora2.experiments.run_process import Ended, reason_file
 from lora2.runs.provenance import sources
 from lora2.runs.reason import give_reason
+from lora2.training.environment import forget_variables
 from lora2.training.memory import free_memory
 from lora2.training.run import run_composed
 
@@ -115,22 +116,23 @@ class Worker:
         return process.wait()
 
 
-def run_here(words: Sequence[str], configs: Path, export: Path | None = None) -> Ended:
+def run_here(words: Sequence[str], configs: Path, export: Path | None = None, forgotten: Sequence[str] = ()) -> Ended:
     """Do one run in this process, as scripts/train.py does it in a process of its own.
 
     Args:
         words: the run's command line.
         configs: the folder that holds train.yaml and the groups.
         export: as for `worker_command`.
+        forgotten: notes on the variables of the environment that this process does not heed.
     """
     with reason_file() as reason:
-        code = _exit_code(words, configs, export)
+        code = _exit_code(words, configs, export, forgotten)
         return Ended(code, reason() if code else "")
 
 
-def _exit_code(words: Sequence[str], configs: Path, export: Path | None) -> int:
+def _exit_code(words: Sequence[str], configs: Path, export: Path | None, forgotten: Sequence[str]) -> int:
     try:
-        return run_composed(compose(words, configs), words, configs, export)
+        return run_composed(compose(words, configs), words, configs, export, forgotten)
     except UserError as error:
         say(f"error: {error}")
         give_reason(str(error))
@@ -146,8 +148,9 @@ def _exit_code(words: Sequence[str], configs: Path, export: Path | None) -> int:
 def serve(requests: TextIO, answers: TextIO, configs: Path, export: Path) -> None:
     """Do the runs of all command lines, a JSON list in each line of `requests`, and answer each with how it ended."""
     sources()  # of the code that is in memory from here on, whatever becomes of the files
+    forgotten = forget_variables()  # once, and every record tells of it
     for line in requests:
-        ended = run_here(json.loads(line), configs, export)
+        ended = run_here(json.loads(line), configs, export, forgotten)
         free_memory()
         print(json.dumps([ended.code, ended.reason]), file=answers, flush=True)
 

@@ -1,6 +1,7 @@
 """Read the official GLUE download on disk, `<folder>/{train,dev,test}.tsv`, with all its quirks; write its like."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ _LABEL_COLUMNS: Mapping[str, str] = {
     "mnli": "gold_label",
 }
 _NAMED_LABELS = ("mnli", "qnli", "rte")  # the other classification files hold the ids themselves
+_MARK = re.compile("[*? ]*")  # of a linguist's judgement
 _COLA_HEADER = ("source", "label", "mark", "sentence")  # train and dev of CoLA start with their first row
 _INDEX_COLUMNS: Mapping[str, str] = {"qqp": "id"}  # "index" elsewhere; every test file has one
 _EVERY_ROW = "A submission needs every row: download the official file again."
@@ -115,6 +117,12 @@ def _read_split(task: TaskSpec, path: Path, content: bytes, name: str, on_bad_ro
     for column in columns:
         table.position(column)  # a wrong header is told before a wrong label
     labels = None
+    if header is not None:  # CoLA's columns have no names; by its mark the third is known
+        marks = enumerate(table.column("mark"))
+        bad = {
+            i: f"column 3 is {mark!r}, but must be empty or * or ?" for i, mark in marks if not _MARK.fullmatch(mark)
+        }
+        table = without_bad_rows(table, bad, advice)
     if labelled:
         table, labels = _labelled(task, table, advice)
     else:

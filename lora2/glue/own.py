@@ -2,6 +2,7 @@
 
 import glob
 import math
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {  # builder of `datasets`, and
     ".parquet": ("parquet", {}),
 }
 MOST_CLASSES = 1000
+WHOLE = re.compile(r"^(-?\d+)\.0+$")
 SPLITS = {"train": "train", "validation": "dev"}  # the setting of each split's file
 
 
@@ -87,7 +89,8 @@ def read_own(files: OwnFiles) -> RawTask:
 def _columns(files: OwnFiles, setting: str) -> list[list[str]]:
     """The texts and the labels of a file, as they are written."""
     path: Path = getattr(files, setting)
-    table = _read(path, setting)
+    wanted = (*files.text_columns, files.label_column)
+    table = _read(path, setting, wanted)
     if len(table) == 0:
         raise UserError(f"data.{setting}: {path} has no rows; give a file with at least one: data.{setting}=FILE")
     names = {"text": files.text_columns[0], "label": files.label_column}
@@ -98,12 +101,16 @@ def _columns(files: OwnFiles, setting: str) -> list[list[str]]:
             raise UserError(
                 f"data.{key}: got {name!r}; {path} has the columns {', '.join(table.column_names)}: data.{key}=COLUMN"
             )
-    wanted = (*files.text_columns, files.label_column)
-    return [_written(list(table[name]), name, path, setting) for name in wanted]
+    *texts, labels = (_written(list(table[name]), name, path, setting) for name in wanted)
+    return [*texts, [class_name(label) for label in labels]]
 
 
-def _read(path: Path, setting: str) -> Any:
-    """The file as a table of `datasets`."""
+def _read(path: Path, setting: str, wanted: Sequence[str]) -> Any:
+    """The file as a table of `datasets`; these columns of a text file as they are written there.
+
+    Else pandas would guess what each column holds, in each file and each part of a large one anew: 001 would be 1, and
+    true the word True.
+    """
     if path.suffix.lower() not in FORMATS:
         raise UserError(
             f"data.{setting}: got {str(path)!r}; its ending must be one of {', '.join(FORMATS)}: data.{setting}=FILE"
@@ -111,6 +118,8 @@ def _read(path: Path, setting: str) -> Any:
     import datasets  # Its import takes 2 s.
 
     kind, options = FORMATS[path.suffix.lower()]
+    if kind == "csv":
+        options = options | {"converters": dict.fromkeys(wanted, str)}
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what goes wrong is told below
     try:
@@ -140,8 +149,19 @@ def _written(values: Sequence[object], column: str, path: Path, setting: str) ->
     return texts
 
 
+def class_name(label: object) -> str:
+    """Write a label as its class is named: a whole number as such, however it was written, and true in lower case.
+
+    >>> [class_name(label) for label in ("1.0", 1.0, 1, "01", True, "yes")]
+    ['1', '1', '1', '01', 'true', 'yes']
+    """
+    return WHOLE.sub(r"\1", _as_text(label))
+
+
 def _as_text(value: object) -> str:
-    """A whole number that was read as a real one, as columns with a gap are, is written as a whole number."""
+    """A value of JSON or Parquet as JSON writes it; a whole number as such, which a column with a gap holds as 1.0."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

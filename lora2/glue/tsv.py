@@ -102,6 +102,8 @@ def parse_table(path: Path, content: bytes, header: tuple[str, ...] | None, advi
         header, lines, first_line = tuple(lines[0].split("\t")), lines[1:], 2
     if header is None or not lines:
         raise UserError(f"{path}: no rows. An official GLUE file has at least one; download it again.")
+    if doubled := [name for name, count in Counter(header).items() if count > 1]:
+        raise UserError(f"{path}, line 1: the column {doubled[0]!r} is there twice; download the official file again.")
     rows = [line.split("\t") for line in lines]
     table = Table(path=path, header=header, rows=rows, lines=range(first_line, first_line + len(rows)))
     bad = _wrong_widths(table)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lora2.common.voice import say
-from lora2.runs.reader import Run, load_runs
+from lora2.runs.reader import Run, mark_other_versions, read_folder
 
 PUBLISHED = Path("results")
 OWN = Path("outputs", "results")  # configs/train.yaml: results_dir
@@ -34,7 +34,7 @@ def load_places(places: Iterable[Path]) -> tuple[list[Run], list[str]]:
     found: dict[str, Run] = {}
     warnings: list[str] = []
     for place in places:
-        runs, more = load_runs(place / "runs")
+        runs, more = read_folder(place / "runs")
         found = {run.run_id: run for run in runs} | found
         warnings += more
-    return [found[name] for name in sorted(found)], warnings
+    return mark_other_versions([found[name] for name in sorted(found)]), warnings

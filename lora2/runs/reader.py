@@ -100,11 +100,17 @@ class UnreadableRecordError(ValueError):
 
 
 def load_runs(folder: Path) -> tuple[list[Run], list[str]]:
-    """Read every *.json in `folder`, sorted by file name.
+    """Read every *.json in `folder`, sorted by file name, and mark those of other versions among them.
 
     Returns:
         The runs, and a warning for each file that is not a record; no folder means no runs yet.
     """
+    found, warnings = read_folder(folder)
+    return mark_other_versions(found), warnings
+
+
+def read_folder(folder: Path) -> tuple[list[Run], list[str]]:
+    """Read as load_runs, and mark nothing: what other versions are is known when all folders have been read."""
     found: list[Run] = []
     warnings: list[str] = []
     for path in sorted(folder.glob("*.json")):
@@ -112,7 +118,7 @@ def load_runs(folder: Path) -> tuple[list[Run], list[str]]:
             found.append(read_run(path))
         except UnreadableRecordError as error:
             warnings.append(f"{path}: left out, not a run record: {error}")
-    return mark_other_versions(found), warnings
+    return found, warnings
 
 
 def mark_other_versions(runs: Sequence[Run]) -> list[Run]:

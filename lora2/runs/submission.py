@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lora2.common.errors import UserError
 from lora2.common.voice import say
+from lora2.runs.caveats import CAVEATS, caveats_of
 from lora2.runs.finished import finished_run
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def publish_submission(
 
     predictions = _predictions(open_run(run, which, results, outputs), raw)
     print(*write_submission(task, predictions, output), sep="\n")
-    if record.synthetic:
-        say("note: trained on synthetic data; the server's score of these files means nothing")
+    if kinds := caveats_of(record.model_dump(mode="json")):
+        say(f"note: the run is {', '.join(kinds)}: {'; '.join(CAVEATS[kind] for kind in kinds)}")
 
 
 def _refuse_to_replace(files: Iterable[Path]) -> None:

@@ -35,7 +35,7 @@ def build_accelerator(precision: str, tracker: str | None = None, folder: str | 
     if cpu and precision == "fp16":
         raise UserError("recipe.precision: fp16 needs a GPU, here is none; use fp32 or bf16: recipe.precision=bf16")
     if not cpu:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else its products are not the same every time
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # else its products are not the same every time
     mixed = "no" if precision == "fp32" else precision
     return Accelerator(mixed_precision=mixed, log_with=tracker, project_dir=folder, cpu=cpu)
 

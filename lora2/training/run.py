@@ -29,7 +29,13 @@ from lora2.training.environment import check_environment, forget_variables
 LOG = "run.log"  # in the run's folder: what it said, over all its parts
 
 
-def run_composed(composed: dict[str, Any], words: Sequence[str], configs: Path, export: Path | None = None) -> int:
+def run_composed(
+    composed: dict[str, Any],
+    words: Sequence[str],
+    configs: Path,
+    export: Path | None = None,
+    forgotten: Sequence[str] = (),
+) -> int:
     """Do the run of a command line, and return its exit code; as `run`.
 
     Args:
@@ -37,13 +43,15 @@ def run_composed(composed: dict[str, Any], words: Sequence[str], configs: Path, 
         words: the command line.
         configs: the folder that holds train.yaml and the groups.
         export: as for `run`.
+        forgotten: notes of forget_variables, where the process has called it before.
 
     Raises:
         UserError, BusyError: as for `run`.
     """
     given = given_settings(words, configs)
     cfg, origins = resolve_with_origins(composed, given)
-    return run(cfg, unused_settings(cfg, given, origins), deviations(composed, cfg, configs), export)
+    remarks = [*forgotten, *unused_settings(cfg, given, origins)]
+    return run(cfg, remarks, deviations(composed, cfg, configs), export)
 
 
 def run(
@@ -85,7 +93,7 @@ def _run(cfg: RunConfig, remarks: Sequence[str], deviating: Deviations, export: 
     examples = train_size(len(raw.splits["train"]), cfg.selection)
     settled, adapted = settle_budget(with_labels(cfg, raw), examples)
     changes = deviation_notes(cfg.recipe.name, deviating)
-    notes = [*remarks, *changes, *forgotten, *raw.warnings, *limit_notes(cfg.recipe, examples), *adapted]
+    notes = [*forgotten, *remarks, *changes, *raw.warnings, *limit_notes(cfg.recipe, examples), *adapted]
     weights = None if cfg.model.random_init else weight_source(cfg.model)  # fetched, or refused
     notes += source_notes(cfg)
     if weights is not None:

@@ -19,6 +19,7 @@ from lora2.analysis.tables.build import build
 from lora2.common.table import Table
 from lora2.glue.tasks import TASKS
 from lora2.runs.caveats import CAVEATS, MARK
+from lora2.runs.places import load_places
 from lora2.runs.reader import load_runs, parse_run
 
 NOTE = "qnli/dev: 5266 rows, officially 5463; scores will not be comparable with the paper's."
@@ -112,6 +113,17 @@ def test_of_two_versions_the_later_is_the_setting_s(tmp_path: Path):
     results = results_folder(tmp_path)
     save(results, deberta(seed=0, provenance=OTHERS), deberta(seed=1, provenance=VERSIONS))
     assert [run.caveats for run in load_runs(results / "runs")[0]] == [("other versions",), ()]
+
+
+def test_other_versions_are_seen_across_folders(tmp_path: Path):
+    """A user's own run beside two published ones, as every table and page reads them."""
+    published, own = tmp_path / "published", tmp_path / "own"
+    for folder in (published, own):
+        folder.mkdir()
+        results_folder(folder)
+    save(published, *(deberta(seed=seed, provenance=VERSIONS) for seed in range(2)))
+    save(own, deberta(seed=2, provenance=OTHERS))
+    assert [run.caveats for run in load_places([published, own])[0]] == [(), (), ("other versions",)]
 
 
 def test_figure_3_shows_clean_runs_first_and_marks_the_others():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from helpers.fake_records import record
 
 from lora2.analysis.demo import STORY, bars, demo_cells, draw_demo, next_commands, sentences
 from lora2.common.errors import UserError
 from lora2.core.matrices import MATRICES
+from lora2.runs.caveats import MARK
 from lora2.runs.reader import Run, parse_run
 
 SCORES = {
@@ -55,6 +58,25 @@ def test_an_order_that_a_seed_does_not_show_is_not_told(better):
     first, _ = sentences("stsb", cells)
     assert "head alone 32.0 ? LoRA² k=1" in first
     assert " < LoRA² k=8" in first
+
+
+def test_runs_of_another_model_never_stand_for_the_demos():
+    ours = demo_runs(**SCORES)
+    others = [replace(run, model="tiny", seed=run.seed + 5, run_id=f"tiny-{run.run_id}") for run in ours * 3]
+    assert demo_cells([*others, *ours]) == demo_cells(ours)
+    assert bars("stsb", demo_cells(others)["stsb"]).startswith("tiny on STS-B")
+
+
+def test_a_caveat_is_marked_in_bars_and_sentences():
+    runs = [
+        replace(run, caveats=(*run.caveats, "collapsed")) if (run.variant, run.seed) == ("lora_r1", 0) else run
+        for run in demo_runs(**SCORES)
+    ]
+    cells = demo_cells(runs)["stsb"]
+    lines = bars("stsb", cells).splitlines()
+    assert [MARK in line for line in lines] == [False, False, False, True, False, False, True]
+    assert lines[-1].startswith(f"  {MARK} collapsed: ")
+    assert f"LoRA r=1 59.0 {MARK}" in sentences("stsb", cells)[1]
 
 
 def test_what_did_not_run_is_left_out():

@@ -66,6 +66,22 @@ SETTINGS = (
         "use up to recipe.batch_size=32",
         "recipe.accumulation=",
     ),
+    _setting("no row", "row=null", "row: got row=null", "choose one of adalora_r2", "or leave it out"),
+    _setting("a number for a method", "method=2", "method: got method=2", "choose one of adalora", "method=..."),
+    _setting("a list for a name", "method.name=[a]", "method.name: got ['a']", "must be a word", "method.name=NAME"),
+    _setting(
+        "a number for a recipe's row",
+        "recipe.tasks.all=5",
+        "recipe.tasks.all: got 5",
+        "holds settings by their names",
+        "recipe.tasks.all={recipe.lr",
+    ),
+    _setting(
+        "rows that are none", "recipe.tasks=5", "recipe.tasks: got 5", "holds settings by their names", "recipe.tasks="
+    ),
+    _setting(
+        "a number to replay", "fidelity.set=5", "fidelity.set: got 5", "holds settings by their names", "fidelity.set="
+    ),
     _setting(
         "two warm-ups",
         "recipe.warmup_steps=5 recipe.warmup_ratio=0.1",
@@ -163,7 +179,7 @@ SETTINGS = (
         "Hydra: misspelled key", "hydra recipe.learning_rate=1", "recipe.learning_rate", "see all keys", "--cfg job"
     ),
     _command("Hydra: unknown option", "hydra model=bert_huge", "model/bert_huge", "Available options", "minilm"),
-    _command("Hydra: no equals sign", "hydra rte", "rte", "see all keys with", "--cfg job"),
+    _command("Hydra: no equals sign", "hydra rte", "rte", "write settings as", "for example task=rte"),
     _command("Hydra: no such value", "hydra task=${nope}", "nope", "see all keys with", "--cfg job"),
     _command("Hydra: a variable", "hydra model.name=${oc.env:HOME}", "oc.env", "see all keys with", "--cfg job"),
     _command("Hydra: a section less", "hydra ~recipe task=rte", "recipe: no value", "set recipe=", "recipe"),

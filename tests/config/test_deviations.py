@@ -22,14 +22,23 @@ CHANGED = {
     "method.penalty.form=norm": {"method.penalty.form": ("squared", "norm")},
     "method=sora method.sparse_lambda=1": {"method.sparse_lambda": (10, 1)},
     "method=adalora rank.r=20": {"rank.r": (12, 20)},
+    "experiment=table4 recipe=authors_short task=rte": {
+        "recipe.epochs": (50, 20),
+        "recipe.precision": ("fp32", "bf16"),
+    },
+    "experiment=init recipe.lr=0.01": {"recipe.lr": (0.001, 0.01)},
+    "experiment=sweep_r rank.r=4 recipe.epochs=1 task=rte": {"recipe.epochs": (50, 1)},
     "selection=heldout": {"selection": ("dev", "heldout")},
     "model.keep_head=true": {"model.keep_head": (False, True)},
 }
 AS_NAMED = (
     "", "recipe=authors", "recipe=authors fidelity=released", "row=adalora_r8 recipe=authors", "row=houlsby_b8",
     "method=lora rank.r=4", "method=lora method.targets=qv", "budget=none", "budget.score=full", "rank=k1",
-    "method.penalty.terms=[uv]", "method=lora +budget.t_i=3", "recipe.accumulation=2", "recipe.max_steps=4", "seed=3",
+    "method.penalty.terms=[uv]", "method=lora ++budget.t_i=3", "recipe.accumulation=2", "recipe.max_steps=4", "seed=3",
     "method.impl=plain", "init_from=x", "recipe.name=mine recipe.lr=0.01 recipe.epochs=1 rank.alpha=4", "method=head",
+    "experiment=table4", "experiment=sweep_r rank.r=4", "experiment=init recipe.name=mine recipe.lr=1",
+    "budget.score=magnitude budget.beta1=0.5", "budget.score=sensitivity budget.beta2=0.5",
+    "init_from=x method.init=paper", "method.penalty.weight=0 method.penalty.form=norm recipe.name=mine",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from lora2.common.errors import UserError
 from lora2.config.grid import expand
 from lora2.config.overrides import WRITTEN, literal_paths, parse, quote, shell_command
+from lora2.config.resolve import resolve
 from lora2.experiments.launchers import new_folder
 
 PATHS = ("data.dir", "data.train", "data.dev", "model.path", "init_from", "results_dir", "output_dir")
@@ -105,9 +106,32 @@ def test_a_sweep_has_the_jobs_that_hydra_makes_of_it(word):
     assert list(parse(word, CONFIGS).words) == hydras
 
 
-@pytest.mark.parametrize("words", [["++recipe.lr=0.5"], ["~tracker"], ["method.penalty={weight: 0.5}"], ["task='rte'"]])
+@pytest.mark.parametrize("words", 
+    [
+        ["++recipe.lr=0.5"], ["~tracker"], ["method.penalty={weight: 0.5}"], ["task='rte'"], ["~row"],
+        ["row=lora_r8", "~row"], ["seed=+1"], ["seed=1_0"], ["seed=int(1)"], ["seed=${rank.k}"], ["seed=null"],
+    ],
+)  # fmt: skip
 def test_what_hydra_composes_our_composer_composes_alike(words):
     assert compose(words) == runs.compose(*words)
+
+
+@pytest.mark.parametrize("seed", ["+1", "1_0", "int(1)", "${rank.k}", "null,1"])
+def test_a_seed_is_what_a_run_reads(seed):
+    composed = [resolve(compose([f"seed={each}"])).seed for each in seed.split(",")]
+    assert [job.cfg.seed for job in expand(None, [f"seed={seed}"], configs=CONFIGS)] == composed
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["row=null", "model=1", "tracker=5", "rank=[k1]", "~budget=none", "model@model=tiny", "+row=lora_r8", "+task=rte"],
+)
+def test_what_is_no_choice_is_refused_by_the_composer_and_the_script_alike(word, here, capfd):
+    with pytest.raises(UserError, match=r"choose one of|there is one already"):
+        compose([word])
+    done = runs.command(word, cwd=here)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
 
 
 def test_what_is_not_in_the_grammar_is_refused_with_a_quoted_form_that_is():

@@ -24,6 +24,11 @@ IDLE = {
     "tracker=none +tracker.project=x": "tracker.project: given, but without effect here (tracker=none logs nowhere)",
     "method.penalty.terms=[] method.penalty.weight=0.3": "method.penalty.weight: given",
     "method.penalty.weight=0 method.penalty.form=norm": "method.penalty.form: given",
+    "method.penalty.weight=0 method.penalty.terms=[uv]": "method.penalty.terms: given",
+    "budget.score=magnitude budget.beta1=0.5": "budget.beta1: given, but without effect here (budget.score=magnitude",
+    "budget.score=magnitude budget.beta2=0.5": "budget.beta2: given",
+    "budget.score=sensitivity budget.beta2=0.5": "budget.beta2: given",
+    "init_from=x method.init=paper": "method.init: given, but without effect here (the factors start as those of",
 }
 USED = (
     "rank=k8 method=lora", "rank=k1 method=full", "budget=none method=lora", "rank.k=4", "rank.r=4 method=lora",
@@ -65,7 +70,30 @@ def test_a_limit_beyond_the_last_epoch_is_told(steps, count):
 
 @pytest.mark.parametrize(
     "line",
-    ["mrpc METHOD=lora K=4", "mrpc METHOD=full K=1", "mrpc SEEDS=3", "table1 K=4", "sweep METHOD=lora", "demo K=4"],
+    [
+        "mrpc METHOD=lora K=4",
+        "mrpc METHOD=full K=1",
+        "mrpc SEEDS=3",
+        "table1 K=4",
+        "sweep METHOD=lora",
+        "demo K=4",
+        "demo ARGS=--dry-run",
+        "table1 EXPERIMENT=table3",
+        "table2 EXPERIMENT=table3",
+        "tables DATA=hub",
+        "report K=1",
+        "claims MODEL=tiny",
+        "figure3 RECIPE=short",
+        "sceptic SEEDS=2",
+        "study-page MODEL=tiny",
+        "publish RUN=x",
+        "dashboard MODEL=tiny",
+        "export DATA_DIR=x",
+        "verify MODEL=tiny",
+        "submission SEED=1",
+        "bench MODEL=tiny",
+        "padding MODEL=tiny",
+    ],
 )
 def test_make_refuses_a_variable_that_it_would_ignore(line):
     command = ["make", "-n", *line.split()]

@@ -96,9 +96,8 @@ def test_the_fuzzed_headers_are_right(task: TaskSpec, tmp_path: Path):
     header = HEADERS[task.name]
     label = {"stsb": "2.5", "rte": "entailment", "qnli": "entailment", "mnli": "neutral"}.get(task.name, "1")
     names = ("source", "label", "mark", "sentence") if header is None else tuple(header.split("\t"))
-    row = "\t".join(
-        label if name in ("label", "score", "gold_label", "Quality", "is_duplicate") else "x" for name in names
-    )
+    filled = dict.fromkeys(("label", "score", "gold_label", "Quality", "is_duplicate"), label) | {"mark": "*"}
+    row = "\t".join(filled.get(name, "x") for name in names)
     (tmp_path / task.folder).mkdir()
     (tmp_path / task.folder / "train.tsv").write_text((f"{header}\n" if header else "") + row)
     assert len(read_splits(task, tmp_path, ("train",), "refuse")[0]["train"]) == 1

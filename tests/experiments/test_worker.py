@@ -1,6 +1,8 @@
 """One process for many runs: each is what it is in a process of its own, whatever ran before; a crash costs one run."""
 
 import gc
+import io
+import json
 import os
 import signal
 import sys
@@ -15,7 +17,7 @@ from helpers.clocks import without_clocks
 from helpers.runs import CONFIGS, ROOT, TINY, folders
 
 from lora2.experiments.run_process import start_run
-from lora2.experiments.worker import Worker, run_here, worker_command
+from lora2.experiments.worker import Worker, run_here, serve, worker_command
 from lora2.runs.reason import REASON
 from lora2.runs.record import RunRecord, read_record
 from lora2.training import session
@@ -149,6 +151,17 @@ def test_settings_without_effect_are_noted_in_the_record(tmp_path):
     assert run_here([*words("lora", tmp_path), "rank.k=4"], CONFIGS).code == 0
     (file,) = (tmp_path / "results" / "runs").glob("*.json")
     assert any(note.startswith("rank.k: given, but without effect") for note in read_record(file).notes)
+
+
+def test_every_record_of_a_process_tells_which_variables_are_not_heeded(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "environ", os.environ | {"MKL_CBWR": "AVX2"})
+    asked = io.StringIO("".join(f"{json.dumps([*words('lora', tmp_path), f'seed={seed}'])}\n" for seed in range(2)))
+    answers = io.StringIO()
+    serve(asked, answers, CONFIGS, Path("export.py"))
+    assert [json.loads(line)[0] for line in answers.getvalue().splitlines()] == [0, 0]
+    records = [read_record(file) for file in (tmp_path / "results" / "runs").glob("*.json")]
+    assert len(records) == 2
+    assert all(record.notes[0].startswith("MKL_CBWR=AVX2: not heeded") for record in records)
 
 
 # --------------------------------------------------------------------------------------------------- the other process

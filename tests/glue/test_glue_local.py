@@ -26,6 +26,28 @@ def test_cola_has_no_header_in_train_and_dev_but_one_in_test(write_tsv):
     assert (raw.source, raw.synthetic) == ("local", False)
 
 
+def test_a_column_that_is_there_twice_is_refused(write_tsv):
+    write_tsv("RTE/dev.tsv", ("index", "sentence1", "sentence2", "label"), ("0", "a", "b", "entailment"))
+    folder = write_tsv(
+        "RTE/train.tsv", ("label", "sentence1", "sentence2", "label"), ("entailment", "a", "b", "not_entailment")
+    )
+    with pytest.raises(UserError, match=r"train\.tsv, line 1: the column 'label' is there twice"):
+        load_raw("rte", "local", folder)
+
+
+def test_columns_of_cola_in_another_order_are_refused(write_tsv):
+    """They have no names; the third holds a linguist's mark."""
+    write_tsv("CoLA/dev.tsv", COLA_ROWS[0])
+    folder = write_tsv("CoLA/train.tsv", *((source, label, text, mark) for source, label, mark, text in COLA_ROWS))
+    with pytest.raises(UserError, match=r"line 1: column 3 is 'The cat sleeps\.', but must be empty or \* or \?"):
+        load_raw("cola", "local", folder)
+    write_tsv(
+        "CoLA/train.tsv",
+        *((source, label, mark, text) for mark in ("", "?*", " ") for source, label, _, text in COLA_ROWS),
+    )
+    assert len(load_raw("cola", "local", folder).splits["train"]) == 6
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_what_is_written_like_an_official_file_is_read_back(task, tmp_path):
     demo = load_raw(task, "demo", None)

@@ -71,6 +71,21 @@ def test_labels_decide_between_classes_and_scores_unless_the_metric_does(tmp_pat
     assert scored.splits["train"].labels == ROWS["score"]
 
 
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+def test_a_text_file_is_read_as_it_is_written(ending: str, tmp_path: Path):
+    """Whatever all the cells of a column look like in one file, and not in the other."""
+    odd = {"question": ["001", "1.10", "true", "1e3"], "passage": ["NA", "null", "0", "-0"]}
+    numeric = {"question": ["001", "002"], "passage": ["1.0", "2"]}
+    flags = {"label": ["true", "false", "unknown", "true"], "stars": ["1.0", "0.0", "1.0", "0.0"]}
+    given = files(tmp_path, ending, dev=DEV | numeric | {"label": ["true", "false"], "stars": ["1", "0"]})
+    WRITERS[ending](pd.DataFrame(ROWS | odd | flags), given.train)
+    raw = read_own(given)
+    assert raw.splits["train"].texts == (odd["question"], odd["passage"])
+    assert raw.splits["validation"].texts == (numeric["question"], numeric["passage"])
+    assert raw.spec.label_names == ("false", "true", "unknown")
+    assert read_own(replace(given, label_column="stars")).splits["train"].labels == [1.0, 0.0, 1.0, 0.0]
+
+
 def test_f1_is_that_of_the_second_label(tmp_path: Path):
     import numpy as np
 

@@ -101,6 +101,16 @@ def test_no_file_is_replaced_in_a_folder_of_the_users(home, tmp_path, monkeypatc
     assert (tmp_path / "files" / "RTE.tsv").read_text() == "of another run"
 
 
+def test_what_is_wrong_with_the_run_is_told(home, tmp_path, monkeypatch, capsys):
+    record = home.results / "runs" / f"{home.run_id}.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"caveats": ["shortened"], "constant": ["best"]}))
+    monkeypatch.setattr(data, "load_raw", with_tests(TASKS["rte"].rows["test"]))
+    assert command(home, tmp_path, "--data-dir", str(tmp_path)) == 0
+    said = capsys.readouterr().err
+    assert "shortened, collapsed: " in said
+    assert "one and the same prediction" in said
+
+
 def test_a_trained_head_is_not_reported_as_new(home, tmp_path, capfd):
     """transformers does so when it loads an encoder without one, before the run's own is put in."""
     encoder("bert").base_model.save_pretrained(tmp_path / "encoder")

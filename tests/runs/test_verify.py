@@ -23,6 +23,7 @@ from lora2.glue.data import load_raw
 from lora2.glue.tasks import TASKS
 from lora2.runs.caveats import caveats_of
 from lora2.runs.finished import finished_run
+from lora2.runs.places import DEMO, OWN
 from lora2.runs.reader import read_run
 from lora2.runs.record import Verification
 from lora2.runs.verify import job, one_run, worker
@@ -142,6 +143,25 @@ def test_a_verified_run_is_done_already_and_keeps_its_name(
     assert run(resolve(compose(*QUICK, *where, *RUNS["head"]))) == 0
     assert f"{path.stem}: done already" in capsys.readouterr().err
     assert path.read_text() == content
+
+
+def test_a_published_record_is_left_as_it_is(
+    copied: dict[str, Path], outside: worker.OutsideProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(worker, "OutsideProcess", lambda: nullcontext(outside))
+    published, own = (tmp_path / place / "runs" / copied["head"].name for place in ("published", "own"))
+    for path in (published, own):
+        path.parent.mkdir(parents=True)
+        shutil.copy(copied["head"], path)
+    monkeypatch.setattr(cli, "PLACES", (published.parents[1], own.parents[1]))
+    monkeypatch.setattr(cli, "WRITTEN", (own.parents[1],))
+    assert cli.main(["verify", own.stem]) == 0
+    assert published.read_bytes() == copied["head"].read_bytes()
+    assert json.loads(own.read_text())["verified"]["passed"]
+
+
+def test_verifications_are_noted_in_ones_own_records_alone():
+    assert cli.WRITTEN == cli.PLACES[1:] == (OWN, DEMO)
 
 
 def test_the_process_cannot_import_lora2(outside: worker.OutsideProcess, tmp_path: Path):
