@@ -337,6 +337,12 @@ def test_a_record_from_before_lora2s_implementation_was_renamed_is_read_and_keep
     assert run_id(older, "data") == run_id(cfg, "data") == "minilm-mrpc-lora2_k8-s0-6af09d23fb8d"
 
 
+def test_the_folder_of_the_published_records_takes_no_run(tmp_path):
+    (tmp_path / "published" / "paper").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"results_dir: got 'published', where the published records lie"):
+        resolve(compose("results_dir=published"))
+
+
 def test_only_these_settings_are_free():
     free = {"experiment", "results_dir", "output_dir", "num_workers", "force", "tracker", "checkpoint"}
     free |= {"step", "deterministic", "log"}
