@@ -1,12 +1,13 @@
 """Planted faults: each one must turn a test red. A script, not collected by pytest.
 
-    python tests/mutants.py [--only issue2 | --only NAME] [--jobs 2]
+    python tests/mutants.py [--only issue2 | --only NAME | --survivors] [--jobs 2]
 
 Every fault is planted alone in a temporary copy of the project. The figures go to results/faults.json under "mutants"
-when all of them were tried. tests/end_to_end/test_mutants.py keeps the table from rotting.
+when all of them were tried, or those that had survived. tests/end_to_end/test_mutants.py keeps the table from rotting.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import shutil
@@ -25,6 +26,7 @@ from faults.figures import merge_figures
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("lora2", "tests", "configs", "scripts", "results", "docs", "examples")
 COPIED = (*FOLDERS, "pyproject.toml", "README.md", "Makefile")
+FIGURES = ROOT / "results" / "faults.json"
 SECONDS = 600
 HEAVY = ("pytest", "torch", "peft", "datasets", "accelerate", "hydra", "pydantic", "matplotlib", "transformers.trainer")
 FORKS = multiprocessing.get_context("forkserver")
@@ -1702,10 +1704,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help='"issue2" for its eight, or a part of a name')
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="at a time")
+    parser.add_argument("--survivors", action="store_true", help="those that the last run over all left alive")
     chosen = parser.parse_args()
-    wanted = [
-        m for m in MUTANTS if chosen.only is None or (m.issue2 if chosen.only == "issue2" else chosen.only in m.name)
-    ]
+    before = json.loads(FIGURES.read_text(encoding="utf-8"))["mutants"]
+    if chosen.survivors:
+        wanted = [mutant for mutant in MUTANTS if mutant.name in before["survivors"]]
+    else:
+        wanted = [mutant for mutant in MUTANTS if _is_asked_for(mutant, chosen.only)]
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     FORKS.set_forkserver_preload([*HEAVY])
     started = time.perf_counter()
@@ -1713,13 +1718,18 @@ def main() -> int:
     minutes = (time.perf_counter() - started) / 60
     print(f"{len(wanted) - len(alive)} of {len(wanted)} killed in {minutes:.1f} minutes")
     if chosen.only is None:
-        write({"tried": len(wanted), "killed": len(wanted) - len(alive), "survivors": alive})
+        tried = before["tried"] if chosen.survivors else len(wanted)
+        write({"tried": tried, "killed": tried - len(alive), "survivors": alive})
     return 1 if alive else 0
+
+
+def _is_asked_for(mutant: Mutant, only: str | None) -> bool:
+    return only is None or (mutant.issue2 if only == "issue2" else only in mutant.name)
 
 
 def write(figures: dict[str, object]) -> None:
     """Put the figures under "mutants" into results/faults.json; other keys stay."""
-    merge_figures(ROOT / "results" / "faults.json", {"mutants": figures})
+    merge_figures(FIGURES, {"mutants": figures})
 
 
 if __name__ == "__main__":
