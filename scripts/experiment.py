@@ -23,7 +23,7 @@ from lora2.common.errors import UserError
 from lora2.common.terminal import guarded
 from lora2.config.grid import Job, expand, experiments
 from lora2.config.overrides import quote
-from lora2.experiments.cost.show import show_plan
+from lora2.experiments.cost.show import UTILISATION, show_plan
 from lora2.experiments.cost.speed import gpu_names
 from lora2.experiments.run_process import start_run
 from lora2.experiments.status_view import show_status
@@ -154,7 +154,7 @@ def _plan_options(cli: argparse.ArgumentParser) -> None:
     how = cli.add_mutually_exclusive_group()
     how.add_argument("--probe", action="store_true", help="first time 20 steps of each method on this device")
     how.add_argument("--gpu", metavar="NAME", help=f"hours on this GPU: {', '.join(gpu_names())}")
-    cli.add_argument("--utilisation", type=float, default=0.35, help="share of the GPU's peak that is reached")
+    cli.add_argument("--utilisation", type=float, metavar="SHARE", help=f"of --gpu's peak; default: {UTILISATION}")
     cli.add_argument("--json", action="store_true", help="every run as JSON")
     _add_format(cli)
 

@@ -40,13 +40,20 @@ def has_value(tree: dict[str, Any], path: str) -> bool:
 
 
 def set_value(tree: dict[str, Any], path: str, value: Any, *, add: bool = False) -> None:
-    """Set a key that exists, or with `add` one that does not; a section over a section is merged, as Hydra does.
+    """Set a key that exists, or with `add` one that does not, and its sections; a section over a section is merged.
+
+    As Hydra does.
 
     Raises:
         UserError: there is no such key.
     """
-    node, key = _parent(tree, path)
-    if node is None or (key not in node and not add):
+    *parents, key = path.split(".")
+    node: Any = tree
+    for parent in parents:
+        if add and isinstance(node, dict) and node.get(parent) is None:
+            node[parent] = {}
+        node = node.get(parent) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or (key not in node and not add):
         raise UserError(f"{path}: no such setting here; choose one of those that scripts/train.py --cfg job shows")
     if isinstance(value, dict) and isinstance(node.get(key), dict):
         merge(node[key], value)

@@ -237,7 +237,14 @@ SETTINGS = (
     _command("run: nothing there", "experiment run demo --data local --data-dir .", "10 jobs", "STS-B", "data.dir"),
     _command("plan: GPU", "experiment plan table3 --gpu T1000", "--gpu: got 'T1000'", "choose one of", "A100"),
     _command(
-        "plan: share", "experiment plan table3 --utilisation 2", "--utilisation: got 2", "a share above 0", "up to 1"
+        "plan: share of what", "experiment plan table3 --utilisation 0.5", "--utilisation", "of which", "--gpu A100"
+    ),
+    _command(
+        "plan: share",
+        "experiment plan table3 --gpu A100 --utilisation 2",
+        "--utilisation: got 2",
+        "a share above 0",
+        "up to 1",
     ),
     _command(
         "tables: results",

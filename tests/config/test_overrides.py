@@ -110,6 +110,7 @@ def test_a_sweep_has_the_jobs_that_hydra_makes_of_it(word):
     [
         ["++recipe.lr=0.5"], ["~tracker"], ["method.penalty={weight: 0.5}"], ["task='rte'"], ["~row"],
         ["row=lora_r8", "~row"], ["seed=+1"], ["seed=1_0"], ["seed=int(1)"], ["seed=${rank.k}"], ["seed=null"],
+        ["++recipe.tasks.rte.seed=3"],
     ],
 )  # fmt: skip
 def test_what_hydra_composes_our_composer_composes_alike(words):

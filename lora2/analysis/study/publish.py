@@ -10,6 +10,7 @@ from lora2.analysis.study.models import ModelStudy, model_studies
 from lora2.analysis.study.page import study_page
 from lora2.analysis.study.pictures import draw_pictures
 from lora2.analysis.study.readme import readme_block, readme_table
+from lora2.analysis.study.tables import RUNS
 from lora2.common.errors import UserError
 from lora2.common.rendering import read_text, replace_block, write_text
 from lora2.common.voice import say
@@ -30,7 +31,12 @@ def show_study(places: Sequence[Path], model: str | None, *, lines: bool) -> int
         The exit code, 0.
     """
     made = _made(places, model)
-    print("\n\n".join(made.readme.values()) if lines else made.page, end="\n" if lines else "")
+    text = "\n\n".join(made.readme.values()) if lines else made.page
+    for place in places[1:]:  # runs that are not published lie elsewhere
+        for path in (place / "runs").glob("*.json"):
+            if not (places[0] / "runs" / path.name).exists():
+                text = text.replace(f"{RUNS}/{path.name}", path.as_posix())
+    print(text, end="\n" if lines else "")
     return 0
 
 

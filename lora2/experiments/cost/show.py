@@ -13,6 +13,8 @@ from lora2.experiments.cost.speed import probe_overrides, probes
 from lora2.experiments.status import survey
 from lora2.experiments.sweep import Start, refusals, refuse, state_counts
 
+UTILISATION = 0.35  # share of a GPU's peak, unless another is given
+
 
 def show_plan(
     name: str,
@@ -20,7 +22,7 @@ def show_plan(
     *,
     probe_with: Start | None,
     gpu_name: str | None,
-    utilisation: float,
+    utilisation: float | None,
     as_json: bool,
     form: str | None = None,
 ) -> int:
@@ -31,7 +33,7 @@ def show_plan(
         jobs: all of them.
         probe_with: first time a few steps of each method on this device, with this; None: no probes.
         gpu_name: take the speed from this GPU's data sheet; None: from what has run here.
-        utilisation: the share of the GPU's peak that is reached.
+        utilisation: the share of that GPU's peak that is reached; None: UTILISATION.
         as_json: print every run as JSON.
         form: of what is printed; None: text on a terminal, markdown in a pipe.
 
@@ -41,6 +43,9 @@ def show_plan(
     Raises:
         UserError: no such share, no such GPU, or probes of jobs that are refused.
     """
+    if utilisation is not None and gpu_name is None:
+        raise UserError("--utilisation: it is a share of a GPU's peak; say of which: --gpu A100")
+    utilisation = UTILISATION if utilisation is None else utilisation
     if not 0 < utilisation <= 1:
         raise UserError(f"--utilisation: got {utilisation:g}; give a share above 0, up to 1: --utilisation 0.35")
     statuses = survey(jobs)

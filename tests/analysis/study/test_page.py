@@ -167,6 +167,19 @@ def test_showing_is_not_writing(project, capsys):
     assert sorted(project.rglob("*")) == before
 
 
+def test_a_record_that_is_not_published_is_linked_where_it_lies(project, capsys):
+    assert script.main(["study"]) == 0
+    name = re.search(r"\]\(\.\./results/runs/([^)]*)\)", capsys.readouterr().out)[1]
+    own = project / "outputs" / "results" / "runs"
+    own.mkdir(parents=True)
+    (project / "results" / "runs" / name).rename(own / name)
+    assert script.main(["study"]) == 0
+    said = capsys.readouterr().out
+    assert f"](outputs/results/runs/{name})" in said
+    assert f"](../results/runs/{name})" not in said
+    assert "](../results/runs/" in said
+
+
 def test_the_page_is_written_with_its_pictures_and_checked(project):
     page_path = project / "docs" / "STUDY.md"
     assert script.main(["study", "--check"]) == 1
