@@ -11,7 +11,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,8 @@ def _data_once() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def cfg() -> RunConfig:
     """With its folders below the working directory, so that the settings in all records are the same."""
-    return resolve(compose(*SETTINGS, "results_dir=results", "output_dir=outputs"))
+    with tempfile.TemporaryDirectory() as here, chdir(here):  # whose results/ are no published ones
+        return resolve(compose(*SETTINGS, "results_dir=results", "output_dir=outputs"))
 
 
 @pytest.fixture(scope="module")
