@@ -11,6 +11,7 @@ the user's.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from lora2.common.errors import UserError
@@ -22,8 +23,8 @@ from lora2.runs.submission import publish_submission
 from lora2.runs.verify.command import verify_runs
 
 ROOT = Path(__file__).resolve().parents[1]
-PLACES = (ROOT / PUBLISHED, OWN, DEMO)  # a user's own are where the run was started
-WRITTEN = (OWN, DEMO)  # a verification is noted in the record, and published ones are left as they are
+WRITTEN = (OWN, DEMO)  # where the run was started; a verification is noted there, and not in published records
+PLACES = (ROOT / PUBLISHED, *WRITTEN)
 MOVED = "the official GLUE download, if it has moved since the run"
 
 
@@ -97,17 +98,19 @@ def _record(args: argparse.Namespace) -> Path:
 def _add_verify(cli: argparse.ArgumentParser) -> None:
     """Which runs, and where their data lies."""
     cli.set_defaults(run=verify)
-    _add_run(cli, nargs="*")
+    _add_run(cli, WRITTEN, nargs="*")
     cli.add_argument("--all", action="store_true", help="every run whose weights are here and that is not verified yet")
     cli.add_argument("--data-dir", type=Path, help=MOVED)
 
 
-def _add_run(cli: argparse.ArgumentParser, nargs: str | None = None) -> None:
+def _add_run(
+    cli: argparse.ArgumentParser, looked: Sequence[Path] = (PUBLISHED, *WRITTEN), nargs: str | None = None
+) -> None:
     """Which run, or how many of them, and where it lies."""
     cli.add_argument("name", nargs=nargs, metavar="RUN", help="run id (the name of its record), or a record's path")
     cli.add_argument("--which", choices=("best", "last"), default="best", help="weights of the best or last evaluation")
-    looked = "outputs/results, outputs/demo" if nargs else "results, outputs/results, outputs/demo"
-    cli.add_argument("--results", type=Path, help=f"folder with runs/; default: {looked}")
+    places = ", ".join(map(str, looked))
+    cli.add_argument("--results", type=Path, help=f"folder with runs/; default: {places}")
     cli.add_argument("--outputs", type=Path, help="folder with RUN/best.safetensors; default: what the run was given")
 
 

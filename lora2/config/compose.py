@@ -44,14 +44,14 @@ def compose_with_origins(overrides: Iterable[str], configs: Path) -> tuple[dict[
         UserError: not of the form key=value, or no such option or key.
     """
     train = read(configs / "train.yaml")
-    pairs = [pair for item in train.pop("defaults") if item != "_self_" for pair in item.items()]
-    groups = {group: option for group, option in pairs if not group.startswith("override ")}  # those are Hydra's own
+    usual = choices(train.pop("defaults"))
+    groups = {group: option for group, option in usual.items() if not group.startswith("override ")}  # Hydra's own
     chosen, settings = _sort(overrides, groups, configs)
     chosen_by = dict.fromkeys(chosen, COMMAND_LINE)
     global_layers = []
     for group in GLOBAL:
         name, body = f"{group}/{chosen.get(group)}.yaml", read_option(group, chosen.get(group), configs)
-        for other, option in overridden(body.pop("defaults", [])).items():
+        for other, option in choices(body.pop("defaults", [])).items():
             chosen.setdefault(other, option)  # what was said first stands
             chosen_by.setdefault(other, name)
         global_layers.append((name, body))
@@ -147,7 +147,7 @@ def _sort(overrides: Iterable[str], groups: Mapping[str, Any], configs: Path) ->
     return chosen, others
 
 
-def overridden(defaults: Iterable[Any]) -> dict[str, str]:
-    """`override /group: option` entries of a file's defaults list."""
+def choices(defaults: Iterable[Any]) -> dict[str, str]:
+    """Read the options that a file's defaults list chooses, by group: `group: option`, `override /group: option`."""
     pairs = (pair for item in defaults if item != "_self_" for pair in item.items())
     return {key.removeprefix("override /"): value for key, value in pairs}

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from lora2.config.compose import options, overridden, read, read_option, read_whole_option
+from lora2.config.compose import choices, options, read, read_option, read_whole_option
 from lora2.config.resolve import Draft, fill_from_recipe, recipe_rows
 from lora2.config.schema import RunConfig
 from lora2.config.tree import Tree, flatten
@@ -72,8 +72,8 @@ def _said_by_experiment(name: str, composed: Tree, cfg: RunConfig, configs: Path
     own = file.get("recipe") or {}
     if not fnmatchcase(name, re.sub(r"\$\{.*?\}", "*", own.get("name", ""))):
         return {}
-    usual = overridden(read(configs / "train.yaml")["defaults"])
-    below = overridden(file.get("defaults", [])).get("recipe", usual["recipe"])
+    usual, chosen = (choices(each.get("defaults", [])) for each in (read(configs / "train.yaml"), file))
+    below = (usual | chosen)["recipe"]
     said = _said(below, composed, cfg, configs) | flatten({"recipe": own})
     return {path: value for path, value in said.items() if path.startswith("recipe.")}
 

@@ -18,7 +18,7 @@ from lora2.runs.format import RESULTS
 from lora2.runs.lock import held_locks
 from lora2.runs.places import record_paths
 from lora2.runs.progress import RunProgress, read_progress
-from lora2.runs.reader import Run, UnreadableRecordError, load_runs, read_run
+from lora2.runs.reader import Run, UnreadableRecordError, read_folder, read_run
 
 State = Literal["done", "running", "failed", "to do", "refused"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "to do", "refused")
@@ -56,7 +56,7 @@ def survey(jobs: Sequence[Job]) -> list[JobStatus]:
     """
     data: dict[tuple[str, str], set[str]] = defaultdict(set)
     for folder in {path.parent for job in jobs for path in record_paths(job.cfg.results_dir, "")}:
-        for run in load_runs(folder)[0]:  # damaged files are left to the table's warnings
+        for run in read_folder(folder)[0]:  # damaged files are left to the table's warnings
             if fingerprint := run.hashes.get("data"):
                 data[run.task, run.data].add(fingerprint)
     folders = {Path(job.cfg.output_dir) for job in jobs}

@@ -9,19 +9,17 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from accelerate import Accelerator
-from helpers.runs import compose
+from helpers.runs import compose, resolve_elsewhere
 from torch import Tensor
 
 import lora2.models.logits
-from lora2.config.resolve import resolve
 from lora2.config.schema import RunConfig
 from lora2.training.evaluate import Evaluator
 from lora2.training.run import run
@@ -35,15 +33,14 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 def settings(data: Path, *overrides: str) -> RunConfig:
     """Eight steps: a batch of 32, then one of the single example that is left over, and so on; a budget on LoRA²."""
-    with tempfile.TemporaryDirectory() as here, chdir(here):  # whose results/ are no published ones
-        return resolve(
-            compose(
-                "model=tiny", "task=rte", "data=local", f"data.dir={data}", "rank=k1", "recipe.precision=fp32",
-                "recipe.epochs=4", "recipe.batch_size=32", "recipe.eval_every=3", "recipe.cls_dropout=0",
-                "recipe.lr=0.01", "budget.t_i=1", "budget.t_f=2", "budget.interval=1", "checkpoint.every_steps=3",
-                "results_dir=results", "output_dir=outputs", *overrides,
-            )
-        )  # fmt: skip
+    return resolve_elsewhere(
+        compose(
+            "model=tiny", "task=rte", "data=local", f"data.dir={data}", "rank=k1", "recipe.precision=fp32",
+            "recipe.epochs=4", "recipe.batch_size=32", "recipe.eval_every=3", "recipe.cls_dropout=0", "recipe.lr=0.01",
+            "budget.t_i=1", "budget.t_f=2", "budget.interval=1", "checkpoint.every_steps=3",
+            "results_dir=results", "output_dir=outputs", *overrides,
+        )
+    )  # fmt: skip
 
 
 class Notes:

@@ -5,7 +5,9 @@ import functools
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora2.config import compose as own
 from lora2.config import grid as experiments
+from lora2.config.resolve import resolve
+from lora2.config.schema import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -42,6 +46,12 @@ def compose_hydra(*overrides: str) -> DictConfig:
 def compose_without_hydra(overrides: Iterable[str]) -> dict[str, Any]:
     """The same by the package itself, in milliseconds."""
     return own.compose(overrides, CONFIGS)
+
+
+def resolve_elsewhere(composed: dict[str, Any]) -> RunConfig:
+    """Resolve in an empty folder: below the checkout, results_dir=results would be the published records."""
+    with tempfile.TemporaryDirectory() as here, chdir(here):
+        return resolve(composed)
 
 
 def expand(name: str | None, overrides: Sequence[str] = (), seeds: int | None = None) -> list[experiments.Job]:

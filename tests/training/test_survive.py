@@ -11,19 +11,16 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.clocks import without_clocks
-from helpers.runs import TINY, compose
+from helpers.runs import TINY, compose, resolve_elsewhere
 
 from lora2.common.errors import UserError
-from lora2.config.resolve import resolve
 from lora2.config.schema import RunConfig
 from lora2.glue.data import load_raw
 from lora2.runs.record import RunRecord, read_record
@@ -49,8 +46,7 @@ def _data_once() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def cfg() -> RunConfig:
     """With its folders below the working directory, so that the settings in all records are the same."""
-    with tempfile.TemporaryDirectory() as here, chdir(here):  # whose results/ are no published ones
-        return resolve(compose(*SETTINGS, "results_dir=results", "output_dir=outputs"))
+    return resolve_elsewhere(compose(*SETTINGS, "results_dir=results", "output_dir=outputs"))
 
 
 @pytest.fixture(scope="module")
