@@ -51,6 +51,7 @@ def _mutant(name: str, file: str, old: str, new: str, *tests: str, issue2: bool 
 CHANGED = "glue/test_glue_changed_files.py"
 LIBRARY, REFERENCES = "core/test_trainer.py", "models/methods/test_references.py"
 ADALORA, ADALORA_EQUAL = "models/methods/test_adalora.py", "models/methods/test_adalora_equal.py"
+ORTHOGONALITY = "core/test_orthogonality.py"
 FUNCTIONAL, LAYERS, LINEAR = "core/test_functional.py", "core/test_layers.py", "core/test_linear.py"
 ALLOCATOR, BUDGET, INJECT, TRAINER = (
     "core/test_allocator.py",
@@ -196,10 +197,10 @@ MUTANTS = (
     ),
     _mutant(
         "regulariser misses a term",
-        "core/functional.py",
-        '"uv": lambda: (f.u.mT @ f.u, gram_v),',
-        '"uv": lambda: (f.u.mT @ f.u,),',
-        FUNCTIONAL,
+        "core/orthogonality.py",
+        "distances(inner.mT @ inner, form) + distances(gram_v, form)",
+        "distances(inner.mT @ inner, form)",
+        ORTHOGONALITY,
         issue2=True,
     ),
     _mutant(
@@ -360,37 +361,58 @@ MUTANTS = (
     ),
     _mutant(
         "R(P,Q) forgets the products' inner Gram",
-        "core/functional.py",
-        "(f.u @ gram_v @ f.u.mT, f.U @ gram_V @ f.U.mT)",
-        "(f.u @ f.u.mT, f.U @ f.U.mT)",
-        FUNCTIONAL,
+        "core/orthogonality.py",
+        "distances(inner @ gram_v @ inner.mT, form)",
+        "distances(inner @ inner.mT, form)",
+        ORTHOGONALITY,
     ),
-    _mutant("R(𝒰,𝒱) reads u", "core/functional.py", "(f.U.mT @ f.U, gram_V)", "(f.u.mT @ f.u, gram_V)", FUNCTIONAL),
+    _mutant(
+        "R(𝒰,𝒱) reads u", "core/orthogonality.py", "*(f.U for f in stacks)", "*(f.u for f in stacks)", ORTHOGONALITY
+    ),
+    _mutant(
+        "a Gram's gradient is of one side",
+        "core/orthogonality.py",
+        "both = grad + grad.mT",
+        "both = 2 * grad",
+        ORTHOGONALITY,
+    ),
+    _mutant(
+        "the stacks' order of 𝒱 is another",
+        "core/orthogonality.py",
+        "*(f.V for f in stacks)",
+        "*(f.V for f in reversed(stacks))",
+        ORTHOGONALITY,
+    ),
     _mutant(
         "norm form is squared",
-        "core/functional.py",
-        "torch.linalg.matrix_norm(distance).sum()",
-        "distance.square().sum()",
-        FUNCTIONAL,
+        "core/orthogonality.py",
+        "torch.linalg.matrix_norm(off)",
+        "off.square().sum((-2, -1))",
+        ORTHOGONALITY,
     ),
     _mutant(
         "penalty without − I",
-        "core/functional.py",
-        "distances = [gram - torch.eye(",
-        "distances = [gram - 0 * torch.eye(",
-        FUNCTIONAL,
+        "core/orthogonality.py",
+        "off = gram - torch.eye(",
+        "off = gram - 0 * torch.eye(",
+        ORTHOGONALITY,
     ),
     _mutant(
         "uncertainty from the old Ī",
         "core/functional.py",
-        "sensitivity = update_sensitivity(smoothed, weight, grad, beta1)\n"
-        "    uncertainty.lerp_((sensitivity - smoothed)",
-        "old = smoothed.clone()\n    sensitivity = update_sensitivity(smoothed, weight, grad, beta1)\n"
-        "    uncertainty.lerp_((sensitivity - old)",
+        "change = update_sensitivity(smoothed, weights, grads, beta1)  # I\n    torch._foreach_sub_(change, smoothed)",
+        "old = [x.clone() for x in smoothed]\n    change = update_sensitivity(smoothed, weights, grads, beta1)\n"
+        "    torch._foreach_sub_(change, old)",
         FUNCTIONAL,
     ),
-    _mutant("β2 is β1", "core/functional.py", ".abs_(), 1 - beta2)", ".abs_(), 1 - beta1)", FUNCTIONAL),
-    _mutant("sensitivity is |g| alone", "core/functional.py", "(weight * grad).abs()", "grad.abs()", FUNCTIONAL),
+    _mutant("β2 is β1", "core/functional.py", "change, 1 - beta2)", "change, 1 - beta1)", FUNCTIONAL),
+    _mutant(
+        "sensitivity is |g| alone",
+        "core/functional.py",
+        "_foreach_mul(weights, grads)",
+        "_foreach_mul(grads, 1)",
+        FUNCTIONAL,
+    ),
     _mutant(
         "score sums over k", "core/functional.py", 'importance["u"].mean(-1)', 'importance["u"].sum(-1)', FUNCTIONAL
     ),
@@ -489,8 +511,8 @@ MUTANTS = (
     _mutant(
         "norm not averaged over both Grams",
         "core/adapter.py",
-        "1 / (2 * len(self.layers) * len(found))",
-        "1 / (len(self.layers) * len(found))",
+        "value / (2 * len(self.layers) * len(found))",
+        "value / (len(self.layers) * len(found))",
         INJECT,
     ),
     _mutant(
@@ -518,8 +540,8 @@ MUTANTS = (
     _mutant(
         "importance goes on in the last phase",
         "core/allocator.py",
-        "        if step >= self.schedule.final:\n            return\n",
-        "",
+        "if step >= self.schedule.final or not names:",
+        "if not names:",
         ALLOCATOR,
     ),
     _mutant(
@@ -532,15 +554,22 @@ MUTANTS = (
     _mutant(
         "mask inverted",
         "core/allocator.py",
-        "masked_fill_(~rows[position], 0)",
-        "masked_fill_(rows[position], 0)",
+        "lost = ~self._rows()",
+        "lost = self._rows()",
         ALLOCATOR,
     ),
     _mutant(
         "scores in the order of the stacks",
         "core/allocator.py",
-        "            merged[position] = row\n",
-        "            merged[: len(row)] = row\n",
+        "torch.cat(rows)[self._order]",
+        "torch.cat(rows)",
+        ALLOCATOR,
+    ),
+    _mutant(
+        "mask in the order of the stacks",
+        "core/allocator.py",
+        "self._rows()[self._positions]",
+        "self._rows()",
         ALLOCATOR,
     ),
     _mutant(
@@ -556,9 +585,8 @@ MUTANTS = (
     _mutant(
         "missing gradients ignored",
         "core/allocator.py",
-        "                if weight.grad is None:\n                    raise RuntimeError(",
-        "                if weight.grad is None:\n                    continue\n"
-        "                    raise RuntimeError(",
+        "    if grad is None:\n        raise RuntimeError(",
+        "    if grad is None:\n        return torch.zeros(())\n        raise RuntimeError(",
         ALLOCATOR,
     ),
     # ------------------------------------------------------------------------------------- budget

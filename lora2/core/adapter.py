@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lora2.common.errors import UserError
-from lora2.core import functional
-from lora2.core.functional import PenaltyForm
 from lora2.core.heads import head_modules
 from lora2.core.layers import FactorStack, LoRA2Linear
+from lora2.core.orthogonality import PenaltyForm, penalties
 from lora2.core.peft_format import save_lora
 from lora2.core.terms import TERMS
 
@@ -64,10 +63,10 @@ class Adapter(nn.Module):
         """
         if not terms:
             return {}
-        each = [functional.penalties(stack.factors, terms, form) for stack in self.factor_stacks()]
-        found = sorted(each[0])
-        share = 1 / (2 * len(self.layers) * len(found)) if form == "norm" else 1.0
-        return {term: share * torch.stack([part[term] for part in each]).sum() for term in found}
+        found = penalties([stack.factors for stack in self.factor_stacks()], terms, form)
+        if form == "norm":
+            found = {term: value / (2 * len(self.layers) * len(found)) for term, value in found.items()}
+        return dict(sorted(found.items()))
 
     def penalty(
         self, gamma: float = 0.1, terms: frozenset[str] = frozenset(TERMS), form: PenaltyForm = "squared"

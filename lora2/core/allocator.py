@@ -114,8 +114,10 @@ class RankAllocator:
         names = SCORED_FACTORS[score]
         parts = len(PARTS[score])
         self.stats = [{name: _zero_statistics(getattr(stack, name), parts) for name in names} for stack in self.stacks]
-        self.positions = [_positions(stack, layers) for stack in self.stacks]
         device = self.stacks[0].lam.device
+        # Position in the global order of every matrix of the first stack, the second ..., and the other way round.
+        self._positions = torch.tensor([p for stack in self.stacks for p in _positions(stack, layers)], device=device)
+        self._order = self._positions.argsort()  # (matrices,)
         self.keep = torch.ones(self.schedule.initial, dtype=torch.bool, device=device)  # (matrices · r,)
         self._lost = torch.zeros((), dtype=torch.int64, device=device)  # the most scores that were not finite at once
 
@@ -129,22 +131,17 @@ class RankAllocator:
         Raises:
             RuntimeError: a factor has no gradient, so this was called after zero_grad or before backward.
         """
-        if step >= self.schedule.final:
+        names = SCORED_FACTORS[self.score]
+        if step >= self.schedule.final or not names:
             return
-        for stack, stats in zip(self.stacks, self.stats, strict=True):
-            for name, statistics in stats.items():
-                weight = getattr(stack, name)
-                if weight.grad is None:
-                    raise RuntimeError(
-                        f"importance of {name} needs its gradient: call observe after backward, before zero_grad"
-                    )
-                self._update(statistics, weight, weight.grad)
-
-    def _update(self, statistics: Statistics, weight: Tensor, grad: Tensor) -> None:
+        weights = [getattr(stack, name) for stack in self.stacks for name in names]
+        grads = [_gradient(stack, name) for stack in self.stacks for name in names]
+        statistics = [parts for stats in self.stats for parts in stats.values()]
+        smoothed = [parts[0] for parts in statistics]
         if self.score == "sensitivity":
-            update_sensitivity(statistics[0], weight, grad, self.betas[0])
+            update_sensitivity(smoothed, weights, grads, self.betas[0])
         else:
-            update_importance(statistics[0], statistics[1], weight, grad, *self.betas)
+            update_importance(smoothed, [parts[1] for parts in statistics], weights, grads, *self.betas)
 
     def scores(self, score: Score | None = None) -> Tensor:
         """Return the importance of every singular value, (matrices · r,) in the global order.
@@ -154,10 +151,7 @@ class RankAllocator:
         """
         score = score or self.score
         rows = [_stack_scores(stack, stats, score) for stack, stats in zip(self.stacks, self.stats, strict=True)]
-        merged = rows[0].new_empty(sum(len(row) for row in rows), rows[0].shape[1])
-        for position, row in zip(self.positions, rows, strict=True):
-            merged[position] = row
-        return merged.flatten()
+        return torch.cat(rows)[self._order].flatten()
 
     @torch.no_grad()
     def score_agreement(self) -> float:
@@ -195,9 +189,9 @@ class RankAllocator:
         return budget
 
     def _apply(self) -> None:
-        rows = self._rows()
-        for position, stack in zip(self.positions, self.stacks, strict=True):
-            stack.lam.masked_fill_(~rows[position], 0)
+        lost = ~self._rows()[self._positions]  # (matrices, r), in the order of the stacks
+        for part, stack in zip(lost.split([len(stack.lam) for stack in self.stacks]), self.stacks, strict=True):
+            stack.lam.masked_fill_(part, 0)
 
     def _rows(self) -> Tensor:
         return self.keep.view(-1, self.stacks[0].lam.shape[1])  # (matrices, r)
@@ -268,12 +262,24 @@ def _importance(statistics: Statistics) -> Tensor:
     return statistics[0] if len(statistics) == 1 else statistics[0] * statistics[1]
 
 
+def _gradient(stack: FactorStack, name: str) -> Tensor:
+    """The gradient of a factor.
+
+    Raises:
+        RuntimeError: it has none.
+    """
+    grad: Tensor | None = getattr(stack, name).grad
+    if grad is None:
+        raise RuntimeError(f"importance of {name} needs its gradient: call observe after backward, before zero_grad")
+    return grad
+
+
 def _zero_statistics(weight: Tensor, parts: int) -> Statistics:
     """Ī, and Ū if there are two parts, at the start."""
     return tuple(torch.zeros_like(weight, dtype=torch.float32) for _ in range(parts))
 
 
-def _positions(stack: FactorStack, layers: Sequence[LoRA2Linear]) -> Tensor:
-    """Position in `layers` of each matrix of the stack, (n,), in the stack's order."""
+def _positions(stack: FactorStack, layers: Sequence[LoRA2Linear]) -> list[int]:
+    """Position in `layers` of each matrix of the stack, in the stack's order."""
     members = [(layer.index, position) for position, layer in enumerate(layers) if layer.stack is stack]
-    return torch.tensor([position for _, position in sorted(members)], device=stack.lam.device)
+    return [position for _, position in sorted(members)]

@@ -13,12 +13,12 @@ AdaLoRA is the same with one scale: v and V are the identity, so that k = d for 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-PenaltyForm = Literal["squared", "norm"]
+Tensors = list[Tensor]  # one for each factor
 
 
 class Factors(NamedTuple):
@@ -67,45 +67,6 @@ def delta_weight(f: Factors, scale: float) -> Tensor:
     return b.transpose(-1, -2) @ a  # (n, o, d)
 
 
-def penalties(f: Factors, terms: frozenset[str], form: PenaltyForm) -> dict[str, Tensor]:
-    """Return the orthogonality regularisers of eq. 5, each summed over the n matrices.
-
-    Every term is the distance of a Gram matrix from the identity: k x k for u, v, U, V (as in AdaLoRA's trainer), r x r
-    for P and Q. Squared, it does not matter which of its two Grams is taken: ‖XᵀX − I‖² and ‖XXᵀ − I‖² differ by a
-    constant. The Gram of P = uv comes from u (vvᵀ) uᵀ, so the r x d product is never formed.
-
-    Args:
-        f: the factors of n matrices.
-        terms: which of "uv" (R(u,v)), "UV" (R(𝒰,𝒱)), "PQ" (R(P,Q)); with one scale there is "PQ" alone.
-        form: "squared" is ‖·‖²_F as printed; "norm" is ‖·‖_F as AdaLoRA's trainer has it.
-
-    Returns:
-        A scalar for each wanted term.
-    """
-    if f.v is None or f.V is None:
-        return {"PQ": distance_from_identity(f.u @ f.u.mT, f.U @ f.U.mT, form=form)}  # of (n, r, r), (n, r, r)
-    gram_v, gram_V = f.v @ f.v.mT, f.V @ f.V.mT  # (n, k, k)
-    grams = {
-        "uv": lambda: (f.u.mT @ f.u, gram_v),  # (n, k, k), (n, k, k)
-        "UV": lambda: (f.U.mT @ f.U, gram_V),  # (n, k, k), (n, k, k)
-        "PQ": lambda: (f.u @ gram_v @ f.u.mT, f.U @ gram_V @ f.U.mT),  # (n, r, r), (n, r, r)
-    }
-    return {term: distance_from_identity(*grams[term](), form=form) for term in grams if term in terms}
-
-
-def distance_from_identity(*grams: Tensor, form: PenaltyForm) -> Tensor:
-    """Return Σ ‖G − I‖²_F ("squared") or Σ ‖G − I‖_F ("norm") over all Gram matrices, a scalar.
-
-    Args:
-        grams: stacks of Gram matrices, each (n, m, m).
-        form: which of the two distances.
-    """
-    distances = [gram - torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device) for gram in grams]
-    if form == "squared":
-        return torch.stack([distance.square().sum() for distance in distances]).sum()
-    return torch.stack([torch.linalg.matrix_norm(distance).sum() for distance in distances]).sum()
-
-
 def cross_cosines(f: Factors) -> Tensor:
     """Return the cosine of each row of P = uv with each row of Q = 𝒰𝒱, (n, r, r), for square matrices (d = o).
 
@@ -116,28 +77,35 @@ def cross_cosines(f: Factors) -> Tensor:
 
 
 def update_importance(
-    smoothed: Tensor, uncertainty: Tensor, weight: Tensor, grad: Tensor, beta1: float, beta2: float
+    smoothed: Tensors, uncertainty: Tensors, weights: Tensors, grads: Tensors, beta1: float, beta2: float
 ) -> None:
     """Update the sensitivity statistics in place by one step (AdaLoRA eq. 10-12, which LoRA² takes over).
 
     I = |w · ∂L/∂w|;  Ī ← β1 Ī + (1 − β1) I;  Ū ← β2 Ū + (1 − β2) |I − Ī|, with the new Ī.
 
     Args:
-        smoothed: Ī, float32.
-        uncertainty: Ū, float32, of the same shape.
-        weight: w, of the same shape.
-        grad: ∂L/∂w at this very w, of the same shape.
+        smoothed: Ī of each factor, float32.
+        uncertainty: Ū, float32, of the same shapes.
+        weights: w, of the same shapes.
+        grads: ∂L/∂w at these very w, of the same shapes.
         beta1: β1.
         beta2: β2.
     """
-    sensitivity = update_sensitivity(smoothed, weight, grad, beta1)
-    uncertainty.lerp_((sensitivity - smoothed).abs_(), 1 - beta2)
+    change = update_sensitivity(smoothed, weights, grads, beta1)  # I
+    torch._foreach_sub_(change, smoothed)
+    torch._foreach_abs_(change)
+    torch._foreach_lerp_(uncertainty, change, 1 - beta2)
 
 
-def update_sensitivity(smoothed: Tensor, weight: Tensor, grad: Tensor, beta1: float) -> Tensor:
-    """Update Ī alone in place by one step, and return I, of its shape; the arguments are those of update_importance."""
-    sensitivity = (weight * grad).abs().to(smoothed.dtype)
-    smoothed.lerp_(sensitivity, 1 - beta1)
+def update_sensitivity(smoothed: Tensors, weights: Tensors, grads: Tensors, beta1: float) -> list[Tensor]:
+    """Update Ī alone in place by one step, and return I, of its shapes; the arguments are those of update_importance.
+
+    One kernel of a GPU does an operation for all factors.
+    """
+    found = torch._foreach_mul(weights, grads)
+    torch._foreach_abs_(found)
+    sensitivity = [one.to(statistic.dtype) for one, statistic in zip(found, smoothed, strict=True)]
+    torch._foreach_lerp_(smoothed, sensitivity, 1 - beta1)
     return sensitivity
 
 

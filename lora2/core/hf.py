@@ -19,7 +19,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from lora2.common.errors import UserError
 from lora2.core.adapter import Adapter
 from lora2.core.allocator import RankAllocator
-from lora2.core.functional import PenaltyForm
+from lora2.core.orthogonality import PenaltyForm
 from lora2.core.terms import TERMS
 
 STATE_FILE = "lora2_allocator.safetensors"  # in each of the Trainer's checkpoints

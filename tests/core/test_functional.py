@@ -3,39 +3,17 @@
 import pytest
 import torch
 from helpers import oracle
-from torch import Tensor
+from helpers.factors import OUT, SHAPES, D, N, gradients, random_factors, separate
 
 from lora2.core.functional import (
     Factors,
     cross_cosines,
     delta_weight,
     low_rank,
-    penalties,
     singular_value_scores,
     top_mask,
     update_importance,
 )
-
-SHAPES = [(1, 8), (8, 8), (8, 4), (3, 5)]  # (k, r)
-SUBSETS = [("uv",), ("UV",), ("PQ",), ("uv", "UV"), ("uv", "UV", "PQ")]  # the paper's Table 3
-N, D, OUT = 3, 6, 5
-
-
-def random_factors(k: int, r: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Factors:
-    generator = torch.Generator().manual_seed(seed)
-    shapes = ((N, r, k), (N, k, D), (N, r), (N, r, k), (N, k, OUT))
-    tensors = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
-    return Factors(*(tensor.to(dtype).requires_grad_() for tensor in tensors))
-
-
-def separate(f: Factors) -> list[oracle.Matrix]:
-    """The same factors as N matrices; gradients still reach `f`."""
-    return [oracle.Matrix(*(factor[n].double() for factor in f)) for n in range(N)]
-
-
-def gradients(value: Tensor, f: Factors) -> list[Tensor]:
-    found = torch.autograd.grad(value, f, allow_unused=True, retain_graph=True)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(f, found, strict=True)]
 
 
 @pytest.mark.parametrize(("k", "r"), SHAPES)
@@ -74,33 +52,6 @@ def test_the_folded_pair_has_width_k():
     assert b.shape == (N, 2, OUT)
 
 
-@pytest.mark.parametrize("form", ["squared", "norm"])
-@pytest.mark.parametrize("terms", SUBSETS, ids="+".join)
-@pytest.mark.parametrize(("k", "r"), SHAPES)
-def test_penalties_are_the_oracles_in_value_and_gradient(k, r, terms, form):
-    f = random_factors(k, r)
-    ours = penalties(f, frozenset(terms), form)
-    naive = oracle.penalties(separate(f), terms, form)
-    share = 1.0 if form == "squared" else 2 * N * len(terms)  # the average is taken one level up, in Adapter.penalties
-    assert set(ours) == set(terms)
-    for term in terms:
-        torch.testing.assert_close(ours[term], naive[term] * share, rtol=1e-11, atol=0)
-        for mine, theirs in zip(gradients(ours[term], f), gradients(naive[term] * share, f), strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-10)
-
-
-@pytest.mark.parametrize(("k", "r"), SHAPES)
-def test_the_other_gram_of_a_matrix_has_the_same_squared_gradient(k, r):
-    """The paper's shapes leave open which Gram is meant: the squared form differs by the constant |rows - columns|."""
-    f = random_factors(k, r)
-    ours = penalties(f, frozenset({"uv"}), "squared")["uv"]
-    other = torch.stack([oracle.squared_distance(oracle.gram(m.u)) for m in separate(f)]).sum()
-    other = other + torch.stack([oracle.squared_distance(oracle.gram(m.v.T)) for m in separate(f)]).sum()
-    assert float((other - ours).detach()) == pytest.approx(N * ((r - k) + (D - k)), abs=1e-8)
-    for mine, theirs in zip(gradients(ours, f), gradients(other, f), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-9)
-
-
 @pytest.mark.parametrize(("k", "r"), SHAPES)
 def test_cross_cosines_are_those_of_the_rows_one_by_one(k, r):
     f = random_factors(k, r)
@@ -115,33 +66,13 @@ def test_cross_cosines_are_those_of_the_rows_one_by_one(k, r):
                 )
 
 
-def test_penalties_vanish_for_orthonormal_factors():
-    f = Factors(
-        *(torch.eye(4, dtype=torch.float64).expand(N, 4, 4) for _ in range(2)),
-        torch.zeros(N, 4),
-        *2 * (torch.eye(4, dtype=torch.float64).expand(N, 4, 4),),
-    )
-    for form in ("squared", "norm"):
-        assert {float(value) for value in penalties(f, frozenset({"uv", "UV", "PQ"}), form).values()} == {0.0}
-
-
-def test_the_norm_has_a_finite_gradient_at_the_identity():
-    f = Factors(
-        *(torch.eye(3).repeat(N, 1, 1).requires_grad_() for _ in range(2)),
-        torch.zeros(N, 3),
-        *(torch.eye(3).repeat(N, 1, 1).requires_grad_() for _ in range(2)),
-    )
-    torch.stack(list(penalties(f, frozenset({"uv", "PQ"}), "norm").values())).sum().backward()
-    assert all(torch.isfinite(p.grad).all() for p in (f.u, f.v, f.U, f.V) if p.grad is not None)
-
-
 def test_importance_follows_the_oracle_over_steps():
     smoothed, uncertainty = torch.zeros(2, 3), torch.zeros(2, 3)
     naive = oracle.Importance(6, 0.85, 0.7)
     for step in range(6):
         weight = torch.randn(2, 3, generator=torch.Generator().manual_seed(step))
         grad = torch.randn(2, 3, generator=torch.Generator().manual_seed(100 + step))
-        update_importance(smoothed, uncertainty, weight, grad, 0.85, 0.7)
+        update_importance([smoothed], [uncertainty], [weight], [grad], 0.85, 0.7)
         naive.update(weight.double(), grad.double())
         torch.testing.assert_close(
             smoothed.double().flatten(), torch.tensor(naive.smoothed, dtype=torch.float64), rtol=1e-5, atol=1e-8
@@ -153,16 +84,15 @@ def test_importance_follows_the_oracle_over_steps():
 
 def test_importance_by_hand():
     smoothed, uncertainty = torch.tensor([1.0]), torch.tensor([0.5])
-    update_importance(smoothed, uncertainty, torch.tensor([-2.0]), torch.tensor([3.0]), 0.9, 0.8)
+    update_importance([smoothed], [uncertainty], [torch.tensor([-2.0])], [torch.tensor([3.0])], 0.9, 0.8)
     assert float(smoothed) == pytest.approx(0.9 * 1 + 0.1 * 6)  # I = |-2 · 3|
     assert float(uncertainty) == pytest.approx(0.8 * 0.5 + 0.2 * (6 - 1.5))  # with the new Ī
 
 
 def test_importance_stays_float32_for_bf16_weights():
     smoothed, uncertainty = torch.zeros(4), torch.zeros(4)
-    update_importance(
-        smoothed, uncertainty, torch.ones(4, dtype=torch.bfloat16), torch.ones(4, dtype=torch.bfloat16), 0.85, 0.85
-    )
+    ones = torch.ones(4, dtype=torch.bfloat16)
+    update_importance([smoothed], [uncertainty], [ones], [ones], 0.85, 0.85)
     assert smoothed.dtype == uncertainty.dtype == torch.float32
     torch.testing.assert_close(smoothed, torch.full((4,), 0.15))
 

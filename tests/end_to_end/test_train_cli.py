@@ -205,7 +205,7 @@ def test_a_model_that_diverges_in_its_last_step_leaves_a_failed_record(tmp_path)
 def test_scores_that_are_not_finite_leave_a_failed_record(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "lora2.core.allocator.update_importance",
-        lambda smoothed, uncertainty, *rest: (smoothed.fill_(torch.inf), uncertainty.fill_(1)),
+        lambda smoothed, uncertainty, *rest: (smoothed[0].fill_(torch.inf), uncertainty[0].fill_(1)),
     )
     assert run(resolve(compose(*TINY, *folders(tmp_path)))) == 1
     record = only_record(tmp_path)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lora2.config.methods import AdaLoRAMethodConfig, BudgetConfig, RankConfig
-from lora2.core.functional import distance_from_identity
 from lora2.core.matrices import matrices_of
+from lora2.core.orthogonality import distances, grams
 from lora2.core.targets import find_targets
 from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, Stateful, rank_numbers
 from lora2.models.methods.parts import backbone_size, size, trained_parts
@@ -56,9 +56,8 @@ class PeftAdaLoRA(Method):
         if self._gamma == 0:
             return {}
         right = [torch.stack([*group]) for group in self._right]  # each (n, r, d)
-        left = [torch.stack([*group]) for group in self._left]  # each (n, o, r)
-        grams = [q @ q.mT for q in right] + [p.mT @ p for p in left]  # each (n, r, r)
-        mean = distance_from_identity(*grams, form="norm") / (2 * len(self._matrices))
+        left = [torch.stack([*group]).mT for group in self._left]  # each (n, r, o)
+        mean = distances(grams([*right, *left]), "norm").sum() / (2 * len(self._matrices))
         return {"PQ": self._gamma * mean}
 
     @contextmanager

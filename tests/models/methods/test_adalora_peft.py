@@ -109,7 +109,7 @@ def test_scores_and_masks_equal_ours_on_the_same_gradients(configure, tiny):
             p.data = torch.randn(p.shape, generator=generator)
             p.grad = torch.randn(p.shape, generator=generator)
             if step < schedule.final:
-                update_importance(*ours[name], p.data, p.grad, 0.85, 0.85)
+                update_importance(*([x] for x in (*ours[name], p.data, p.grad)), 0.85, 0.85)
         scores = torch.cat([scores_of(name, ours) for name in matrices])
         theirs = method._tuner.rankallocator
         if step < schedule.final:
