@@ -51,7 +51,7 @@ def _mutant(name: str, file: str, old: str, new: str, *tests: str, issue2: bool 
 CHANGED = "glue/test_glue_changed_files.py"
 LIBRARY, REFERENCES = "core/test_trainer.py", "models/methods/test_references.py"
 ADALORA, ADALORA_EQUAL = "models/methods/test_adalora.py", "models/methods/test_adalora_equal.py"
-ORTHOGONALITY = "core/test_orthogonality.py"
+ORTHOGONALITY, JOINT = "core/test_orthogonality.py", "core/test_joint.py"
 FUNCTIONAL, LAYERS, LINEAR = "core/test_functional.py", "core/test_layers.py", "core/test_linear.py"
 ALLOCATOR, BUDGET, INJECT, TRAINER = (
     "core/test_allocator.py",
@@ -435,8 +435,8 @@ MUTANTS = (
     _mutant(
         "fused path forgets ΔW in grad x",
         "core/linear.py",
-        "ctx.save_for_backward(x, weight, a, b)",
-        "ctx.save_for_backward(x, weight - b.t().to(weight.dtype) @ a.to(weight.dtype) * fused, a, b)",
+        "ctx.save_for_backward(x, weight, a, b, h)",
+        "ctx.save_for_backward(x, weight - b.t().to(weight.dtype) @ a.to(weight.dtype) * fused, a, b, h)",
         LINEAR,
     ),
     _mutant(
@@ -473,7 +473,13 @@ MUTANTS = (
         "pass",
         LAYERS,
     ),
-    _mutant("fold kept after an error", "core/inject.py", ", always_call=True)", ")", LAYERS),
+    _mutant(
+        "fold kept after an error",
+        "core/inject.py",
+        "(adapter.end_forward, always_call=True)",
+        "(adapter.end_forward)",
+        LAYERS,
+    ),
     _mutant("merge without ΔW", "core/layers.py", "(self.delta_weight() if", "(0 * self.delta_weight() if", LAYERS),
     _mutant(
         "merging twice adds twice",
@@ -488,6 +494,69 @@ MUTANTS = (
         "self.weight, self._original = self._original[0], None",
         "self._original = None",
         LAYERS,
+    ),
+    _mutant(
+        "joined layers exchange their outputs",
+        "core/joint.py",
+        "return self._outputs[place]",
+        "return self._outputs[place - 1]",
+        JOINT,
+    ),
+    _mutant(
+        "joined layers answer for another tensor",
+        "core/joint.py",
+        "self._asked[0] is not x or ",
+        "",
+        JOINT,
+    ),
+    _mutant(
+        "joined layers forget whether gradients are on",
+        "core/joint.py",
+        "self._asked[1:] != asked[1:]",
+        "self._asked[1:2] != asked[1:2]",
+        JOINT,
+    ),
+    _mutant(
+        "a joint keeps its outputs after the attention",
+        "core/joint.py",
+        "self._open, self._asked, self._outputs = False, None, ()",
+        "self._open = False",
+        JOINT,
+    ),
+    _mutant(
+        "a joint stays open after an error",
+        "core/inject.py",
+        "(joint.end, always_call=True)",
+        "(joint.end)",
+        JOINT,
+    ),
+    _mutant(
+        "joined layers see each other's B",
+        "core/functional.py",
+        "(b.unsqueeze(3) * own)",
+        "(b.unsqueeze(3) + 0 * own)",
+        JOINT,
+    ),
+    _mutant(
+        "layers of other shapes join",
+        "core/inject.py",
+        "    if not alike or",
+        "    if",
+        JOINT,
+    ),
+    _mutant(
+        "merged layers join",
+        "core/layers.py",
+        "dtype != self.weight.dtype and not self.is_merged:",
+        "dtype != self.weight.dtype:",
+        JOINT,
+    ),
+    _mutant(
+        "a frozen copy that never follows",
+        "core/frozen.py",
+        "if self._made is None or self._made[0] != key:",
+        "if self._made is None:",
+        JOINT,
     ),
     _mutant(
         "every layer reads the first slice",
@@ -673,7 +742,7 @@ MUTANTS = (
         "a cast copy dropped by a merge",
         "core/layers.py",
         "self.weight, self._original = self._original[0], None",
-        "self.weight, self._original, self._cast = self._original[0], None, None",
+        "self.weight, self._original, self._cast = self._original[0], None, FrozenCopy()",
         CAPTURED,
     ),
     _mutant(

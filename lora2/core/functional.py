@@ -61,6 +61,20 @@ def low_rank(f: Factors, scale: float) -> tuple[Tensor, Tensor]:
     return f.v, core @ f.V  # (n, k, d), (n, k, o)
 
 
+def block_diagonal(b: Tensor) -> Tensor:
+    """Return matrices with g blocks each on the diagonal, and zeros elsewhere.
+
+    Args:
+        b: (m, g, k, o).
+
+    Returns:
+        (m, g·k, g·o).
+    """
+    m, g, k, o = b.shape
+    own = torch.eye(g, dtype=b.dtype, device=b.device).view(g, 1, g, 1)
+    return (b.unsqueeze(3) * own).view(m, g * k, g * o)
+
+
 def delta_weight(f: Factors, scale: float) -> Tensor:
     """Return ΔW = scale · Qᵀ Λ P (eq. 4) as full matrices, (n, o, d), for merging and export."""
     a, b = low_rank(f, scale)

@@ -1,5 +1,6 @@
 """Inject LoRA² into a model: replace the target linear layers, freeze everything else, hold the shared factors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -7,10 +8,11 @@ from torch import nn
 from lora2.common.errors import UserError
 from lora2.core.adapter import Adapter
 from lora2.core.heads import head_parameters
+from lora2.core.joint import JointLinear
 from lora2.core.layers import FactorStack, Init, LoRA2Linear
 from lora2.core.linear import Impl
 from lora2.core.matrices import MATRICES
-from lora2.core.targets import find_targets
+from lora2.core.targets import find_targets, siblings
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,29 @@ def inject(model: nn.Module, config: LoRA2Config, *, train_head: bool = True) ->
             layers[name] = LoRA2Linear(_linear(model, name), stacks[shape], index, config.impl)
             model.set_submodule(name, layers[name])
     by_matrix = {matrix: layers[name] for name, matrix in matrices.items()}
+    for names in siblings(matrices):
+        _join(model, names, [layers[name] for name in names])
     adapter = Adapter(model, stacks, by_matrix, config.lam_lr_scale)
     model.add_module("lora2", adapter)
     model.register_forward_pre_hook(adapter.begin_forward)
     model.register_forward_hook(adapter.end_forward, always_call=True)  # Also after an error in the pass.
     return adapter
+
+
+def _join(model: nn.Module, names: Sequence[str], layers: Sequence[LoRA2Linear]) -> None:
+    """Let the layers of one attention compute together, if they have one shape and follow each other in their stack."""
+    first = layers[0]
+    places = range(first.index, first.index + len(layers))
+    alike = all(x.stack is first.stack and (x.bias is None) == (first.bias is None) for x in layers)
+    if not alike or [x.index for x in layers] != [*places]:
+        return
+    joint = JointLinear(layers)
+    first.stack.join(places)
+    for place, layer in enumerate(layers):
+        layer.join(joint, place)
+    parent = model.get_submodule(names[0].rpartition(".")[0])
+    parent.register_forward_pre_hook(joint.begin)
+    parent.register_forward_hook(joint.end, always_call=True)  # Also after an error in the pass.
 
 
 def _linear(model: nn.Module, name: str) -> nn.Linear:

@@ -5,7 +5,7 @@ five tensors for each shape instead of five for each matrix.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,13 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from lora2.core import functional
 from lora2.core.bf16 import upcast_if_emulated
+from lora2.core.frozen import FrozenCopy
 from lora2.core.functional import Factors
 from lora2.core.linear import Impl, lowrank_linear
 
 Init = Literal["paper", "orthogonal"]
-Slices = tuple[Tensor, ...]  # one for each matrix of a stack
-Folds = dict[tuple[bool, torch.dtype], tuple[Slices, Slices]]  # (are gradients on, dtype) -> every A, every B
+Pair = tuple[Tensor, Tensor]  # A and B
+Folds = dict[tuple[bool, torch.dtype], list[Pair]]  # (are gradients on, dtype) -> the pair of every unit
 INIT_STD = 0.02  # released code, loralib/LoRA2.py; the paper says only "random Gaussian"
 
 
@@ -54,27 +55,46 @@ class FactorStack(nn.Module):
             for matrix in () if stack is None else stack.detach():
                 INITS[init](matrix)
         self._folds: Folds | None = None  # of the forward pass that runs now; None outside of one
+        self._alone = [range(index, index + 1) for index in range(n)]
+        self._units = self._alone  # what is folded into one pair each for passes in 16 bits
 
     @property
     def factors(self) -> Factors:
         """The parameters as one tuple."""
         return Factors(self.u, self.v, self.lam, self.U, self.V)
 
-    def low_rank(self, index: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def join(self, unit: range) -> None:
+        """Fold these matrices into one wider pair for passes in 16 bits, see `joined`."""
+        self._units = sorted([unit, *(x for x in self._units if x.start not in unit)], key=lambda x: x.start)
+
+    def low_rank(self, index: int, dtype: torch.dtype) -> Pair:
         """Return A (k, d) and B (k, o) of one matrix, with ΔW = Bᵀ A; (r, d) and (r, o) with one scale.
 
         Args:
             index: position of the matrix in the stack.
             dtype: of the result; the fold itself is computed in float32.
         """
+        unit, (a, b) = self._pair(index, dtype)
+        if len(unit) == 1:
+            return a, b
+        g, place = len(unit), index - unit.start
+        return a.view(g, -1, self.d)[place], b.view(g, -1, g, self.o)[place, :, place]
+
+    def joined(self, index: int, dtype: torch.dtype) -> Pair:
+        """Return A (g·k, d) and block-diagonal B (g·k, g·o) of the g matrices that this one was joined with."""
+        return self._pair(index, dtype)[1]
+
+    def _pair(self, index: int, dtype: torch.dtype) -> tuple[range, Pair]:
+        """Return the unit that a matrix is folded in, and its pair."""
+        units = self._alone if dtype == self.lam.dtype else self._units
+        number, unit = next((number, unit) for number, unit in enumerate(units) if index in unit)
         if self._folds is None:
-            a, b = self._fold(self.factors.map(lambda factor: factor[index : index + 1]), dtype)
-            return a[0], b[0]
+            part = self.factors.map(lambda factor: factor[unit.start : unit.stop])
+            return unit, self._fold(part, dtype, [len(unit)])[0]
         key = (torch.is_grad_enabled(), dtype)  # a part of a forward pass may run without gradients
         if key not in self._folds:
-            self._folds[key] = self._fold(self.factors, dtype)
-        a, b = self._folds[key]
-        return a[index], b[index]
+            self._folds[key] = self._fold(self.factors, dtype, [len(unit) for unit in units])
+        return unit, self._folds[key][number]
 
     def begin_forward(self) -> None:
         """Fold at most once from here to `end_forward`."""
@@ -84,14 +104,20 @@ class FactorStack(nn.Module):
         """Drop the fold: it belongs to the graph and to the parameters of the pass that has ended."""
         self._folds = None
 
-    def _fold(self, factors: Factors, dtype: torch.dtype) -> tuple[Slices, Slices]:
-        """Return A and B of every matrix in `factors`."""
+    def _fold(self, factors: Factors, dtype: torch.dtype, sizes: list[int]) -> list[Pair]:
+        """Return A and B of every unit of `factors`, which have so many matrices each."""
         # Autocast is off because the k x k core stays in float32. Gradient checkpointing counts the tensors that a
         # layer saves; the hooks hide from it those of the fold, which belongs to no layer.
         with torch.autocast(self.lam.device.type, enabled=False), saved_tensors_hooks(_unchanged, _unchanged):
             a, b = functional.low_rank(factors, self.scale)
             a, b = a.to(dtype), b.to(dtype)
-        return a.unbind(), b.unbind()
+            pairs = [(a, b) for a, b in zip(a.split(sizes), b.split(sizes), strict=True)]  # each (g, k, d), (g, k, o)
+            for g in set(sizes) - {1}:
+                joined = [number for number, size in enumerate(sizes) if size == g]
+                blocks = functional.block_diagonal(torch.stack([pairs[number][1] for number in joined]))
+                for number, block in zip(joined, blocks.unbind(), strict=True):
+                    pairs[number] = pairs[number][0], block.unsqueeze(0)
+        return [(a.flatten(0, 1), b.flatten(0, 1)) for a, b in pairs]
 
 
 def _unchanged(saved: Tensor) -> Tensor:
@@ -103,6 +129,14 @@ def _normal(matrix: Tensor) -> object:
 
 
 INITS: dict[Init, Callable[[Tensor], object]] = {"paper": _normal, "orthogonal": nn.init.orthogonal_}
+
+
+class Joint(Protocol):
+    """Layers that are computed together, see core/joint.py."""
+
+    def output(self, place: int, x: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """Return the output of one of them, or None if it must compute alone."""
+        ...
 
 
 class LoRA2Linear(nn.Module):
@@ -127,9 +161,8 @@ class LoRA2Linear(nn.Module):
         # second parameter while the layer is merged.
         self._stack = (stack,)
         self._original: tuple[Tensor] | None = None
-        # Weight and bias of the unmerged layer in another dtype, and what they were made of. A captured CUDA graph
-        # reads this memory at every replay, so merging in between must not drop it.
-        self._cast: tuple[tuple[object, ...], Tensor, Tensor | None] | None = None
+        self._cast = FrozenCopy()  # of the unmerged layer
+        self._joint: tuple[Joint, int] | None = None  # with its siblings, and the place among them
 
     @property
     def stack(self) -> FactorStack:
@@ -145,6 +178,11 @@ class LoRA2Linear(nn.Module):
         """Map (..., d) to (..., o), in the autocast dtype where autocast is on."""
         dtype = _compute_dtype(x)
         with torch.autocast(x.device.type, enabled=False):
+            if self._joint is not None and dtype != self.weight.dtype and not self.is_merged:
+                joint, place = self._joint
+                y = joint.output(place, x, dtype)
+                if y is not None:
+                    return y
             weight, bias = self._frozen(dtype)
             if self.is_merged:
                 x_wide, weight_wide = upcast_if_emulated(x.to(dtype), weight)
@@ -153,16 +191,17 @@ class LoRA2Linear(nn.Module):
             a, b = self.stack.low_rank(self.index, dtype)
             return lowrank_linear(x.to(dtype), weight, bias, a, b, self.impl)
 
+    def join(self, joint: Joint, place: int) -> None:
+        """Compute together with other layers where `joint` can."""
+        self._joint = (joint, place)
+
     def _frozen(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Return weight and bias in the compute dtype, of which autocast would make a new copy in every pass."""
         if dtype == self.weight.dtype:
             return self.weight, self.bias
         if self.is_merged:
-            return self.weight.to(dtype), _cast(self.bias, dtype)
-        key = (dtype, *(x for tensor in (self.weight, self.bias) if tensor is not None for x in _content(tensor)))
-        if self._cast is None or self._cast[0] != key:
-            self._cast = (key, self.weight.detach().to(dtype), _cast(self.bias, dtype))
-        return self._cast[1], self._cast[2]
+            return self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
+        return self._cast.of([self.weight], [self.bias], dtype)
 
     @torch.no_grad()
     def delta_weight(self) -> Tensor:
@@ -212,15 +251,6 @@ class LoRA2Linear(nn.Module):
         """Return the shapes, as nn.Linear shows them."""
         (o, d), r = self.weight.shape, self.stack.lam.shape[1]
         return f"in_features={d}, out_features={o}, k={self.stack.k}, r={r}, merged={self.is_merged}"
-
-
-def _content(tensor: Tensor) -> tuple[int, int]:
-    """Return what changes when a tensor is replaced or written to."""
-    return tensor.data_ptr(), tensor._version
-
-
-def _cast(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    return None if bias is None else bias.detach().to(dtype)
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

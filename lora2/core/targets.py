@@ -63,6 +63,20 @@ def encoder_layers(model: nn.Module) -> list[dict[str, str]]:
     return [_matrices({name: x for name, x in linears.items() if name.startswith(f"{prefix}.")}) for prefix in prefixes]
 
 
+def siblings(matrices: Mapping[str, str]) -> list[list[str]]:
+    """Return the module names of query, key and value, as far as they are there, of each layer: they read one input.
+
+    Args:
+        matrices: as find_targets returns them. Layers that go by other names may belong to a cross-attention.
+    """
+    found: dict[tuple[str, str], list[str]] = {}  # by layer and parent module
+    for name, matrix in matrices.items():
+        layer, _, part = matrix.rpartition(".")
+        if part in PROJECTIONS and matrix != name:
+            found.setdefault((layer, name.rpartition(".")[0]), []).append(name)
+    return [names for names in found.values() if len(names) > 1]
+
+
 def _matrices(linears: Mapping[str, nn.Linear]) -> dict[str, str]:
     """Name the matrices of one layer; one that there are several of, or that is not as expected, is left out."""
     found: dict[str, str] = {}
