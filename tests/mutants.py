@@ -52,6 +52,7 @@ CHANGED = "glue/test_glue_changed_files.py"
 LIBRARY, REFERENCES = "core/test_trainer.py", "models/methods/test_references.py"
 ADALORA, ADALORA_EQUAL = "models/methods/test_adalora.py", "models/methods/test_adalora_equal.py"
 ORTHOGONALITY, JOINT = "core/test_orthogonality.py", "core/test_joint.py"
+DEBERTA = "models/test_deberta.py"
 FUNCTIONAL, LAYERS, LINEAR = "core/test_functional.py", "core/test_layers.py", "core/test_linear.py"
 ALLOCATOR, BUDGET, INJECT, TRAINER = (
     "core/test_allocator.py",
@@ -557,6 +558,54 @@ MUTANTS = (
         "if self._made is None or self._made[0] != key:",
         "if self._made is None:",
         JOINT,
+    ),
+    # ----------------------------------------------------------------------------- DeBERTa's attention
+    _mutant(
+        "DeBERTa: positions to content untransposed",
+        "models/deberta.py",
+        "positions.position_to_content).mT)",
+        "positions.position_to_content))",
+        DEBERTA,
+    ),
+    _mutant("DeBERTa: the scale of one term less", "models/deberta.py", "(1 + len({", "(len({", DEBERTA),
+    _mutant(
+        "DeBERTa: a position too few",
+        "models/deberta.py",
+        "slice(first, last + 1)",
+        "slice(first + 1, last + 2)",
+        DEBERTA,
+    ),
+    _mutant(
+        "DeBERTa: shared positions are read back as if each occurred once",
+        "models/deberta.py",
+        "place if once else None",
+        "place",
+        DEBERTA,
+    ),
+    _mutant("DeBERTa: no position is read back", "models/deberta.py", "place if once else None", "None", DEBERTA),
+    _mutant(
+        "DeBERTa: padding is seen",
+        "models/deberta.py",
+        "torch.where(seen, scores, ",
+        "torch.where(seen | True, scores, ",
+        DEBERTA,
+    ),
+    _mutant(
+        "DeBERTa: the gradient of what no query meets",
+        "models/deberta.py",
+        "F.pad(grad, (0, 1))",
+        "F.pad(grad, (0, 1), value=1.0)",
+        DEBERTA,
+    ),
+    _mutant(
+        "DeBERTa: no dropout of positions",
+        "models/deberta.py",
+        "self.pos_dropout(table[positions.used])",
+        "table[positions.used]",
+        DEBERTA,
+    ),
+    _mutant(
+        "DeBERTa: positions made in every pass", "models/deberta.py", "if key not in self._made:", "if True:", DEBERTA
     ),
     _mutant(
         "every layer reads the first slice",

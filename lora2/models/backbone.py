@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from lora2.common.errors import UserError
 from lora2.config.schema import ModelConfig
+from lora2.models.deberta import use_lean_attention
 from lora2.models.head import head_prefixes, keeps_head, trained_labels
 from lora2.models.weights import loading, unavailable, weight_files, weight_source
 
@@ -57,6 +58,7 @@ def load_model(cfg: ModelConfig, num_labels: int, cls_dropout: float | None) -> 
             model = _pretrained(cfg, source, config)
     if cls_dropout is not None and cfg.model_type == "mpnet":  # its head has no setting for it
         model.classifier.dropout.p = cls_dropout
+    use_lean_attention(model)
     model.float().train()
     return model  # type: ignore[no-any-return]
 

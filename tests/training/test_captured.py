@@ -357,7 +357,11 @@ def test_a_mended_model_computes_the_same(kind, padded):
     plain, mended = encoder(kind).eval(), encoder(kind).eval()
     make_capturable(mended)
     for _ in range(2):
-        assert torch.equal(mended(**inputs).logits, plain(**inputs).logits)
+        got, expected = mended(**inputs).logits, plain(**inputs).logits
+        if kind == "deberta-v2":  # the same function in another order: tests/models/test_deberta.py
+            torch.testing.assert_close(got, expected)
+        else:
+            assert torch.equal(got, expected)
 
 
 def test_only_the_one_model_is_mended():

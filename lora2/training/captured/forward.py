@@ -4,11 +4,12 @@ Each mend is given to one model; nothing of transformers is replaced for others.
 when a mend is no longer needed, and when it is no longer enough.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from lora2.models.deberta import use_lean_attention
 
 MASKED_BY_LIBRARY = ("bert", "roberta", "mpnet")  # their masks are made by transformers.masking_utils
 
@@ -22,12 +23,9 @@ def make_capturable(model: nn.Module) -> None:
     kind = getattr(getattr(model, "config", None), "model_type", None)
     if kind in MASKED_BY_LIBRARY:
         model.register_forward_pre_hook(_with_whole_mask, with_kwargs=True)
-    encoder: Any
-    if kind == "deberta-v2":
-        encoder = model.get_submodule("deberta.encoder")
-        encoder.get_rel_pos = RelativePositions(encoder.get_rel_pos)
+    use_lean_attention(model)  # transformers' own copies numbers of the host to the device
     if kind == "mpnet":
-        encoder = model.get_submodule("mpnet.encoder")
+        encoder: Any = model.get_submodule("mpnet.encoder")
         encoder.compute_position_bias = PositionBias(encoder)
 
 
@@ -45,30 +43,6 @@ def _with_whole_mask(model: nn.Module, args: Any, kwargs: dict[str, Any]) -> tup
         term = torch.zeros((), device=mask.device)
         kept = torch.where(kept, term, torch.finfo(term.dtype).min)
     return args, {**kwargs, "attention_mask": kept}
-
-
-class RelativePositions:
-    """DeBERTa's buckets of relative positions, made once for each width instead of in every pass.
-
-    Making them copies numbers of the host to the device (make_log_bucket_position, seen in 5.17 and 5.23). They depend
-    on the width alone, and are kept as long as the model, as a captured graph reads them.
-
-    Args:
-        make: the encoder's own method.
-    """
-
-    def __init__(self, make: Callable[..., Tensor | None]) -> None:
-        self._make = make
-        self._made: dict[tuple[int, torch.device], Tensor | None] = {}
-
-    def __call__(self, hidden_states: Tensor, query_states: Any = None, relative_pos: Any = None) -> Tensor | None:
-        """Return the buckets (1, s, s) for hidden states (b, s, d)."""
-        if query_states is not None or relative_pos is not None:
-            return self._make(hidden_states, query_states, relative_pos)
-        key = (hidden_states.shape[-2], hidden_states.device)
-        if key not in self._made:
-            self._made[key] = self._make(hidden_states)
-        return self._made[key]
 
 
 class PositionBias:

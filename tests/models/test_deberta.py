@@ -1,0 +1,139 @@
+"""DeBERTa's attention against transformers' own, in values and gradients, on every width."""
+
+import copy
+
+import pytest
+import torch
+from helpers.toys import EXTRA, SIZES, encoder, tokens
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
+
+from lora2.models.deberta import Index, LeanAttention, PositionTable, take_columns, use_lean_attention
+
+WIDTHS = [1, 3, 7, 20]  # with 4 buckets a side every width from 4 on has positions that several distances share
+
+
+def model_of(dropout: float = 0.0, **changes: object) -> nn.Module:
+    torch.manual_seed(0)
+    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    config = AutoConfig.for_model("deberta-v2", **{**SIZES, **EXTRA["deberta-v2"], **rates, **changes})
+    return AutoModelForSequenceClassification.from_config(config).double()
+
+
+def values_and_gradients(model: nn.Module, inputs: dict[str, Tensor]) -> list[Tensor]:
+    found = model(**inputs, output_attentions=True)
+    found.logits.square().sum().backward()
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    return [found.logits.detach(), *(x.detach() for x in found.attentions), *grads]
+
+
+@pytest.mark.parametrize("buckets", [4, 64, -1], ids=["shared", "once", "without buckets"])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    "kind", [{}, {"share_att_key": False}, {"pos_att_type": ["c2p"]}, {"pos_att_type": ["p2c"], "share_att_key": False}]
+)
+def test_it_is_transformers_attention(kind, width, buckets):
+    plain = model_of(**kind, position_buckets=buckets)
+    lean = copy.deepcopy(plain)
+    use_lean_attention(lean)
+    expected, got = (values_and_gradients(model, tokens(width=width)) for model in (plain, lean))
+    assert len(got) == len(expected)
+    for mine, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)  # its scale is a float32
+
+
+def test_transformers_attention_is_still_the_one_that_it_was_made_for():
+    """A version with other arguments, or that calls its attention otherwise, must be looked at anew."""
+    model = model_of()
+    use_lean_attention(model)
+    assert all(type(layer.attention.self) is LeanAttention for layer in model.deberta.encoder.layer)
+    assert issubclass(LeanAttention, DisentangledSelfAttention)
+    asked: list[object] = []
+    handle = model.deberta.encoder.layer[0].attention.self.query_proj.register_forward_hook(
+        lambda module, inputs, output: asked.append(tuple(inputs[0].shape))
+    )
+    model(**tokens(width=7))
+    handle.remove()
+    assert asked == [(3, 7, 16), (1, 7, 16)]
+
+
+def test_only_the_positions_that_occur_are_projected():
+    model = model_of(position_buckets=64)
+    use_lean_attention(model)
+    rows: list[int] = []
+    model.deberta.encoder.layer[0].attention.self.key_proj.register_forward_hook(
+        lambda module, inputs, output: rows.append(inputs[0].shape[1])
+    )
+    model(**tokens(width=7))
+    assert rows == [7, 13]
+
+
+def test_the_positions_of_a_width_are_made_once():
+    model = model_of()
+    use_lean_attention(model)
+    table = model.deberta.encoder.get_rel_pos
+    assert isinstance(table, PositionTable)
+    first, again, other = (table(torch.zeros(2, width, 16)) for width in (5, 5, 6))
+    assert first is again
+    assert other is not first
+    use_lean_attention(model)
+    assert model.deberta.encoder.get_rel_pos is table
+
+
+def test_states_of_other_queries_go_to_transformers():
+    plain = model_of()
+    lean = copy.deepcopy(plain)
+    use_lean_attention(lean)
+    x, queries, mask = torch.randn(2, 5, 16).double(), torch.randn(2, 5, 16).double(), torch.ones(2, 5)
+    expected, got = (m.deberta.encoder(x, mask, query_states=queries).last_hidden_state for m in (plain, lean))
+    assert torch.equal(got, expected)
+
+
+def test_no_other_model_changes():
+    for model in (encoder("bert"), nn.Linear(2, 2), model_of(relative_attention=False), model_of(pos_att_type=[])):
+        before = {type(module) for module in model.modules()}
+        use_lean_attention(model)
+        assert {type(module) for module in model.modules()} == before
+
+
+def test_dropout_takes_part_in_training_alone():
+    model = model_of(dropout=0.5)
+    use_lean_attention(model)
+    model.train()
+    assert not torch.equal(model(**tokens()).logits, model(**tokens()).logits)
+    model.eval()
+    assert torch.equal(model(**tokens()).logits, model(**tokens()).logits)
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_the_gradient_of_taken_columns(once):
+    column = torch.tensor([[2, 0], [1, 3]]) if once else torch.tensor([[2, 2], [1, 3]])
+    place = torch.tensor([[1, 2, 0, 2], [2, 0, 2, 1]]) if once else None
+    x = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
+    index = Index(column, place)
+    assert torch.equal(take_columns(x, index), x.gather(-1, column.expand(3, -1, -1)))
+    assert torch.autograd.gradcheck(lambda x: take_columns(x, index), (x,))
+
+
+def test_dropout_of_positions_takes_part():
+    model = model_of(dropout=0.5).train()
+    use_lean_attention(model)
+    attention = model.deberta.encoder.layer[0].attention.self
+    rows: list[Tensor] = []
+    attention.key_proj.register_forward_hook(lambda module, inputs, output: rows.append(inputs[0]))
+    model(**tokens())
+    share = float((rows[-1] == 0).double().mean())
+    assert 0.3 < share < 0.7
+
+
+def test_the_gradient_adds_nothing_up_where_each_position_occurs_once():
+    """On a GPU a sum in any order is another number each time."""
+    model = model_of(position_buckets=64)
+    use_lean_attention(model)
+    positions = model.deberta.encoder.get_rel_pos(torch.zeros(1, 9, 16))
+    assert positions.content_to_position.place is not None
+    assert positions.position_to_content.place is not None
+    shared = model_of()
+    use_lean_attention(shared)
+    assert shared.deberta.encoder.get_rel_pos(torch.zeros(1, 9, 16)).content_to_position.place is None
