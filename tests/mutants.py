@@ -1068,8 +1068,8 @@ MUTANTS = (
     _mutant(
         "equals count as better",
         "analysis/comparison.py",
-        "(gaps > 0.0) + 0.5 * (gaps == 0.0)",
-        "gaps >= 0.0",
+        "(x > y) + 0.5 * (x == y)",
+        "x >= y",
         "analysis/test_comparison.py",
     ),
     _mutant(
@@ -1096,7 +1096,7 @@ MUTANTS = (
     _mutant(
         "collapsed runs left out of the study",
         "analysis/study/gather.py",
-        'any(caveat != "collapsed" for caveat in run.caveats)',
+        "not set(run.caveats) <= set(FALLEN)",
         "bool(run.caveats)",
         "analysis/study/test_gather.py",
     ),
@@ -1222,9 +1222,9 @@ MUTANTS = (
     ),
     _mutant(
         "a shortened run is a whole one",
-        "training/recording.py",
-        '"shortened": result.shortened,',
-        '"shortened": False,',
+        "training/session.py",
+        'known["caveats"].append("shortened")',
+        "pass",
         "training/test_session.py",
     ),
     _mutant(
@@ -1422,9 +1422,44 @@ MUTANTS = (
     _mutant(
         "a shortened run is published",
         "analysis/published.py",
-        'PUBLISHED_WITH = {"collapsed", ',
-        'PUBLISHED_WITH = {"shortened", "collapsed", ',
+        "PUBLISHED_WITH = {*FALLEN, ",
+        'PUBLISHED_WITH = {"shortened", *FALLEN, ',
         "analysis/test_published.py",
+    ),
+    _mutant(
+        "trials that diverged are not published",
+        "analysis/published.py",
+        'run.status not in RESULTS and "diverged" not in run.caveats',
+        "run.status not in RESULTS",
+        "analysis/test_published.py",
+    ),
+    _mutant(
+        "what diverged is done again and again",
+        "experiments/status.py",
+        'lost = [run for run in runs if "diverged" in run.caveats]',
+        "lost = []",
+        "experiments/test_sweep.py",
+    ),
+    _mutant(
+        "a verdict on the seeds that did not diverge",
+        "analysis/study/pairs.py",
+        'return "seeds diverged" if self.diverged else margin_verdict',
+        "return margin_verdict",
+        "analysis/study/test_diverged.py",
+    ),
+    _mutant(
+        "a run that diverged is missing where only the order counts",
+        "analysis/study/gather.py",
+        "return [*self.scores(), *(-math.inf for _ in self.diverged)]",
+        "return self.scores()",
+        "analysis/study/test_diverged.py",
+    ),
+    _mutant(
+        "a run that diverged is no run of its cell",
+        "analysis/study/gather.py",
+        """return "diverged" in run.caveats or (run.status""",
+        """return False or (run.status""",
+        "analysis/study/test_diverged.py",
     ),
     _mutant(
         "a timing of random weights is published",

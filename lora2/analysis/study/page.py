@@ -46,6 +46,8 @@ TOP = (
     "cases with three seeds, 84 % with five and 90 % with ten ([simulated](../tests/analysis/test_coverage.py)).",
     "A run with a caveat enters no mean, but for one that collapsed: that is what the method did, so it counts, and is "
     "marked.",
+    "A run that diverged has no score: it is counted, the mean of its other seeds is marked, and no verdict is made of "
+    "them.",
 )
 ABOUT = {
     "minilm": "MiniLM has 22.7M weights, 6 layers and d = 384, and was tuned on sentence pairs after its distillation: "
@@ -61,8 +63,8 @@ LIMITS = (
 )
 FINDINGS = "## Findings\nDifferences are in points of the tasks' main metrics, with their 95 % interval in brackets."
 DOTS = (
-    "A dot for each seed (x: collapsed), a bar at their mean, a line for its 95 % interval, cut where it leaves the "
-    "frame."
+    "A dot for each seed (x: collapsed; on the left edge: diverged), a bar at their mean, a line for its 95 % "
+    "interval, cut where it leaves the frame."
 )
 
 
@@ -126,7 +128,7 @@ def _rates(study: ModelStudy) -> str:
     if not study.trials:
         return _nothing(title, f"`{command}`")
     picture = picture_markup(picture_name(study.model, "rates"), f"{study.model}: held-out score over learning rate")
-    told = "A line for each method, through the mean over seeds; x: a trial that collapsed or diverged."
+    told = "A line for each method, through the mean over seeds; x: a trial that collapsed; x at the bottom: diverged."
     return "\n\n".join(
         [f"### {title}", picture, told, _table(rate_table(study.model, study.trials)), _commands([command])]
     )
@@ -156,8 +158,8 @@ def _ranks(study: ModelStudy) -> str:
 
 def _limits(studies: Sequence[ModelStudy]) -> str:
     about = [ABOUT[each.model] for each in studies if each.ran and each.model in ABOUT]
-    counts = [len(cell.runs) for each in studies for study in each.studies for cell in study.cells.values()]
-    seeds = [f"Seeds behind a mean: {', '.join(map(str, sorted(set(counts))))}."] if counts else []
+    counts = {len(cell.scores()) for each in studies for study in each.studies for cell in study.cells.values()} - {0}
+    seeds = [f"Seeds behind a mean: {', '.join(map(str, sorted(counts)))}."] if counts else []
     return "\n".join(["## Limits", *about, *seeds, *LIMITS])
 
 

@@ -31,6 +31,7 @@ class Pair:
         differences: by task, (n,) ours minus theirs of the seeds that both ran, best checkpoints, in points.
         probability: that a run of ours scores higher than one of theirs, mean over the tasks.
         margin: the printed difference, mean over the same tasks by the same metric.
+        diverged: whether a run of either did, on any task that both ran: then the others' differences are a selection.
     """
 
     ours: str
@@ -38,6 +39,7 @@ class Pair:
     differences: Mapping[str, list[float]]
     probability: float
     margin: float
+    diverged: bool = False
 
     @property
     def strata(self) -> list[list[float]]:
@@ -67,12 +69,12 @@ class Pair:
     @property
     def verdict(self) -> MarginVerdict:
         """Return what this makes of the printed margin."""
-        return margin_verdict(self.strata, self.margin)
+        return "seeds diverged" if self.diverged else margin_verdict(self.strata, self.margin)
 
     @property
     def seeds_needed(self) -> int | None:
         """Return how many seeds would decide; None: it cannot be told, or no number in reach would."""
-        return seeds_to_decide(self.strata, self.margin) if self.seeds >= 2 else None
+        return seeds_to_decide(self.strata, self.margin) if self.seeds >= 2 and not self.diverged else None
 
 
 def pairs(study: Study, paper: PaperTable) -> list[Pair]:
@@ -111,9 +113,10 @@ def _pair(study: Study, ours: str, theirs: str, paper: PaperTable) -> Pair | Non
         theirs=theirs,
         differences={task: differences[task] for task in tasks},
         probability=probability_of_improvement(
-            [both[task][0].scores() for task in tasks], [both[task][1].scores() for task in tasks]
+            [both[task][0].ordered() for task in tasks], [both[task][1].ordered() for task in tasks]
         ),
         margin=printed_margin(paper, ours, theirs, tasks),
+        diverged=any(cell.diverged for cells in both.values() for cell in cells),
     )
 
 

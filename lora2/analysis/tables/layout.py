@@ -217,7 +217,7 @@ def made_by(runs: Iterable[Run]) -> list[str]:
 
 def unfinished(runs: Iterable[Run]) -> list[str]:
     """Write one footnote that counts the runs without a result: they are part of the truth about a sweep."""
-    counts = Counter(run.status for run in runs if run.status not in RESULTS)
+    counts = Counter(run.status for run in runs if run.status not in RESULTS and "diverged" not in run.caveats)
     if not counts:
         return []
     return [
