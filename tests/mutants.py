@@ -1399,6 +1399,13 @@ MUTANTS = (
         "experiments/test_tune.py",
     ),
     _mutant(
+        "both comparisons of a study in one line of its table",
+        "experiments/study.py",
+        'f"recipe.name=choice({RECIPE})"',
+        'f"recipe.name={RECIPE}"',
+        "end_to_end/test_study.py",
+    ),
+    _mutant(
         "a seed of the trials is used again",
         "experiments/study.py",
         "if used := set(seeds) & set(found.seeds):",
