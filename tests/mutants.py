@@ -1469,6 +1469,20 @@ MUTANTS = (
         "analysis/study/test_diverged.py",
     ),
     _mutant(
+        "what the study ran for an experiment is missing beside it",
+        "analysis/study/further.py",
+        "cells = _cells([*tried, *plain])",
+        "cells = _cells(tried)",
+        "analysis/study/test_further.py",
+    ),
+    _mutant(
+        "both starts in one mean",
+        "analysis/study/further.py",
+        "not run.recipe.endswith(tuple(others))",
+        "True",
+        "analysis/study/test_further.py",
+    ),
+    _mutant(
         "a timing of random weights is published",
         "analysis/published.py",
         '["random weights"] if run.model_random_init else []',

@@ -159,13 +159,14 @@ def gather(model: str, comparison: Comparison, runs: Iterable[Run]) -> Study:
         comparison: which of them.
         runs: every record; a run belongs to the study if its setting is one that an experiment of the study ran.
     """
-    mine = [run for run in runs if run.model == model and run.recipe in comparison.recipes and _counts(run)]
+    mine = [run for run in runs if run.model == model and run.recipe in comparison.recipes and counts(run)]
     settings = {run.setting_id for run in mine if run.experiment.startswith(EXPERIMENT)}
     mine = [run for run in mine if run.setting_id in settings]
     clean = [run for run in mine if not is_marked(run)]
     keys_of = {(run.variant, run.task) for run in clean}
     cells = {
-        key: _cell(key, [run for run in clean if (run.variant, run.task) == key]) for key in sorted(keys_of, key=_place)
+        key: cell_of(key, [run for run in clean if (run.variant, run.task) == key])
+        for key in sorted(keys_of, key=_place)
     }
     used = {run.run_id for cell in cells.values() for run in cell.runs}
     left_out = tuple(run for run in mine if run.run_id not in used)
@@ -234,15 +235,18 @@ def marked_score(text: str, cells: Sequence[StudyCell]) -> str:
     return f"{text} {MARK}" if any(cell.collapsed or cell.diverged for cell in cells) else text
 
 
-def _counts(run: Run) -> bool:
-    """Whether the run ended and has the number by which it is compared, or diverged."""
+def counts(run: Run) -> bool:
+    """Return whether a run ended and has the number by which it is compared, or diverged."""
     if run.task not in TASKS:
         return False
     return "diverged" in run.caveats or (run.status == "ok" and run.value(TASKS[run.task].main_metric) is not None)
 
 
-def _cell(key: tuple[str, str], runs: Sequence[Run]) -> StudyCell:
-    """The setting with most seeds (of equals the first by its id), and of each seed the first run by its name."""
+def cell_of(key: tuple[str, str], runs: Sequence[Run]) -> StudyCell:
+    """Return the cell of runs of one method and task, (variant, task).
+
+    It has the setting with most seeds, of equals the first by its id, and of each seed the first run by its name.
+    """
     settings: dict[str, dict[int, Run]] = {}
     for run in sorted(runs, key=lambda run: run.run_id):
         settings.setdefault(run.setting_id, {}).setdefault(run.seed, run)

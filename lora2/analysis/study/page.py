@@ -92,7 +92,8 @@ def _findings(study: ModelStudy) -> str:
 
 def _sections(study: ModelStudy) -> list[str]:
     compared = [_comparison(each, found) for each, found in study.comparisons.values()]
-    around = "\n".join(["### Around the study", *(f"- {line}" for line in study.further)])
+    lines = "\n".join(["### Around the study", *(f"- {line}" for line in study.further)])
+    around = "\n\n".join([lines, *map(_table, study.around)])
     return [f"## {study.model}\n{_made_of(study)}", *compared, _rates(study), _cost(study), _ranks(study), around]
 
 

@@ -104,7 +104,7 @@ def _pair(study: Study, ours: str, theirs: str, paper: PaperTable) -> Pair | Non
         for task in study.tasks
         if (ours, task) in study.cells and (theirs, task) in study.cells
     }
-    differences = {task: _differences(*cells) for task, cells in both.items()}
+    differences = {task: paired(*cells) for task, cells in both.items()}
     tasks = [task for task, values in differences.items() if values]
     if not tasks:
         return None
@@ -120,6 +120,7 @@ def _pair(study: Study, ours: str, theirs: str, paper: PaperTable) -> Pair | Non
     )
 
 
-def _differences(ours: StudyCell, theirs: StudyCell) -> list[float]:
+def paired(ours: StudyCell, theirs: StudyCell) -> list[float]:
+    """List ours minus theirs of the seeds that both ran, best checkpoints, in points."""
     left, right = ours.by_seed(), theirs.by_seed()
     return [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())]
