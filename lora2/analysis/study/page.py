@@ -23,6 +23,7 @@ from lora2.analysis.study.tables import (
 from lora2.common.rendering import to_markdown
 from lora2.common.table import MISSING, Table
 from lora2.glue.tasks import task_title
+from lora2.runs.pretrained import TUNED_ON
 
 FIGURES = Path("../results/figures")  # from docs/
 TOP = (
@@ -38,6 +39,8 @@ TOP = (
     "## Set-up",
     "As the authors ran it: one learning rate and one schedule for all methods but full fine-tuning, which has its own "
     "rate.",
+    "AdaLoRA is this project's, on LoRA²'s stacks: its scores, masks and whole trainings equal those of PEFT's "
+    "([tested](../tests/models/methods/test_adalora_equal.py)).",
     "Each at its best: for every method and task the same number of trials, chosen on a held-out tenth of train and "
     "never on dev; then fresh seeds at the chosen values.",
     "A score is the task's main metric on dev, in percent, of a run's best evaluation, as the paper reports it; the "
@@ -50,10 +53,9 @@ TOP = (
     "them.",
 )
 ABOUT = {
-    "minilm": "MiniLM has 22.7M weights, 6 layers and d = 384, and was tuned on sentence pairs after its distillation: "
-    "it is not DeBERTaV3.",
-    "mpnet": "MPNet has DeBERTaV3-base's shapes, so the paper's parameter counts hold, but other pretraining, and was "
-    "tuned on sentence pairs, AllNLI and Quora among them (not clean for MNLI and QQP): it is not DeBERTaV3.",
+    "minilm": "MiniLM has 22.7M weights, 6 layers and d = 384: it is not DeBERTaV3.",
+    "mpnet": "MPNet has DeBERTaV3-base's shapes, so the paper's parameter counts hold, but other pretraining: it is "
+    "not DeBERTaV3.",
 }
 LIMITS = (
     "The paper's margins are of its own encoder: beside another's they say whether a claim carries over, not whether "
@@ -158,7 +160,8 @@ def _ranks(study: ModelStudy) -> str:
 
 
 def _limits(studies: Sequence[ModelStudy]) -> str:
-    about = [ABOUT[each.model] for each in studies if each.ran and each.model in ABOUT]
+    ran = [each.model for each in studies if each.ran]
+    about = [text[model] for model in ran for text in (ABOUT, TUNED_ON) if model in text]
     counts = {len(cell.scores()) for each in studies for study in each.studies for cell in study.cells.values()} - {0}
     seeds = [f"Seeds behind a mean: {', '.join(map(str, sorted(counts)))}."] if counts else []
     return "\n".join(["## Limits", *about, *seeds, *LIMITS])

@@ -17,6 +17,7 @@ from lora2.common.rendering import to_markdown
 from lora2.common.table import MISSING, Table
 from lora2.glue.tasks import metric_title, task_title
 from lora2.runs.caveats import CAVEATS, FALLEN, MARK
+from lora2.runs.pretrained import TUNED_ON
 
 PAPERS_MODELS = ("deberta_v3_base", "roberta_large")
 FIGURES = Path("results/figures")  # from the root
@@ -66,6 +67,7 @@ def _scores(study: Study) -> Table:
                     if len(c.scores()) < len(seeds)})  # fmt: skip
     if fewer:
         notes.append(f"Fewer seeds: {', '.join(fewer)}.")
+    notes += [TUNED_ON[study.model]] if study.model in TUNED_ON else []
     fallen = {kind for run in runs for kind in run.caveats}
     notes += [f"{MARK} {kind}: {CAVEATS[kind]}." for kind in FALLEN if kind in fallen]
     return Table(

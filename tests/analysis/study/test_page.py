@@ -12,7 +12,7 @@ from lora2.analysis.study.models import model_studies
 from lora2.analysis.study.page import study_page
 from lora2.analysis.study.pictures import draw_pictures
 from lora2.analysis.study.publish import show_study
-from lora2.analysis.study.readme import readme_block
+from lora2.analysis.study.readme import readme_block, readme_table
 from lora2.runs.reader import parse_run
 from scripts import results as script
 
@@ -113,7 +113,14 @@ def test_methods_that_ran_on_no_common_task_have_no_picture_of_cost(tmp_path):
 
 def test_the_page_tells_what_the_encoder_was_tuned_on():
     runs = [study_run("full", "rte", seed, 70.0, model="mpnet", recipe="authors_short") for seed in (0, 1)]
-    assert "MPNet has DeBERTaV3-base's shapes" in page(runs)
+    limits = page(runs).split("## Limits\n")[1]
+    assert limits.startswith("MPNet has DeBERTaV3-base's shapes")
+    assert "AllNLI and Quora among them: its scores on MNLI and QQP are not clean." in limits
+    assert "AllNLI and Quora" in readme_table(model_studies(list(map(parse_run, runs)), PAPERS, "mpnet"))
+
+
+def test_the_page_says_whose_adalora_it_is():
+    assert "AdaLoRA is this project's, on LoRA²'s stacks" in page([])
 
 
 def test_lines_say_what_holds_what_was_trained_and_what_was_not():
