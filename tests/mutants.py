@@ -1214,8 +1214,8 @@ MUTANTS = (
     _mutant(
         "equals count as better",
         "analysis/comparison.py",
-        "(gaps > 0.0) + 0.5 * (gaps == 0.0)",
-        "gaps >= 0.0",
+        "(x > y) + 0.5 * (x == y)",
+        "x >= y",
         "analysis/test_comparison.py",
     ),
     _mutant(
@@ -1242,7 +1242,7 @@ MUTANTS = (
     _mutant(
         "collapsed runs left out of the study",
         "analysis/study/gather.py",
-        'any(caveat != "collapsed" for caveat in run.caveats)',
+        "not set(run.caveats) <= set(FALLEN)",
         "bool(run.caveats)",
         "analysis/study/test_gather.py",
     ),
@@ -1368,9 +1368,9 @@ MUTANTS = (
     ),
     _mutant(
         "a shortened run is a whole one",
-        "training/recording.py",
-        '"shortened": result.shortened,',
-        '"shortened": False,',
+        "training/session.py",
+        'known["caveats"].append("shortened")',
+        "pass",
         "training/test_session.py",
     ),
     _mutant(
@@ -1545,6 +1545,13 @@ MUTANTS = (
         "experiments/test_tune.py",
     ),
     _mutant(
+        "both comparisons of a study in one line of its table",
+        "experiments/study.py",
+        'f"recipe.name=choice({RECIPE})"',
+        'f"recipe.name={RECIPE}"',
+        "end_to_end/test_study.py",
+    ),
+    _mutant(
         "a seed of the trials is used again",
         "experiments/study.py",
         "if used := set(seeds) & set(found.seeds):",
@@ -1568,9 +1575,58 @@ MUTANTS = (
     _mutant(
         "a shortened run is published",
         "analysis/published.py",
-        'PUBLISHED_WITH = {"collapsed", ',
-        'PUBLISHED_WITH = {"shortened", "collapsed", ',
+        "PUBLISHED_WITH = {*FALLEN, ",
+        'PUBLISHED_WITH = {"shortened", *FALLEN, ',
         "analysis/test_published.py",
+    ),
+    _mutant(
+        "trials that diverged are not published",
+        "analysis/published.py",
+        'run.status not in RESULTS and "diverged" not in run.caveats',
+        "run.status not in RESULTS",
+        "analysis/test_published.py",
+    ),
+    _mutant(
+        "what diverged is done again and again",
+        "experiments/status.py",
+        'lost = [run for run in runs if "diverged" in run.caveats]',
+        "lost = []",
+        "experiments/test_sweep.py",
+    ),
+    _mutant(
+        "a verdict on the seeds that did not diverge",
+        "analysis/study/pairs.py",
+        'return "seeds diverged" if self.diverged else margin_verdict',
+        "return margin_verdict",
+        "analysis/study/test_diverged.py",
+    ),
+    _mutant(
+        "a run that diverged is missing where only the order counts",
+        "analysis/study/gather.py",
+        "return [*self.scores(), *(-math.inf for _ in self.diverged)]",
+        "return self.scores()",
+        "analysis/study/test_diverged.py",
+    ),
+    _mutant(
+        "a run that diverged is no run of its cell",
+        "analysis/study/gather.py",
+        """return "diverged" in run.caveats or (run.status""",
+        """return False or (run.status""",
+        "analysis/study/test_diverged.py",
+    ),
+    _mutant(
+        "what the study ran for an experiment is missing beside it",
+        "analysis/study/further.py",
+        "cells = _cells([*tried, *plain])",
+        "cells = _cells(tried)",
+        "analysis/study/test_further.py",
+    ),
+    _mutant(
+        "both starts in one mean",
+        "analysis/study/further.py",
+        "not run.recipe.endswith(tuple(others))",
+        "True",
+        "analysis/study/test_further.py",
     ),
     _mutant(
         "a timing of random weights is published",

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from lora2.analysis.stats import MIN_SEEDS, finite, t_quantile
 from lora2.common.errors import UserError
 
 Strata = Sequence[Sequence[float]]  # (T, n of each)
-MarginVerdict = Literal["supported", "contradicted", "undecided", "too few seeds", "one task"]
+MarginVerdict = Literal["supported", "contradicted", "undecided", "too few seeds", "one task", "seeds diverged"]
 MOST_SEEDS = 1000  # beyond it nobody runs the study
 
 
@@ -102,7 +103,8 @@ def stratified_bootstrap(
 def probability_of_improvement(ours: Strata, theirs: Strata) -> float:
     """Estimate how probably a run of ours scores higher than a run of theirs: rliable's P(X > Y), mean over tasks.
 
-    Seeds are not paired here: each run of ours meets each of theirs, and equals count half.
+    Seeds are not paired here: each run of ours meets each of theirs, and equals count half. Only the order counts, so a
+    run that diverged may stand as -inf.
 
     >>> probability_of_improvement([[1.0, 3.0]], [[2.0, 3.0]])
     0.375
@@ -111,14 +113,14 @@ def probability_of_improvement(ours: Strata, theirs: Strata) -> float:
         ours, theirs: (T, n) scores of the same tasks in the same order.
 
     Raises:
-        UserError: the tasks differ in number, or one has no score.
+        UserError: the tasks differ in number, or one has no score or NaN.
     """
     if len(ours) != len(theirs) or not ours:
         raise UserError(f"probability of improvement: got {len(ours)} and {len(theirs)} tasks; needs the same ones")
     shares = []
     for left, right in zip(ours, theirs, strict=True):
-        gaps = finite(left)[:, None] - finite(right)[None, :]  # (n, m)
-        shares.append(float(((gaps > 0.0) + 0.5 * (gaps == 0.0)).mean()))
+        x, y = _ordered(left)[:, None], _ordered(right)[None, :]  # (n, 1), (1, m)
+        shares.append(float(((x > y) + 0.5 * (x == y)).mean()))
     return float(np.mean(shares))
 
 
@@ -159,6 +161,14 @@ def seeds_to_decide(strata: Strata, margin: float) -> int | None:
     distance = max(mean, printed - mean)
     widths = ((seeds, pooled(strata, seeds).half_width()) for seeds in range(MIN_SEEDS, MOST_SEEDS + 1))
     return next((seeds for seeds, half in widths if half < distance), None)
+
+
+def _ordered(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Numbers that have an order, (n,), as an array."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0 or np.isnan(array).any():
+        raise UserError(f"values: need at least one number and no NaN, got {list(values)}")
+    return array
 
 
 def _towards(mean: float, margin: float) -> tuple[float, float]:

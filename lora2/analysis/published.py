@@ -6,13 +6,14 @@ from pathlib import Path
 from lora2.analysis.publish import publish_claims, publish_diagnostics, publish_figure3, publish_table
 from lora2.common.errors import UserError
 from lora2.common.voice import say
-from lora2.runs.caveats import CAVEATS
+from lora2.runs.caveats import CAVEATS, FALLEN
 from lora2.runs.format import RESULTS
 from lora2.runs.reader import Run, load_runs
 
 TABLES = ("runs", "table1", "table2", "table3", "table4")
-# A published set without its collapsed seeds would be a selection; versions are a matter of the runs beside it.
-PUBLISHED_WITH = {"collapsed", "other versions"}
+# A published set without the seeds that collapsed or diverged would be a selection; versions are a matter of the runs
+# beside it.
+PUBLISHED_WITH = {*FALLEN, "other versions"}
 
 
 def publish_runs(own: Path, results: Path, page: Path) -> int:
@@ -52,7 +53,7 @@ def objections(run: Run) -> list[str]:
     """Say why a run must not be published; nothing for a clean, full, real one."""
     kinds = {*run.caveats, *(["random weights"] if run.model_random_init else [])}  # of a timing it is no caveat
     found = {
-        f"its status is {run.status}": run.status not in RESULTS,
+        f"its status is {run.status}": run.status not in RESULTS and "diverged" not in run.caveats,
         **{f"{kind}: {why}": kind in kinds - PUBLISHED_WITH for kind, why in CAVEATS.items()},
         "its code is of no known commit": not run.provenance.get("git_commit"),
         "its code had changes that are not committed": bool(run.provenance.get("dirty_diff")),

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from lora2.config.grid import Job
 from lora2.config.identity import run_id, timed_id
@@ -20,8 +20,9 @@ from lora2.runs.places import record_paths
 from lora2.runs.progress import RunProgress, read_progress
 from lora2.runs.reader import Run, UnreadableRecordError, read_folder, read_run
 
-State = Literal["done", "running", "failed", "to do", "refused"]
-STATES: tuple[State, ...] = ("done", "running", "failed", "to do", "refused")
+State = Literal["done", "running", "diverged", "failed", "to do", "refused"]
+STATES: tuple[State, ...] = get_args(State)
+OVER: tuple[State, ...] = ("done", "diverged")  # not to be done again: what diverged would again
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,9 @@ def _job_status(job: Job, fingerprints: Iterable[str], alive: Alive) -> JobStatu
     progress = None if shown is None else alive.progress.get(shown)
     if shown is not None and alive.is_running(shown):
         return JobStatus(job, "running", progress=progress)
+    lost = [run for run in runs if "diverged" in run.caveats]
+    if lost and not job.cfg.force:
+        return JobStatus(job, "diverged", lost[0])
     if (reason := refusal(job.cfg)) is not None:
         return JobStatus(job, "refused", refused=reason)
     return JobStatus(job, "failed" if runs else "to do", runs[0] if runs else None, progress=progress)

@@ -17,12 +17,12 @@ from lora2.common.screen import to_screen
 from lora2.common.table import MISSING, Table
 from lora2.config.grid import Job
 from lora2.experiments.cost.estimate import Estimate, as_json_text, estimate, hours, this_device
-from lora2.experiments.status import JobStatus, State, survey
+from lora2.experiments.status import OVER, JobStatus, State, survey
 from lora2.experiments.sweep import refusals, state_counts, tell_export
 from lora2.experiments.sweep_table import method_of
 from lora2.runs.progress import duration
 
-SIGNS: dict[State, str] = {"done": "+", "running": ">", "failed": "x", "to do": ".", "refused": "!"}
+SIGNS: dict[State, str] = {"done": "+", "running": ">", "diverged": "~", "failed": "x", "to do": ".", "refused": "!"}
 SECONDS = 10  # between two views
 HOME, REST_OF_LINE, REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 
@@ -72,7 +72,8 @@ def _news(statuses: Sequence[JobStatus]) -> list[str]:
     """Say where the running jobs are, which were killed, what failed and what is refused."""
     shown = [item for item in statuses if item.state == "running" or item.progress is not None]
     told = [f"{SIGNS[item.state]} {item.job.label}: {where(item, time.time())}" for item in shown]
-    failed = [f"{SIGNS['failed']} {item.job.label}: {item.error}" for item in statuses if item.state == "failed"]
+    ended = [item for item in statuses if item.state in ("diverged", "failed")]
+    failed = [f"{SIGNS[item.state]} {item.job.label}: {item.error}" for item in ended]
     return [*told, *failed, *(f"{SIGNS['refused']} {line}" for line in refusals(statuses))]
 
 
@@ -98,7 +99,7 @@ def _watch(name: str, jobs: Sequence[Job]) -> None:
     while True:
         statuses = survey(jobs)
         print(_in_place(to_screen([as_table(name, statuses)]).splitlines()), flush=True)
-        if all(status.state in ("done", "refused") for status in statuses):
+        if all(status.state in (*OVER, "refused") for status in statuses):
             return
         time.sleep(SECONDS)
 

@@ -76,6 +76,7 @@ def _cell_jobs(one: Job, found: Tuned, choice: Choice, seeds: Sequence[int], con
     """The jobs of one row and task; `one` is a job of it in the first comparison."""
     shared, axes = one.pinned
     values = [f"{path}={value}" for path, value in choice.values.items()]
-    words = [*found.shared, *shared, *values, f"recipe.name={RECIPE}", *axes]
+    name = f"recipe.name=choice({RECIPE})"  # an axis, so that names and tables tell the two comparisons apart
+    words = [*found.shared, *shared, *values, *axes, name]
     seed = f"seed=choice({','.join(map(str, seeds))})"
     return expand(one.experiment, [*words, seed], configs=configs)

@@ -19,6 +19,7 @@ from lora2.experiments.status import STATES, JobStatus, State, survey
 from lora2.experiments.sweep_table import results_table
 from lora2.runs.places import record_paths
 
+RARE: tuple[State, ...] = ("diverged", "refused")  # told where there is one
 Start = Callable[[Iterable[str]], Ended]  # does the run of a command line
 
 
@@ -103,6 +104,8 @@ def run_jobs(
 ) -> int:
     """Do every job that is to do or has failed before; a failing one does not stop the others.
 
+    What has diverged would do so again: force=true does it anyway.
+
     Args:
         statuses: of all jobs.
         start: does one.
@@ -114,6 +117,7 @@ def run_jobs(
     """
     waiting = [status.job for status in statuses if status.state in ("to do", "failed")]
     before, elsewhere, failures = count(statuses, "done"), count(statuses, "running"), []
+    diverged = count(statuses, "diverged")
     pace = Pace(statuses, now)
     for index, job in enumerate(waiting, 1):
         say(f"[{index}/{len(waiting)}] {job.label}{pace.left(waiting[index - 1 :])}")
@@ -130,8 +134,10 @@ def run_jobs(
             failures.append(f"{job.label}: {ended.reason}\n    {shell_command(train, job.overrides)}")
         else:
             pace.done(job)
-    done = len(statuses) - before - elsewhere - len(failures)
+    done = len(statuses) - before - diverged - elsewhere - len(failures)
     parts = [f"{done} done now", f"{before} done before", f"{len(failures)} failed"]
+    if diverged:
+        parts.append(f"{diverged} diverged before")
     if elsewhere:
         parts.append(f"{elsewhere} left to another process")
     say("\n  ".join([f"{len(statuses)} runs: {', '.join(parts)}", *failures]))
@@ -146,4 +152,4 @@ def count(statuses: Sequence[JobStatus], state: State) -> int:
 def state_counts(statuses: Sequence[JobStatus]) -> str:
     """Count the jobs in every state, in one line."""
     counts = {state: count(statuses, state) for state in STATES}
-    return ", ".join(f"{number} {state}" for state, number in counts.items() if number or state != "refused")
+    return ", ".join(f"{number} {state}" for state, number in counts.items() if number or state not in RARE)

@@ -17,11 +17,12 @@ from lora2.common.voice import say
 from lora2.config.grid import Job, expand
 from lora2.config.identity import IDENTITY_FREE
 from lora2.config.tree import flatten
-from lora2.experiments.status import JobStatus, survey
+from lora2.experiments.status import OVER, JobStatus, survey
 from lora2.experiments.sweep import Start, refuse, run_jobs, state_counts
 from lora2.experiments.tuned import Choice, Tuned, write_tuned
+from lora2.runs.caveats import FALLEN
 from lora2.runs.reader import Run
-from lora2.runs.trials import RECIPE, has_diverged, score
+from lora2.runs.trials import RECIPE, score
 
 TRIALS = 12  # of each method on each task
 SEEDS = (0, 1)  # a third one is for the picture: the choice is made by two
@@ -112,9 +113,9 @@ def tune(model: str, jobs: Sequence[Job], start: Start, train: Path, *, write: b
     statuses = survey(jobs)
     refuse(statuses)
     say(f"tune {model}: {state_counts(statuses)}")
-    code = run_jobs([status for status in statuses if not _diverged(status)], start, train)
+    code = run_jobs(statuses, start, train)
     statuses = survey(jobs)
-    missing = sum(not is_over(status) for status in statuses)
+    missing = sum(status.state not in OVER for status in statuses)
     if missing:
         say(f"{missing} of {len(statuses)} trials are missing: nothing is chosen; the same command does them")
         return code
@@ -123,16 +124,6 @@ def tune(model: str, jobs: Sequence[Job], start: Start, train: Path, *, write: b
     if write:
         say(f"written: {write_tuned(found, jobs[0].cfg.results_dir)}")
     return 0
-
-
-def is_over(status: JobStatus) -> bool:
-    """Return whether a trial need not be done again."""
-    return status.state == "done" or _diverged(status)
-
-
-def _diverged(status: JobStatus) -> bool:
-    """Whether a trial is over because its loss or gradient was not finite: its score is the worst."""
-    return status.run is not None and has_diverged(status.run)
 
 
 def choose(model: str, statuses: Sequence[JobStatus]) -> Tuned:
@@ -162,8 +153,8 @@ def choose(model: str, statuses: Sequence[JobStatus]) -> Tuned:
 
 
 def _is_clean(run: Run) -> bool:
-    """Whether a trial may be published, as far as its record tells; one that collapsed may."""
-    return not set(run.caveats) - {"collapsed"} and not run.provenance.get("dirty_diff")
+    """Whether a trial may be published, as far as its record tells; one that collapsed or diverged may."""
+    return set(run.caveats) <= set(FALLEN) and not run.provenance.get("dirty_diff")
 
 
 def _shared(job: Job) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def predict(task: TaskSpec, logits: Array) -> Array:
         (n,) class ids or scores.
 
     Raises:
-        ValueError: an output is NaN or infinite; its argmax would be a class like any other.
+        FloatingPointError: an output is NaN or infinite; its argmax would be a class like any other.
     """
     _check_finite(logits, "logits")
     return logits[:, 0] if task.is_regression else logits.argmax(axis=1)
@@ -46,7 +46,8 @@ def compute(task: TaskSpec, predictions: Mapping[str, Array], references: Mappin
         Fractions by metric; those of MNLI's mismatched split end in "_mm".
 
     Raises:
-        ValueError: a dev split is missing, the lengths differ or are 0, or a value is NaN or infinite.
+        ValueError: a dev split is missing, or the lengths differ or are 0.
+        FloatingPointError: a value is NaN or infinite.
     """
     for given, values in (("predictions", predictions), ("references", references)):
         missing = [split for split in task.dev_splits if split not in values]
@@ -132,4 +133,4 @@ def _check(predictions: Array, references: Array) -> None:
 def _check_finite(values: Array, name: str) -> None:
     bad = int(np.size(values) - np.count_nonzero(np.isfinite(values)))
     if bad:
-        raise ValueError(f"{name}: {bad} of {np.size(values)} values are NaN or infinite; the model has diverged.")
+        raise FloatingPointError(f"{name}: {bad} of {np.size(values)} values are not finite: the model has diverged")

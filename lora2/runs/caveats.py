@@ -14,6 +14,7 @@ Caveat = Literal[
     "recipe changed",
     "check failed",
     "collapsed",
+    "diverged",
     "other versions",
     "verification failed",
 ]
@@ -27,12 +28,15 @@ CAVEATS: Mapping[Caveat, str] = {
     "recipe changed": "settings are not those of the recipe that the run is named after (the record's notes list them)",
     "check failed": "the run's check of itself failed",
     "collapsed": "a run gave one and the same prediction for every example of a dev split",
+    "diverged": "the loss, the gradient or a score was no longer a finite number: the run ended there, without a score",
     "other versions": "made with other package versions than most runs of its setting",
     "verification failed": "stock libraries do not re-derive the recorded score from the run's weights",
 }
+FALLEN: tuple[Caveat, ...] = ("collapsed", "diverged")  # what the method did, where the others are faults of the run
 MARK = "‡"
 NO_CAVEAT = "none"  # what a tracker is told of a clean run
 OTHER_ROWS = "not be comparable with the paper's"  # in the note of a record that is older than its list of caveats
+NOT_FINITE = "not finite"  # in the error of a run that diverged (training/finite.py, training/loop.py, ...)
 CORRELATIONS = ("matthews", "pearson", "spearman")
 
 
@@ -75,6 +79,7 @@ def caveats_of(data: Mapping[str, Any]) -> tuple[Caveat, ...]:
         "shortened": "caveats" not in data and not timed and most is not None and steps >= most,
         "check failed": not all(_part(data, "checks").values()),
         "collapsed": bool(data.get("constant")) or ("constant" not in data and _is_uncorrelated(data)),
+        "diverged": data["status"] == "failed" and NOT_FINITE in str(data.get("error")),
         "verification failed": not _part(data, "verified").get("passed", True),
     }
     return in_order(kinds | {kind for kind, holds in found.items() if holds})

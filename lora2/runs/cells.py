@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lora2.common.errors import UserError
-from lora2.runs.caveats import Caveat, in_order
+from lora2.runs.caveats import FALLEN, Caveat, in_order
 from lora2.runs.reader import Run
 
 
@@ -32,24 +33,24 @@ class Cell:
         return len(self.left_out)
 
     @property
-    def collapsed(self) -> tuple[int, int]:
-        """Return how many seeds of the setting collapsed, and of how many; what else is wrong with a run being equal.
+    def fallen(self) -> tuple[Counter[Caveat], int]:
+        """Count the seeds of the setting that collapsed or diverged, and all of them; other caveats being equal.
 
-        A collapsed seed is never averaged with the others, but a mean without it is not the mean of the method.
+        A fallen seed is never averaged with the others, but a mean without it is not the mean of the method.
         """
-        others = _but_collapsed(self.runs[0])
+        others = _but_fallen(self.runs[0])
         alike = [
             run
             for run in (*self.runs, *self.left_out)
-            if run.setting_id == self.runs[0].setting_id and _but_collapsed(run) == others
+            if run.setting_id == self.runs[0].setting_id and _but_fallen(run) == others
         ]
-        seeds = {run.seed for run in alike}
-        return len(seeds & {run.seed for run in alike if "collapsed" in run.caveats}), len(seeds)
+        seeds = {kind: {run.seed for run in alike if kind in run.caveats} for kind in FALLEN}
+        return Counter({kind: len(found) for kind, found in seeds.items() if found}), len({run.seed for run in alike})
 
     @property
     def caveats(self) -> tuple[Caveat, ...]:
-        """List what makes the numbers of the cell no clean ones; a seed that collapsed and is left out is one of it."""
-        return in_order((*self.runs[0].caveats, *(("collapsed",) if self.collapsed[0] else ())))
+        """List what makes the numbers of the cell no clean ones; a seed that fell and is left out is one of it."""
+        return in_order((*self.runs[0].caveats, *self.fallen[0]))
 
 
 def choose(runs: Iterable[Run]) -> Cell:
@@ -77,10 +78,10 @@ def _cell(seeds: Mapping[int, Run], runs: Sequence[Run]) -> Cell:
 
 
 def _rank(cell: Cell) -> tuple[bool, bool, int, str, tuple[Caveat, ...]]:
-    """The least stands: clean settings, clean seeds of a setting that also collapsed, the others; then most seeds."""
+    """The least stands: clean settings, clean seeds of a setting of which others fell, the rest; then most seeds."""
     first = cell.runs[0]
     return bool(cell.caveats), bool(first.caveats), -len(cell.runs), first.setting_id, first.caveats
 
 
-def _but_collapsed(run: Run) -> set[Caveat]:
-    return set(run.caveats) - {"collapsed"}
+def _but_fallen(run: Run) -> set[Caveat]:
+    return set(run.caveats) - set(FALLEN)

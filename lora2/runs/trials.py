@@ -6,12 +6,6 @@ from lora2.core import keys
 from lora2.runs.reader import Run
 
 RECIPE = "trial"  # the name in the records
-DIVERGED = "not finite"  # in the reason of a run that did (lora2/training/finite.py, loop.py)
-
-
-def has_diverged(run: Run) -> bool:
-    """Return whether a run ended because its loss or gradient was not finite."""
-    return run.status == "failed" and DIVERGED in (run.error or "")
 
 
 def score(run: Run) -> float:

@@ -19,6 +19,7 @@ from lora2.runs.format import Checkpoint
 from lora2.runs.provenance import cpu_name
 from lora2.runs.record import Counts, Metrics, RecordConfig, RunRecord, Timing, read_record, record_path, write_record
 from lora2.training.captured.choice import captures
+from lora2.training.failure import Failure
 from lora2.training.state import TrainState
 
 
@@ -30,7 +31,6 @@ class RunResult:
         main_metric: of the task, which chose the best evaluation.
         checks: by name, whether each check of the run on itself passed.
         hashes: of what went into the run, by name.
-        shortened: whether `recipe.max_steps` ended it before the recipe would have.
     """
 
     state: TrainState
@@ -38,7 +38,6 @@ class RunResult:
     counts: ParameterCounts
     checks: dict[str, bool]
     hashes: dict[str, str]
-    shortened: bool
 
 
 def known_fields(
@@ -74,7 +73,6 @@ def finished_record(known: dict[str, Any], result: RunResult, wall: float) -> Ru
     constant += ["last"] if state.last_is_constant else []
     own = {
         "random weights": known["model_random_init"],
-        "shortened": result.shortened,
         "check failed": bool(failed),
         "collapsed": bool(constant),
     }
@@ -95,6 +93,17 @@ def finished_record(known: dict[str, Any], result: RunResult, wall: float) -> Ru
         checks=result.checks,
         timing=_timing(state, wall),
     )
+
+
+def failed_record(known: dict[str, Any], failure: Failure) -> RunRecord:
+    """Return the record of a run that did not.
+
+    Args:
+        known: as `known_fields` returned them.
+        failure: what ended it.
+    """
+    caveats = in_order([*known["caveats"], *(["diverged"] if failure.repeats else [])])
+    return RunRecord(**known | {"caveats": list(caveats)}, status=failure.status, error=failure.reason)
 
 
 def data_caveats(raw: RawTask) -> list[Caveat]:

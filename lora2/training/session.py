@@ -19,6 +19,7 @@ from lora2.common.signals import heed_signals
 from lora2.common.voice import say
 from lora2.config.deviations import Deviations
 from lora2.config.schema import RunConfig
+from lora2.glue.heldout import train_size
 from lora2.glue.raw import RawTask
 from lora2.models.backbone import quiet_transformers
 from lora2.models.checksum import weights_hash
@@ -34,6 +35,7 @@ from lora2.training.opening import opening
 from lora2.training.recording import (
     RunResult,
     device_name,
+    failed_record,
     finished_record,
     is_shortened,
     known_fields,
@@ -79,6 +81,8 @@ def execute(
     accelerator = build_accelerator(cfg.recipe.precision, tracker, cfg.output_dir)
     notes += capture_notes(cfg.step, accelerator, cfg.recipe.accumulation)
     known = known_fields(cfg, raw, run_id, setting_id, notes, deviations)
+    if is_shortened(cfg.recipe, train_size(len(raw.splits["train"]), cfg.selection)):
+        known["caveats"].append("shortened")
     checkpoints = CheckpointFolder(Path(cfg.output_dir) / run_id / CHECKPOINTS, run_id)
     tracking = Tracking(accelerator, cfg, run_id, setting_id)
     earlier = _content(record_path(cfg.results_dir, run_id))
@@ -93,7 +97,7 @@ def execute(
         failure = explain(error)
         if not failure.expected:
             traceback.print_exc()
-        record = RunRecord(**known, status=failure.status, error=failure.reason)
+        record = failed_record(known, failure)
     else:
         record = finished_record(known, result, time.perf_counter() - started)
     record.provenance = provenance(device_name(accelerator.device)) | way_of_computing(cfg, accelerator)
@@ -163,7 +167,6 @@ def _train(
         counts=counts,
         checks=checks,
         hashes={"frozen_weights": frozen_hash},
-        shortened=is_shortened(cfg.recipe, len(data.splits["train"])),
     )
 
 

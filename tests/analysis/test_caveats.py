@@ -18,7 +18,7 @@ from lora2.analysis.paper import load_figure3
 from lora2.analysis.tables.build import build
 from lora2.common.table import Table
 from lora2.glue.tasks import TASKS
-from lora2.runs.caveats import CAVEATS, MARK
+from lora2.runs.caveats import CAVEATS, FALLEN, MARK
 from lora2.runs.places import load_places
 from lora2.runs.reader import load_runs, parse_run
 
@@ -34,6 +34,7 @@ MARKED: dict[str, dict[str, Any]] = {
     "synthetic": {"synthetic": True},
     "check failed": {"checks": {"merged_equals_unmerged": False}},
     "collapsed": {"constant": ["last"]},
+    "diverged": {"caveats": ["diverged"]},
     "rows dropped": {"caveats": ["rows dropped"]},
     "other versions": {"caveats": ["other versions"]},
     "verification failed": {"verified": {"passed": False}},
@@ -65,6 +66,18 @@ def test_a_marked_number_says_so_and_has_neither_difference_nor_verdict(kind: st
     assert CAVEATS[kind] in note
 
 
+def test_a_seed_that_diverged_is_counted_beside_the_others():
+    lost = {"status": "failed", "error": "step 3: the loss is not finite", "metrics": None}
+    records = [deberta(task="qnli", seed=seed, **(lost if seed == 2 else {})) for seed in range(3)]
+    (line,) = [row for row in lines(shown(records)[0], "best") if row["QNLI acc"] != "–"]
+    assert line["QNLI acc"].endswith(f"(n=2; 1 diverged of 3) {MARK}")
+    alone = shown([{**each, **lost} for each in records])
+    assert any(row["QNLI acc"] == f"– (n=0; 3 diverged of 3) {MARK}" for row in lines(alone[0], "best"))
+    assert not any("Not shown" in note for table in alone for note in table.footnotes)
+    (note,) = (note for note in alone[0].footnotes if note.startswith(MARK))
+    assert CAVEATS["diverged"] in note
+
+
 def test_a_clean_number_has_no_mark():
     assert not any(MARK in str(table) for table in shown([deberta(seed=seed) for seed in range(3)]))
 
@@ -78,8 +91,8 @@ def test_no_number_of_marked_runs_displaces_a_clean_one(kind: str, setting: str)
     ]
     table = shown([*marked, deberta(seed=0, setting_id="aaa")])[0]
     best = next(row for row in lines(table, "best") if row["MRPC acc"] != "–")["MRPC acc"]
-    if (kind, setting) == ("collapsed", "aaa"):  # clean seeds of a setting that also collapsed: told at the number
-        assert best == f"90.00 (n=1; 4 collapsed of 5) {MARK}"
+    if kind in FALLEN and setting == "aaa":  # clean seeds of a setting of which others fell: told at the number
+        assert best == f"90.00 (n=1; 4 {kind} of 5) {MARK}"
     else:
         assert best == "90.00 (n=1)"
     assert any(f"4 run(s) in all, left out (4 {kind})" in note for note in table.footnotes)

@@ -109,7 +109,14 @@ def test_verdict_on_a_printed_margin(strata: list[list[float]], margin: float, e
 
 
 def test_no_verdict_is_ever_significant() -> None:
-    assert get_args(MarginVerdict) == ("supported", "contradicted", "undecided", "too few seeds", "one task")
+    assert get_args(MarginVerdict) == (
+        "supported",
+        "contradicted",
+        "undecided",
+        "too few seeds",
+        "one task",
+        "seeds diverged",
+    )
 
 
 @pytest.mark.parametrize("margin", [2.0, 5.0, -3.0])

@@ -75,6 +75,31 @@ def test_every_caveat_keeps_a_run_back_but_those_that_would_select():
         assert told == ([] if kind in PUBLISHED_WITH else [f"{kind}: {CAVEATS[kind]}"])
 
 
+DIVERGED = {"status": "failed", "error": "step 3: the gradient is not finite, task loss nan", "metrics": None}
+
+
+def test_a_run_that_diverged_is_published_as_one_that_collapsed_is():
+    assert objections(parse_run(record(**{**GOOD, **DIVERGED}))) == []
+    (told,) = objections(parse_run(record(**{**GOOD, **DIVERGED, "caveats": ["shortened"]})))
+    assert told.startswith("shortened: ")
+    (told,) = objections(parse_run(record(**{**GOOD, **DIVERGED, "error": "OSError: no space left on device"})))
+    assert told == "its status is failed"
+
+
+def test_every_trial_that_the_choice_names_is_published(project, capsys):
+    """One that went to its end, one that collapsed, one that diverged."""
+    own, trial = project / "outputs" / "results", {"recipe": "trial"}
+    names = [
+        leave(own, run_id="trial-good", **trial),
+        leave(own, run_id="trial-collapsed", constant=["best"], **trial),
+        leave(own, run_id="trial-diverged", **{**trial, **DIVERGED}),
+    ]
+    assert results.main(["publish"]) == 0
+    assert all((project / "results" / "runs" / f"{name}.json").exists() for name in names)
+    assert "diverged: the loss, the gradient or a score" in (project / "results" / "tables" / "runs.md").read_text()
+    assert capsys.readouterr().err.count("published: trial-") == 3
+
+
 def test_a_shortened_run_of_before_the_list_of_caveats_is_kept_back():
     older = record(**{**GOOD, "resolved": {"recipe": {"max_steps": 9}}})
     del older["caveats"]

@@ -191,6 +191,7 @@ def test_a_loss_that_is_not_a_number_leaves_a_failed_record(tmp_path, monkeypatc
     record = only_record(tmp_path)
     assert record.status == "failed"
     assert re.search(r"step 0: .*not finite", record.error)
+    assert {"diverged", "shortened"} <= set(record.caveats)
     assert (record.metrics, record.counts, record.timing) == (None, None, None)
     assert record.provenance
     assert "failed" in capsys.readouterr().err
@@ -199,7 +200,9 @@ def test_a_loss_that_is_not_a_number_leaves_a_failed_record(tmp_path, monkeypatc
 def test_a_model_that_diverges_in_its_last_step_leaves_a_failed_record(tmp_path):
     """Loss and gradient were finite; only the evaluation sees that the weights are not."""
     assert run(resolve(compose(*TINY, *folders(tmp_path), "recipe.max_steps=1", "recipe.lr=1e38", "budget=none"))) == 1
-    assert only_record(tmp_path).status == "failed"
+    record = only_record(tmp_path)
+    assert record.status == "failed"
+    assert "diverged" in record.caveats
 
 
 def test_scores_that_are_not_finite_leave_a_failed_record(tmp_path, monkeypatch):
@@ -211,6 +214,7 @@ def test_scores_that_are_not_finite_leave_a_failed_record(tmp_path, monkeypatch)
     record = only_record(tmp_path)
     assert record.status == "failed"
     assert "importance scores are not finite" in record.error
+    assert "diverged" in record.caveats
 
 
 def test_running_out_of_memory_leaves_a_record(tmp_path, monkeypatch):

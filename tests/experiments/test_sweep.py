@@ -12,6 +12,7 @@ from helpers.runs import expand
 from lora2.config.identity import run_id
 from lora2.config.overrides import shell_command
 from lora2.experiments import status_view
+from lora2.experiments.cost.estimate import estimate
 from lora2.experiments.run_process import Ended
 from lora2.experiments.status import survey
 from lora2.experiments.sweep import run_jobs, state_counts
@@ -33,14 +34,14 @@ def jobs():
     return expand("table4", ["task=rte", "data=demo", "model=tiny", "recipe=demo"], seeds=1)
 
 
-def leave_record(job, state="ok", data=DATA):
+def leave_record(job, state="ok", data=DATA, error="it broke"):
     """A record as a run of the job would leave it."""
     path = record_path(job.cfg.results_dir, run_id(job.cfg, data))
     path.parent.mkdir(parents=True, exist_ok=True)
     record = fake_records.record(
         run_id=path.stem,
         status=state,
-        error=None if state == "ok" else "it broke",
+        error=None if state == "ok" else error,
         task=job.cfg.task,
         data=job.cfg.data.source,
         hashes={"data": data},
@@ -147,6 +148,24 @@ def test_damaged_records_are_left_out(jobs):
     assert survey(jobs)[1].state == "to do"
 
 
+def test_what_diverged_is_not_done_again_unless_asked_for(jobs, capsys):
+    leave_record(jobs[0])
+    leave_record(jobs[1], "failed", error="step 3: the loss is not finite")
+    leave_record(jobs[2], "failed")
+    statuses = survey(jobs)
+    assert [item.state for item in statuses] == ["done", "diverged", "failed", "to do"]
+    assert state_counts(statuses) == "1 done, 0 running, 1 diverged, 1 failed, 1 to do"
+    started = []
+    assert run_jobs(statuses, lambda words: started.append(words) or Ended(0), TRAIN) == 0
+    assert started == [job.overrides for job in jobs[2:]]
+    assert "4 runs: 2 done now, 1 done before, 0 failed, 1 diverged before\n" in capsys.readouterr().err
+    assert estimate(statuses, lambda cfg: None)[1].left == 0.0
+    view = status_view.as_table("table4", statuses)
+    assert "~ method.targets=qv seed=0: step 3: the loss is not finite" in view.footnotes
+    again = expand("table4", ["task=rte", "data=demo", "model=tiny", "recipe=demo", "force=true"], seeds=1)
+    assert survey(again)[1].state == "failed"
+
+
 # ------------------------------------------------------------------------------------------------------- refused jobs
 
 TOO_SHORT = ["table3", "--model", "tiny", "task=rte", "--data", "demo", "recipe.max_steps=30", "--seeds", "2"]
@@ -239,7 +258,10 @@ def test_status_shows_the_sum_first_then_a_sign_for_each_seed_and_a_legend(capsy
     assert experiment.main([*status, "--format", "text"]) == 0
     text = capsys.readouterr().out.splitlines()
     total = "table4: 1 done, 0 running, 1 failed, 10 to do; hours left unknown"
-    legend, broken = "+ done, > running, x failed, . to do, ! refused", "x method.targets=qk seed=1: it broke"
+    legend, broken = (
+        "+ done, > running, ~ diverged, x failed, . to do, ! refused",
+        "x method.targets=qk seed=1: it broke",
+    )
     assert (piped[0], text[0]) == (f"### {total}", total)
     assert {"| method.targets=qk | +x. | – |", "| method.targets=qv | ... | – |"} <= set(piped)
     assert piped[-2:] == [f"- {legend}", f"- {broken}"]

@@ -49,18 +49,19 @@ def jobs():
     return expand("table4", ["task=rte,cola", "data=demo", "model=tiny", "recipe=demo"], seeds=2)
 
 
-def leave_record(job, score):
+def leave_record(job, score, **changes):
     """A record as a finished run of the job would leave it, with a score of its task's main metric."""
     metric = {"rte": "accuracy", "cola": "matthews"}[job.cfg.task]
     path = record_path(job.cfg.results_dir, run_id(job.cfg, DATA))
     path.parent.mkdir(parents=True, exist_ok=True)
+    metrics = {"best": {metric: score}, "last": {metric: 0.0}, "best_step": 1, "main": metric}
     record = fake_records.record(
         run_id=path.stem,
         task=job.cfg.task,
         seed=job.cfg.seed,
         data=job.cfg.data.source,
         hashes={"data": DATA},
-        metrics={"best": {metric: score}, "last": {metric: 0.0}, "best_step": 1, "main": metric},
+        **{"metrics": metrics, **changes},
     )
     path.write_text(json.dumps(record), encoding="utf-8")
 
@@ -77,6 +78,18 @@ def test_cells_are_means_and_deviations_over_seeds_with_their_number(jobs):
     assert table.rows[0] == ("method.targets=qk", f"55.00 ± {deviation:.2f} (n=2) {MARK}", f"25.00 (n=1) {MARK}")
     assert {row[1:] for row in table.rows[1:]} == {("–", "–")}
     assert table.footnotes == (f"{MARK} synthetic: {CAVEATS['synthetic']}.",)
+
+
+def test_seeds_that_diverged_are_counted_beside_the_mean_of_the_others(jobs):
+    first, second = [job for job in jobs if "method.targets=qk" in job.axes and job.cfg.task == "rte"]
+    lost = {"status": "failed", "error": "step 3: the loss is not finite", "metrics": None}
+    leave_record(first, 0.5)
+    leave_record(second, 0.6, **lost)
+    table = results_table("table4", survey(jobs))
+    assert table.rows[0][1] == f"50.00 (n=1; 1 diverged) {MARK}"
+    assert any(note.startswith(f"{MARK} diverged: ") for note in table.footnotes)
+    leave_record(first, 0.5, **lost)
+    assert results_table("table4", survey(jobs)).rows[0][1] == f"– (n=0; 2 diverged) {MARK}"
 
 
 def test_a_sweep_ends_with_its_table_on_standard_output(jobs, monkeypatch, capsys):

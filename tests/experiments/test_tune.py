@@ -17,8 +17,8 @@ from lora2.experiments.status import survey
 from lora2.experiments.study import study_jobs
 from lora2.experiments.tune import choose, comparison, rates, searched, trial_jobs, tune
 from lora2.experiments.tuned import Choice, Tuned, read_tuned, tuned_paths, write_tuned
+from lora2.runs.caveats import NOT_FINITE
 from lora2.runs.record import record_path
-from lora2.runs.trials import DIVERGED
 from lora2.training.finite import DivergedError
 from scripts import experiment
 
@@ -176,7 +176,7 @@ def test_the_reason_of_a_divergence_is_known():
     sources = [(ROOT / "lora2" / "training" / f"{name}.py").read_text(encoding="utf-8") for name in ("finite", "loop")]
     told = [line for source in sources for line in source.splitlines() if "DivergedError(f" in line]
     assert len(told) == 2
-    assert all(DIVERGED in line for line in told)
+    assert all(NOT_FINITE in line for line in told)
 
 
 def test_a_method_that_always_diverged_is_told():

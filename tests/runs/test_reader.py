@@ -213,6 +213,8 @@ def test_equal_settings_are_taken_in_alphabetical_order_and_a_seed_counts_once()
         ({"task": "cola", "best": {"matthews": 0.0}}, ("collapsed",)),
         ({"task": "cola", "best": {"matthews": 0.0}, "constant": []}, ()),
         ({"task": "cola", "best": {"matthews": 1e-9}}, ()),
+        ({"status": "failed", "error": "step 3: the loss is not finite"}, ("diverged",)),
+        ({"status": "failed", "error": "OSError: no space left"}, ()),
     ],
 )
 def test_what_a_record_from_before_the_caveats_implies(changes: dict[str, Any], caveats: tuple[str, ...]):
@@ -227,6 +229,6 @@ def test_clean_settings_stand_before_those_of_which_a_seed_collapsed():
     marked = [parse_run(record(seed=seed, constant=["best"] if seed == 0 else [])) for seed in range(4)]
     clean = parse_run(record(setting_id="zzz"))
     assert choose(marked).runs == tuple(marked[1:])
-    assert choose(marked).collapsed == (1, 4)
+    assert choose(marked).fallen == ({"collapsed": 1}, 4)
     assert choose(marked).caveats == ("collapsed",)
     assert choose([*marked, clean]).runs == (clean,)

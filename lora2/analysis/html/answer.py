@@ -107,7 +107,8 @@ def _plot(study: Study, task: str) -> Plot:
         "height": ROW * len(study.variants),
         "x": f"{metric_title(task)}, best of dev, in percent",
     }
-    return Plot(task_title(task), rows, words)
+    lost = [f"{method_name(cell.variant)} {len(cell.diverged)} of {len(cell.runs)}" for cell in cells if cell.diverged]
+    return Plot("; diverged: ".join([task_title(task), *([", ".join(lost)] if lost else [])]), rows, words)
 
 
 def _rows(cell: StudyCell) -> list[Line]:
@@ -118,6 +119,8 @@ def _rows(cell: StudyCell) -> list[Line]:
         {"method": method, "score": score, "seed": seed, "collapsed": seed in collapsed}
         for seed, score in cell.by_seed().items()
     ]
+    if not scores:
+        return []
     mean = {"method": method, "mean": sum(scores) / len(scores), "n": len(scores)}
     if len(scores) >= MIN_SEEDS:
         mean["low"], mean["high"] = student_interval(scores)

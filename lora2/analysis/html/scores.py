@@ -19,6 +19,7 @@ from lora2.analysis.tables.cells import (
     average_caveats,
     count_text,
     difference_text,
+    has_diverged,
     join,
     mark_text,
     number,
@@ -146,12 +147,14 @@ def _ours(layout: Layout, row: Row, printed: PaperRow | None, task: str) -> Html
     metrics = layout.columns[task]
     best = [_summary(row, task, metric, "best") for metric in metrics]
     known = [each for each in best if each is not None]
-    if not known:
+    if not known and not has_diverged(row, task):
         return NOTHING
     cell = row[task]
     small = [Small(f"{_spread(best)}{seeds_text(cell).replace('=', ' = ')}")]
     if cell.caveats:
         small.append(Small(named("", cell.caveats).strip(), "warn"))
+    if not known:
+        return HtmlCell(text=marked(MISSING, cell.caveats), href=f"#{anchor(cell.runs[0])}", small=tuple(small))
     if printed is not None and layout.unit != "seconds" and task in printed.scores:
         small += _beside(row, printed, task, metrics)
     if layout.unit != "seconds":

@@ -13,8 +13,8 @@ from lora2.analysis.study.gather import rate, trial_score, variant_place
 from lora2.core import keys
 from lora2.core.matrices import MATRICES, MATRIX_TITLES
 from lora2.glue.tasks import TASKS, task_title
+from lora2.runs.caveats import FALLEN
 from lora2.runs.reader import Run
-from lora2.runs.trials import has_diverged
 
 NEAR = 1.0  # points: a rate within it of a method's best is as good as the best
 Rates = Mapping[str, Mapping[str, Mapping[float, list[Run]]]]  # task -> variant -> learning rate -> trials
@@ -89,7 +89,7 @@ def good_range(rates: Mapping[float, list[Run]]) -> tuple[float, float]:
 
 def has_fallen(run: Run) -> bool:
     """Say whether a trial collapsed or diverged."""
-    return "collapsed" in run.caveats or has_diverged(run)
+    return not {*run.caveats}.isdisjoint(FALLEN)
 
 
 def rates_height(rates: Rates) -> float:
@@ -98,7 +98,9 @@ def rates_height(rates: Rates) -> float:
 
 
 def draw_rates(figure: Any, theme: Theme, rates: Rates) -> None:
-    """Draw held-out score over learning rate for each task, a line a method; x: a trial that collapsed or diverged."""
+    """Draw held-out score over learning rate for each task, a line a method; x: a trial that collapsed, or, at
+    the bottom of the panel, one that diverged.
+    """
     panels = figure.subplots(len(rates), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (task, methods) in zip(panels, rates.items(), strict=True):
         for variant, runs in methods.items():
@@ -120,7 +122,7 @@ def _rate_line(axes: Any, variant: str, rates: Mapping[float, list[Run]], colour
     axes.plot(
         [*scores], [*scores.values()], marker=mark, color=colour, markersize=5, label=method_name(variant), **style
     )
-    floor = min(scores.values(), default=0.0)
+    bottom = {"transform": axes.get_xaxis_transform(), "clip_on": False}  # y as a share of the panel
     for run in [run for runs in rates.values() for run in runs if has_fallen(run)]:
-        height = floor if has_diverged(run) else trial_score(run)  # what diverged has no score of its own
-        axes.plot(rate(run), height, "x", color=colour, markersize=7, markeredgewidth=1.8)
+        place = (0.0, bottom) if "diverged" in run.caveats else (trial_score(run), {})
+        axes.plot(rate(run), place[0], "x", color=colour, markersize=7, markeredgewidth=1.8, **place[1])

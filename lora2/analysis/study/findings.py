@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lora2.analysis.methods import method_name
-from lora2.analysis.study.gather import PAIRS, SHARED, TUNED, Study
+from lora2.analysis.study.gather import PAIRS, SHARED, TUNED, Study, StudyCell
 from lora2.analysis.study.pairs import Pair
 from lora2.analysis.study.tables import signed, task_titles
 from lora2.glue.tasks import task_title
 
-UNJUDGED = ("one task", "too few seeds")
+UNJUDGED = ("one task", "too few seeds", "seeds diverged")
 Judged = Mapping[str, tuple[Study, Sequence[Pair]]]  # by the comparison's key
 
 
@@ -23,14 +23,14 @@ def findings(model: str, judged: Judged, seconds: Mapping[str, float]) -> list[s
         judged: both comparisons and their pairs.
         seconds: of a step, by variant, timed side by side.
     """
-    _, shared = judged[SHARED.key]
-    _, tuned = judged[TUNED.key]
-    at_best = " ".join(_against(ours, tuned) for ours in PAIRS if _of(ours, tuned))
+    shared, tuned = judged[SHARED.key], judged[TUNED.key]
+    ran = [ours for ours in PAIRS if _of(ours, tuned[1]) or diverged_clauses(ours, tuned[0])]
+    at_best = " ".join(_against(ours, *tuned) for ours in ran)
     return [
-        *(_sentence(f"{SHARED.when} {_against(ours, shared)}") for ours in PAIRS),
+        *(_sentence(f"{SHARED.when} {_against(ours, *shared)}") for ours in PAIRS),
         _sentence(f"{TUNED.when}, {at_best}" if at_best else f"{TUNED.when}: not run yet; {TUNED.command(model)}."),
         _margins([pair for _, pairs in judged.values() for pair in pairs]),
-        f"{_collapses([study for study, _ in judged.values()])} {_cost(seconds)}",
+        f"{_falls([study for study, _ in judged.values()])} {_cost(seconds)}",
     ]
 
 
@@ -51,6 +51,16 @@ def pair_clause(pair: Pair) -> str:
     return f"not told apart from {theirs} ({mean}, {between})"
 
 
+def diverged_clauses(ours: str, study: Study) -> list[str]:
+    """Say which of LoRA² and the methods of its size have no score to compare, since all of their runs diverged."""
+    rows = {variant: study.row(variant) for variant in (ours, *PAIRS[ours])}
+    return [
+        f"{method_name(variant)} diverged in every run"
+        for variant, row in rows.items()
+        if row and not any(cell.scores() for cell in row)
+    ]
+
+
 def seeds_clause(pairs: Sequence[Pair]) -> str:
     """Write over which tasks and how many seeds pairs were made."""
     tasks = list(dict.fromkeys(task for pair in pairs for task in pair.differences))
@@ -67,11 +77,12 @@ def _of(ours: str, pairs: Sequence[Pair]) -> list[Pair]:
     return [pair for pair in pairs if pair.ours == ours]
 
 
-def _against(ours: str, pairs: Sequence[Pair]) -> str:
-    mine = _of(ours, pairs)
+def _against(ours: str, study: Study, pairs: Sequence[Pair]) -> str:
+    mine, lost = _of(ours, pairs), diverged_clauses(ours, study)
     if not mine:
-        return f"{method_name(ours)} has not run beside a method of its size."
-    return f"{method_name(ours)} is {'; '.join(map(pair_clause, mine))} ({seeds_clause(mine)})."
+        return f"{'; '.join(lost) or f'{method_name(ours)} has not run beside a method of its size'}."
+    told = f"{method_name(ours)} is {'; '.join(map(pair_clause, mine))} ({seeds_clause(mine)})"
+    return f"{'; '.join([told, *lost])}."
 
 
 def _margins(pairs: Sequence[Pair]) -> str:
@@ -88,18 +99,23 @@ def _margins(pairs: Sequence[Pair]) -> str:
     return f"Of {len(pairs)} margins of the paper's Table 1, over the tasks that ran: {told}{more}."
 
 
-def _collapses(studies: Sequence[Study]) -> str:
+def _falls(studies: Sequence[Study]) -> str:
+    """Count the runs that collapsed and those that diverged, and say of which method and task they were."""
     runs = [run for study in studies for run in study.runs]
-    fallen = Counter(
-        f"{method_name(cell.variant)} on {task_title(cell.task)}"
-        for study in studies
-        for cell in study.cells.values()
-        for _ in cell.collapsed
-    )
-    if not fallen:
-        return f"None of {len(runs)} runs collapsed."
-    where = ", ".join(f"{place} {count}" for place, count in fallen.items())
-    return f"{fallen.total()} of {len(runs)} runs collapsed to one prediction: {where}."
+    cells = [cell for study in studies for cell in study.cells.values()]
+    told = [
+        f"{where.total()} of {len(runs)} runs {what}: {', '.join(f'{cell} {count}' for cell, count in where.items())}."
+        for what, where in (
+            ("collapsed to one prediction", _places(cell for cell in cells for _ in cell.collapsed)),
+            ("diverged and have no score", _places(cell for cell in cells for _ in cell.diverged)),
+        )
+        if where
+    ]
+    return " ".join(told) or f"None of {len(runs)} runs collapsed or diverged."
+
+
+def _places(cells: Iterable[StudyCell]) -> Counter[str]:
+    return Counter(f"{method_name(cell.variant)} on {task_title(cell.task)}" for cell in cells)
 
 
 def _cost(seconds: Mapping[str, float]) -> str:

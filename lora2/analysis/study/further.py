@@ -1,67 +1,201 @@
-"""The experiments around the study, a line each: regularisers, weights, ranks, contributions, starts."""
+"""The experiments around the study: regularisers, weights, ranks, contributions, starts; a table for each that ran.
+
+Jobs that an experiment shares with the study are done once, under the name of whichever came first: each table takes
+the plain LoRA² of the same recipe too, and sets the rest beside it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from lora2.analysis.comparison import pooled
 from lora2.analysis.figure3 import agreement, panels
 from lora2.analysis.methods import method_name
 from lora2.analysis.paper import Figure3
-from lora2.analysis.study.gather import is_marked
-from lora2.analysis.study.tables import record_link, task_titles
+from lora2.analysis.stats import MIN_SEEDS, pearson
+from lora2.analysis.study.gather import StudyCell, cell_of, counts, is_marked, marked_score, variant_place
+from lora2.analysis.study.pairs import paired
+from lora2.analysis.study.tables import interval_text, record_link, signed, task_titles
+from lora2.common.table import MISSING, Table
 from lora2.glue.tasks import TASKS, task_title
+from lora2.runs.caveats import FALLEN
 from lora2.runs.reader import Run
 
-EXPERIMENTS = {
-    "table3": "Which regularisers (the paper's Table 3)",
-    "table4": "Which weights (the paper's Table 4)",
-    "ablation_contributions": "Each contribution switched off",
-    "unpruned": "Pruned or not",
-    "importance": "Reduced or full score",
-    "importance_cheap": "Cheaper scores",
-    "sweep_k": "Outer width k",
-    "init": "The start of the factors",
-}
+K1, K8 = ("lora2_k1",), ("lora2_k8",)
+PLAIN = (*K1, *K8)
+# by model: the recipe, its name in the study and what that takes; and the start of the factors that is not the recipe's
+RECIPES = {"minilm": ("short", "short3", "recipe.epochs=3", "paper")}
+RECIPE = ("authors_short", "authors_short", "", "orthogonal")
+HEADER = (
+    "Method", "Tasks", "n", "Score", "95 % interval", "Beside the plain", "95 % interval", "Fallen", "Seconds a step",
+    "Ranks alike", "Runs, by task and seed",
+)  # fmt: skip
+NOTES = (
+    "Score: best evaluation, mean over tasks of the means over n seeds; interval: Student's t, pooled over tasks. "
+    "Fallen: runs that collapsed or diverged.",
+    "Beside the plain: the difference to LoRA² of the same k with nothing changed, paired by seed, over the tasks of "
+    "both. Ranks alike: Pearson's correlation of all matrices' final ranks with the plain one's, mean over seeds.",
+)
+Row = tuple[str, str]  # variant, recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """One experiment.
+
+    Attributes:
+        experiment: its file in configs/experiment.
+        title: what it asks.
+        plain: the variants of plain LoRA² that the study may have run for it.
+        own: what the name of its recipe ends with, where it changes the recipe.
+        args: settings of its command; {start} is the other start of the factors.
+    """
+
+    experiment: str
+    title: str
+    plain: tuple[str, ...] = ()
+    own: str = ""
+    args: str = ""
+
+    def command(self, model: str) -> str:
+        """Return what runs it at the values of the study, three seeds."""
+        recipe, name, more, start = RECIPES.get(model, RECIPE)
+        named = f"recipe.name={name}{self.own}" if self.own or name != recipe else ""
+        args = " ".join(filter(None, (self.args.format(start=start), more, named)))
+        end = f" ARGS='{args}'" if args else ""
+        return f"make sweep EXPERIMENT={self.experiment} MODEL={model} SEEDS=3 RECIPE={recipe}{end}"
+
+    def has(self, run: Run) -> bool:
+        """Say whether a run was made for it."""
+        others = [each.own for each in FURTHER if each.experiment == self.experiment and each.own]
+        mine = run.recipe.endswith(self.own) if self.own else not run.recipe.endswith(tuple(others))
+        return run.experiment == self.experiment and mine
+
+
+FURTHER = (
+    Further("table3", "Which regularisers (the paper's Table 3)", K1, args="task=mrpc,stsb,rte"),
+    Further("table4", "Which weights (the paper's Table 4)", own="_r8"),
+    Further("ablation_contributions", "Each contribution switched off", own="_r8_b3"),
+    Further("unpruned", "Pruned or not", PLAIN),
+    Further("importance", "Reduced or full score", PLAIN),
+    Further("importance_cheap", "Cheaper scores", K8),
+    Further("importance_cheap", "Masks of every tenth step", K8, "_every10", "budget.score=reduced budget.interval=10"),
+    Further("sweep_k", "Outer width k", PLAIN, args="rank.k=1,2,4,8,16"),
+    Further("sweep_k", "The other start of the factors", PLAIN, "_start", "rank.k=1,8 method.init={start}"),
+)
+FIGURE3 = Further("figure3", "Final ranks beside the paper's Figure 3", args="task=mrpc")
 
 
 def further_lines(model: str, runs: Sequence[Run], figure: Figure3) -> list[str]:
-    """Write what each further experiment gave on a model, or the command that runs it.
+    """Write what has not run of the further experiments, with its command, and what Figure 3 gave.
 
     Args:
         model: of the runs.
         runs: every record.
         figure: the paper's Figure 3.
     """
-    mine = [run for run in runs if run.model == model and run.status == "ok" and not is_marked(run)]
-    lines = [_line(name, title, model, mine) for name, title in EXPERIMENTS.items()]
-    return [*lines, _figure3(model, mine, figure)]
+    mine = _usable(model, runs)
+    missing = [each for each in FURTHER if not any(map(each.has, mine))]
+    lines = [f"{each.title}: not run; `{each.command(model)}`." for each in missing]
+    return [*lines, _figure3(model, [run for run in mine if run.status == "ok"], figure)]
 
 
-def _line(name: str, title: str, model: str, runs: Sequence[Run]) -> str:
-    mine = [run for run in runs if run.experiment == name]
-    if not mine:
-        return f"{title}: not run; `make sweep EXPERIMENT={name} MODEL={model}`."
-    tasks = [task for task in TASKS if any(run.task == task for run in mine)]
-    variants = sorted({run.variant for run in mine})
-    return f"{title}: {'; '.join(_mean(variant, tasks, mine) for variant in variants)} ({task_titles(tasks)})."
+def further_tables(model: str, runs: Sequence[Run]) -> list[Table]:
+    """Write a table of each further experiment that ran on a model."""
+    mine = _usable(model, runs)
+    return [_table(each, mine) for each in FURTHER if any(map(each.has, mine))]
 
 
-def _mean(variant: str, tasks: Sequence[str], runs: Sequence[Run]) -> str:
-    """The mean over tasks of the means over runs, where every task has one."""
-    mine = [run for run in runs if run.variant == variant]
-    scores = {task: [run.value(run.main) for run in mine if run.task == task] for task in tasks}
-    known = {task: [value for value in values if value is not None] for task, values in scores.items()}
-    links = " ".join(map(record_link, mine))
-    if not all(known.values()):
-        return f"{method_name(variant)} not on every task ({links})"
-    return f"{method_name(variant)} {np.mean([np.mean(values) for values in known.values()]):.2f} ({links})"
+def _usable(model: str, runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.model == model and counts(run) and not is_marked(run)]
+
+
+def _table(further: Further, runs: Sequence[Run]) -> Table:
+    tried = [run for run in runs if further.has(run)]
+    tasks = {run.task for run in tried}
+    recipes = {run.recipe.removesuffix(further.own) if further.plain else run.recipe for run in tried}
+    plain = [run for run in runs if run.variant in further.plain and run.recipe in recipes and run.task in tasks]
+    cells = _cells([*tried, *plain])
+    rows = sorted({(variant, recipe) for variant, recipe, _ in cells}, key=lambda row: (row[1], variant_place(row[0])))
+    lines = [_line(row, _of(row, cells), _plain_of(row, rows, recipes, cells)) for row in rows]
+    return Table(title=further.title, header=HEADER, rows=tuple(lines), footnotes=NOTES)
+
+
+def _cells(runs: Sequence[Run]) -> dict[tuple[str, str, str], StudyCell]:
+    """The runs of one setting by (variant, recipe, task)."""
+    keys = dict.fromkeys((run.variant, run.recipe, run.task) for run in runs)
+    return {
+        key: cell_of((key[0], key[2]), [run for run in runs if (run.variant, run.recipe, run.task) == key])
+        for key in keys
+    }
+
+
+def _of(row: Row, cells: Mapping[tuple[str, str, str], StudyCell]) -> dict[str, StudyCell]:
+    return {task: cells[*row, task] for task in TASKS if (*row, task) in cells}
+
+
+def _plain_of(
+    row: Row, rows: Sequence[Row], recipes: set[str], cells: Mapping[tuple[str, str, str], StudyCell]
+) -> dict[str, StudyCell]:
+    """The cells of the plain LoRA² of a row's k, of any if there is none of it; nothing for a plain row itself."""
+    plain = [(variant, recipe) for variant, recipe in rows if variant in PLAIN and recipe in recipes]
+    same = [each for each in plain if row[0].startswith(each[0]) and row[0].removeprefix(each[0])[:1] in ("", "_")]
+    found = next(iter([*same, *plain[-1:]]), row)
+    return {} if found == row else _of(found, cells)
+
+
+def _line(row: Row, cells: Mapping[str, StudyCell], plain: Mapping[str, StudyCell]) -> tuple[str, ...]:
+    runs = [run for cell in cells.values() for run in cell.runs]
+    scores = [cell.scores() for cell in cells.values()]
+    both = [task for task in cells if task in plain]
+    gaps = [paired(cells[task], plain[task]) for task in both]
+    beside = [*cells.values(), *(plain[task] for task in both)]
+    seconds = [run.seconds_per_step for run in runs if run.seconds_per_step is not None]
+    fallen = sum(not {*run.caveats}.isdisjoint(FALLEN) for run in runs)
+    return (
+        f"{method_name(row[0])} ({row[1]})",
+        task_titles(cells),
+        str(min(map(len, scores))),
+        marked_score(_mean(scores), [*cells.values()]),
+        _interval(scores),
+        marked_score(signed(_mean(gaps, sign="+")), beside) if gaps else MISSING,
+        _interval(gaps),
+        f"{fallen} of {len(runs)}",
+        f"{np.mean(seconds):.3f}" if seconds else MISSING,
+        _ranks_alike([(cells[task], plain[task]) for task in both]),
+        "; ".join(f"{task_title(task)} {' '.join(map(record_link, cell.runs))}" for task, cell in cells.items()),
+    )
+
+
+def _mean(strata: Sequence[Sequence[float]], sign: str = "") -> str:
+    """The mean over tasks of the means over seeds; a dash where a task has none."""
+    return f"{np.mean([np.mean(values) for values in strata]):{sign}.2f}" if strata and all(strata) else MISSING
+
+
+def _interval(strata: Sequence[Sequence[float]]) -> str:
+    enough = bool(strata) and all(len(values) >= MIN_SEEDS for values in strata)
+    return interval_text(pooled(strata).interval() if enough else None)
+
+
+def _ranks_alike(pairs: Sequence[tuple[StudyCell, StudyCell]]) -> str:
+    """The mean correlation over tasks and seeds; a dash where neither prunes, or all ranks are equal."""
+    found = [
+        pearson([float(one.ranks[name]) for name in one.ranks], [float(other.ranks[name]) for name in one.ranks])
+        for left, right in pairs
+        for one in left.runs
+        for other in right.runs
+        if one.seed == other.seed and one.ranks and one.ranks.keys() == other.ranks.keys()
+    ]
+    known = [value for value in found if value is not None]
+    return signed(f"{np.mean(known):.2f}") if known else MISSING
 
 
 def _figure3(model: str, runs: Sequence[Run], figure: Figure3) -> str:
     drawn = [panel for panel in panels(figure, runs, model, "lora2_k8") if panel.ours is not None]
     if not drawn:
-        return f"Final ranks beside the paper's Figure 3: not run; `make sweep EXPERIMENT=figure3 MODEL={model}`."
+        return f"Final ranks beside the paper's Figure 3: not run; `{FIGURE3.command(model)}`."
     told = "; ".join(f"{task_title(panel.task)} ({panel.label}): {agreement(panel)}" for panel in drawn)
     return f"Final ranks of LoRA² k=8 beside the paper's Figure 3: {told}."

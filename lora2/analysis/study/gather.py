@@ -1,20 +1,22 @@
 """The records of a study, sorted: which runs stand behind each (method, task) of a comparison.
 
 A study is made per model, of runs whose recipe says which comparison they belong to. A run with a caveat never enters a
-mean, but for one that collapsed: that is what the method did, so its score counts, and it is counted.
+mean, but for one that collapsed: that is what the method did, so its score counts, and it is counted. One that diverged
+has no score; it is counted, and what is said of the others is marked.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lora2.common.table import MISSING
 from lora2.glue.tasks import TASKS
-from lora2.runs.caveats import MARK
+from lora2.runs.caveats import FALLEN, MARK
 from lora2.runs.format import Checkpoint
 from lora2.runs.reader import Run
-from lora2.runs.trials import RECIPE, has_diverged, score
+from lora2.runs.trials import RECIPE, score
 
 VARIANTS = (  # the paper's Table 1, equal sizes together
     "full",
@@ -85,7 +87,7 @@ COMPARISONS = (SHARED, TUNED)
 
 @dataclass(frozen=True, slots=True)
 class StudyCell:
-    """One method on one task: a run for each seed, all of one setting, by seed; those that collapsed are among them."""
+    """One method on one task: a run for each seed, all of one setting, by seed; those that fell are among them."""
 
     variant: str
     task: str
@@ -94,6 +96,10 @@ class StudyCell:
     def scores(self, checkpoint: Checkpoint = "best") -> list[float]:
         """List the task's main metric in percent, (n,) by seed."""
         return list(self.by_seed(checkpoint).values())
+
+    def ordered(self) -> list[float]:
+        """List the scores of all runs, (n,), to be compared, not averaged: one that diverged is below every other."""
+        return [*self.scores(), *(-math.inf for _ in self.diverged)]
 
     def by_seed(self, checkpoint: Checkpoint = "best") -> dict[int, float]:
         """Return the task's main metric in percent by seed; a run without it is missing."""
@@ -104,6 +110,11 @@ class StudyCell:
     def collapsed(self) -> tuple[Run, ...]:
         """List the runs that gave one prediction for all examples."""
         return tuple(run for run in self.runs if "collapsed" in run.caveats)
+
+    @property
+    def diverged(self) -> tuple[Run, ...]:
+        """List the runs that ended without a score, since a number was not finite."""
+        return tuple(run for run in self.runs if "diverged" in run.caveats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +159,14 @@ def gather(model: str, comparison: Comparison, runs: Iterable[Run]) -> Study:
         comparison: which of them.
         runs: every record; a run belongs to the study if its setting is one that an experiment of the study ran.
     """
-    mine = [run for run in runs if run.model == model and run.recipe in comparison.recipes and _is_scored(run)]
+    mine = [run for run in runs if run.model == model and run.recipe in comparison.recipes and counts(run)]
     settings = {run.setting_id for run in mine if run.experiment.startswith(EXPERIMENT)}
     mine = [run for run in mine if run.setting_id in settings]
     clean = [run for run in mine if not is_marked(run)]
     keys_of = {(run.variant, run.task) for run in clean}
     cells = {
-        key: _cell(key, [run for run in clean if (run.variant, run.task) == key]) for key in sorted(keys_of, key=_place)
+        key: cell_of(key, [run for run in clean if (run.variant, run.task) == key])
+        for key in sorted(keys_of, key=_place)
     }
     used = {run.run_id for cell in cells.values() for run in cell.runs}
     left_out = tuple(run for run in mine if run.run_id not in used)
@@ -168,7 +180,7 @@ def trials(model: str, runs: Iterable[Run]) -> list[Run]:
         for run in runs
         if run.model == model
         and run.recipe == RECIPE
-        and (has_diverged(run) or (run.status == "ok" and run.history.get("eval")))
+        and ("diverged" in run.caveats or (run.status == "ok" and run.history.get("eval")))
         and run.resolved.get("selection") == "heldout"
         and not is_marked(run)
     ]
@@ -192,7 +204,7 @@ def devices_text(runs: Iterable[Run]) -> str:
 
 def is_marked(run: Run) -> bool:
     """Say whether a run has a caveat that keeps it out of every mean."""
-    return any(caveat != "collapsed" for caveat in run.caveats)
+    return not set(run.caveats) <= set(FALLEN)
 
 
 def rate(run: Run) -> float | None:
@@ -219,17 +231,22 @@ def variant_place(variant: str) -> tuple[int, str]:
 
 
 def marked_score(text: str, cells: Sequence[StudyCell]) -> str:
-    """Put the mark behind a number that a collapsed run is part of."""
-    return f"{text} {MARK}" if any(cell.collapsed for cell in cells) else text
+    """Put the mark behind a number that a collapsed run is part of, or that lacks one that diverged."""
+    return f"{text} {MARK}" if any(cell.collapsed or cell.diverged for cell in cells) else text
 
 
-def _is_scored(run: Run) -> bool:
-    """Whether the run ended and has the number by which it is compared."""
-    return run.status == "ok" and run.task in TASKS and run.value(TASKS[run.task].main_metric) is not None
+def counts(run: Run) -> bool:
+    """Return whether a run ended and has the number by which it is compared, or diverged."""
+    if run.task not in TASKS:
+        return False
+    return "diverged" in run.caveats or (run.status == "ok" and run.value(TASKS[run.task].main_metric) is not None)
 
 
-def _cell(key: tuple[str, str], runs: Sequence[Run]) -> StudyCell:
-    """The setting with most seeds (of equals the first by its id), and of each seed the first run by its name."""
+def cell_of(key: tuple[str, str], runs: Sequence[Run]) -> StudyCell:
+    """Return the cell of runs of one method and task, (variant, task).
+
+    It has the setting with most seeds, of equals the first by its id, and of each seed the first run by its name.
+    """
     settings: dict[str, dict[int, Run]] = {}
     for run in sorted(runs, key=lambda run: run.run_id):
         settings.setdefault(run.setting_id, {}).setdefault(run.seed, run)

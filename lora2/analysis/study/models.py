@@ -8,10 +8,11 @@ from pathlib import Path
 
 from lora2.analysis.paper import Figure3, PaperTable, load_figure3, load_table
 from lora2.analysis.study.courses_drawn import Rates, by_rate
-from lora2.analysis.study.further import further_lines
+from lora2.analysis.study.further import further_lines, further_tables
 from lora2.analysis.study.gather import COMPARISONS, Study, devices_text, gather, studied_models, trials
 from lora2.analysis.study.pairs import Pair, pairs
 from lora2.analysis.study.scores_drawn import CostPoint, cost_points, step_seconds, timed_runs
+from lora2.common.table import Table
 from lora2.runs.reader import Run
 
 PLANNED = ("minilm", "mpnet")  # what can be had without a hub
@@ -28,7 +29,8 @@ class ModelStudy:
         trials: of the search for each method's values.
         seconds: of a step, by variant, timed side by side over the tasks of the first comparison that ran.
         timed_on: the devices of those steps.
-        further: the experiments around the study, a line each.
+        further: what has not run of the experiments around the study, and Figure 3, a line each.
+        around: a table of each experiment that ran.
     """
 
     model: str
@@ -38,6 +40,7 @@ class ModelStudy:
     seconds: Mapping[str, float]
     timed_on: str
     further: tuple[str, ...]
+    around: tuple[Table, ...]
 
     @property
     def comparisons(self) -> dict[str, tuple[Study, tuple[Pair, ...]]]:
@@ -104,6 +107,7 @@ def _model_study(model: str, runs: Sequence[Run], table: PaperTable, figure: Fig
         seconds=step_seconds(model, tasks, runs) if tasks else {},
         timed_on=devices_text(timed_runs(model, tasks, runs)),
         further=tuple(further_lines(model, runs, figure)),
+        around=tuple(further_tables(model, runs)),
     )
 
 

@@ -23,6 +23,7 @@ from lora2.analysis.study.tables import (
 from lora2.common.rendering import to_markdown
 from lora2.common.table import MISSING, Table
 from lora2.glue.tasks import task_title
+from lora2.runs.pretrained import TUNED_ON
 
 FIGURES = Path("../results/figures")  # from docs/
 TOP = (
@@ -38,6 +39,8 @@ TOP = (
     "## Set-up",
     "As the authors ran it: one learning rate and one schedule for all methods but full fine-tuning, which has its own "
     "rate.",
+    "AdaLoRA is this project's, on LoRA²'s stacks: its scores, masks and whole trainings equal those of PEFT's "
+    "([tested](../tests/models/methods/test_adalora_equal.py)).",
     "Each at its best: for every method and task the same number of trials, chosen on a held-out tenth of train and "
     "never on dev; then fresh seeds at the chosen values.",
     "A score is the task's main metric on dev, in percent, of a run's best evaluation, as the paper reports it; the "
@@ -46,12 +49,13 @@ TOP = (
     "cases with three seeds, 84 % with five and 90 % with ten ([simulated](../tests/analysis/test_coverage.py)).",
     "A run with a caveat enters no mean, but for one that collapsed: that is what the method did, so it counts, and is "
     "marked.",
+    "A run that diverged has no score: it is counted, the mean of its other seeds is marked, and no verdict is made of "
+    "them.",
 )
 ABOUT = {
-    "minilm": "MiniLM has 22.7M weights, 6 layers and d = 384, and was tuned on sentence pairs after its distillation: "
-    "it is not DeBERTaV3.",
-    "mpnet": "MPNet has DeBERTaV3-base's shapes, so the paper's parameter counts hold, but other pretraining, and was "
-    "tuned on sentence pairs, AllNLI and Quora among them (not clean for MNLI and QQP): it is not DeBERTaV3.",
+    "minilm": "MiniLM has 22.7M weights, 6 layers and d = 384: it is not DeBERTaV3.",
+    "mpnet": "MPNet has DeBERTaV3-base's shapes, so the paper's parameter counts hold, but other pretraining: it is "
+    "not DeBERTaV3.",
 }
 LIMITS = (
     "The paper's margins are of its own encoder: beside another's they say whether a claim carries over, not whether "
@@ -61,8 +65,8 @@ LIMITS = (
 )
 FINDINGS = "## Findings\nDifferences are in points of the tasks' main metrics, with their 95 % interval in brackets."
 DOTS = (
-    "A dot for each seed (x: collapsed), a bar at their mean, a line for its 95 % interval, cut where it leaves the "
-    "frame."
+    "A dot for each seed (x: collapsed; on the left edge: diverged), a bar at their mean, a line for its 95 % "
+    "interval, cut where it leaves the frame."
 )
 
 
@@ -90,7 +94,8 @@ def _findings(study: ModelStudy) -> str:
 
 def _sections(study: ModelStudy) -> list[str]:
     compared = [_comparison(each, found) for each, found in study.comparisons.values()]
-    around = "\n".join(["### Around the study", *(f"- {line}" for line in study.further)])
+    lines = "\n".join(["### Around the study", *(f"- {line}" for line in study.further)])
+    around = "\n\n".join([lines, *map(_table, study.around)])
     return [f"## {study.model}\n{_made_of(study)}", *compared, _rates(study), _cost(study), _ranks(study), around]
 
 
@@ -126,7 +131,7 @@ def _rates(study: ModelStudy) -> str:
     if not study.trials:
         return _nothing(title, f"`{command}`")
     picture = picture_markup(picture_name(study.model, "rates"), f"{study.model}: held-out score over learning rate")
-    told = "A line for each method, through the mean over seeds; x: a trial that collapsed or diverged."
+    told = "A line for each method, through the mean over seeds; x: a trial that collapsed; x at the bottom: diverged."
     return "\n\n".join(
         [f"### {title}", picture, told, _table(rate_table(study.model, study.trials)), _commands([command])]
     )
@@ -155,9 +160,10 @@ def _ranks(study: ModelStudy) -> str:
 
 
 def _limits(studies: Sequence[ModelStudy]) -> str:
-    about = [ABOUT[each.model] for each in studies if each.ran and each.model in ABOUT]
-    counts = [len(cell.runs) for each in studies for study in each.studies for cell in study.cells.values()]
-    seeds = [f"Seeds behind a mean: {', '.join(map(str, sorted(set(counts))))}."] if counts else []
+    ran = [each.model for each in studies if each.ran]
+    about = [text[model] for model in ran for text in (ABOUT, TUNED_ON) if model in text]
+    counts = {len(cell.scores()) for each in studies for study in each.studies for cell in study.cells.values()} - {0}
+    seeds = [f"Seeds behind a mean: {', '.join(map(str, sorted(counts)))}."] if counts else []
     return "\n".join(["## Limits", *about, *seeds, *LIMITS])
 
 

@@ -31,6 +31,7 @@ class Pair:
         differences: by task, (n,) ours minus theirs of the seeds that both ran, best checkpoints, in points.
         probability: that a run of ours scores higher than one of theirs, mean over the tasks.
         margin: the printed difference, mean over the same tasks by the same metric.
+        diverged: whether a run of either did, on any task that both ran: then the others' differences are a selection.
     """
 
     ours: str
@@ -38,6 +39,7 @@ class Pair:
     differences: Mapping[str, list[float]]
     probability: float
     margin: float
+    diverged: bool = False
 
     @property
     def strata(self) -> list[list[float]]:
@@ -67,12 +69,12 @@ class Pair:
     @property
     def verdict(self) -> MarginVerdict:
         """Return what this makes of the printed margin."""
-        return margin_verdict(self.strata, self.margin)
+        return "seeds diverged" if self.diverged else margin_verdict(self.strata, self.margin)
 
     @property
     def seeds_needed(self) -> int | None:
         """Return how many seeds would decide; None: it cannot be told, or no number in reach would."""
-        return seeds_to_decide(self.strata, self.margin) if self.seeds >= 2 else None
+        return seeds_to_decide(self.strata, self.margin) if self.seeds >= 2 and not self.diverged else None
 
 
 def pairs(study: Study, paper: PaperTable) -> list[Pair]:
@@ -102,7 +104,7 @@ def _pair(study: Study, ours: str, theirs: str, paper: PaperTable) -> Pair | Non
         for task in study.tasks
         if (ours, task) in study.cells and (theirs, task) in study.cells
     }
-    differences = {task: _differences(*cells) for task, cells in both.items()}
+    differences = {task: paired(*cells) for task, cells in both.items()}
     tasks = [task for task, values in differences.items() if values]
     if not tasks:
         return None
@@ -111,12 +113,14 @@ def _pair(study: Study, ours: str, theirs: str, paper: PaperTable) -> Pair | Non
         theirs=theirs,
         differences={task: differences[task] for task in tasks},
         probability=probability_of_improvement(
-            [both[task][0].scores() for task in tasks], [both[task][1].scores() for task in tasks]
+            [both[task][0].ordered() for task in tasks], [both[task][1].ordered() for task in tasks]
         ),
         margin=printed_margin(paper, ours, theirs, tasks),
+        diverged=any(cell.diverged for cells in both.values() for cell in cells),
     )
 
 
-def _differences(ours: StudyCell, theirs: StudyCell) -> list[float]:
+def paired(ours: StudyCell, theirs: StudyCell) -> list[float]:
+    """List ours minus theirs of the seeds that both ran, best checkpoints, in points."""
     left, right = ours.by_seed(), theirs.by_seed()
     return [left[seed] - right[seed] for seed in sorted(left.keys() & right.keys())]

@@ -8,7 +8,7 @@ from pathlib import Path
 from lora2.analysis.claims.audit import audit, tally
 from lora2.analysis.methods import method_name
 from lora2.analysis.stats import summarise
-from lora2.analysis.study.findings import pair_clause, seeds_clause
+from lora2.analysis.study.findings import diverged_clauses, pair_clause, seeds_clause
 from lora2.analysis.study.gather import PAIRS, VARIANTS, Study, StudyCell, marked_score
 from lora2.analysis.study.models import ModelStudy, last_drawn, picture_name
 from lora2.analysis.study.page import picture_markup
@@ -16,7 +16,8 @@ from lora2.analysis.study.pairs import Pair
 from lora2.common.rendering import to_markdown
 from lora2.common.table import MISSING, Table
 from lora2.glue.tasks import metric_title, task_title
-from lora2.runs.caveats import CAVEATS, MARK
+from lora2.runs.caveats import CAVEATS, FALLEN, MARK
+from lora2.runs.pretrained import TUNED_ON
 
 PAPERS_MODELS = ("deberta_v3_base", "roberta_large")
 FIGURES = Path("results/figures")  # from the root
@@ -62,12 +63,13 @@ def _scores(study: Study) -> Table:
         "Best evaluation / after the last step, mean ± standard deviation over the seeds "
         f"{', '.join(map(str, seeds))} (n = {len(seeds)}); chosen on dev, as the paper does."
     ]
-    fewer = sorted({f"{method_name(c.variant)} {task_title(c.task)} {len(c.runs)}" for c in study.cells.values()
-                    if len(c.runs) < len(seeds)})  # fmt: skip
+    fewer = sorted({f"{method_name(c.variant)} {task_title(c.task)} {len(c.scores())}" for c in study.cells.values()
+                    if len(c.scores()) < len(seeds)})  # fmt: skip
     if fewer:
         notes.append(f"Fewer seeds: {', '.join(fewer)}.")
-    if any(cell.collapsed for cell in study.cells.values()):
-        notes.append(f"{MARK} collapsed: {CAVEATS['collapsed']}.")
+    notes += [TUNED_ON[study.model]] if study.model in TUNED_ON else []
+    fallen = {kind for run in runs for kind in run.caveats}
+    notes += [f"{MARK} {kind}: {CAVEATS[kind]}." for kind in FALLEN if kind in fallen]
     return Table(
         title=f"{study.model}, {study.comparison.when} (recipe {recipes}); not the paper's encoder",
         header=("Method", "Adapter params", *(_task_column(task) for task in study.tasks)),
@@ -78,14 +80,16 @@ def _scores(study: Study) -> Table:
 
 def _line(study: Study, variant: str) -> tuple[str, ...]:
     cells = {cell.task: cell for cell in study.row(variant)}
-    adapter = next(iter(cells.values())).runs[0].counts.get("adapter")
+    counts = [run.counts["adapter"] for cell in cells.values() for run in cell.runs if "adapter" in run.counts]
     scores = [
         marked_score(_best_and_last(cells[task]), [cells[task]]) if task in cells else MISSING for task in study.tasks
     ]
-    return method_name(variant), MISSING if adapter is None else f"{adapter:,}", *scores
+    return method_name(variant), f"{counts[0]:,}" if counts else MISSING, *scores
 
 
 def _best_and_last(cell: StudyCell) -> str:
+    if not cell.scores():
+        return "diverged"
     return f"{summarise(cell.scores('best')).text} / {summarise(cell.scores('last')).text}"
 
 
@@ -101,7 +105,7 @@ def _arithmetic(papers: Path) -> str:
 
 def _trained(studies: Sequence[ModelStudy]) -> str:
     told = [
-        f"{study.model}, {shown.comparison.when} ({seeds_clause(found)}): {_like_for_like(found)}"
+        f"{study.model}, {shown.comparison.when} ({seeds_clause(found)}): {_like_for_like(shown, found)}"
         for study in studies
         for shown, found in study.comparisons.values()
         if found
@@ -109,13 +113,14 @@ def _trained(studies: Sequence[ModelStudy]) -> str:
     return f"{'. '.join(told) or 'nothing over seeds yet'} ([docs/STUDY.md](docs/STUDY.md))."
 
 
-def _like_for_like(pairs: Sequence[Pair]) -> str:
+def _like_for_like(study: Study, pairs: Sequence[Pair]) -> str:
     clauses = [
         f"{method_name(ours)} is {', '.join(pair_clause(pair) for pair in pairs if pair.ours == ours)}"
         for ours in PAIRS
         if any(pair.ours == ours for pair in pairs)
     ]
-    return "; ".join(clauses)
+    lost = [clause for ours in PAIRS for clause in diverged_clauses(ours, study)]
+    return "; ".join([*clauses, *lost])
 
 
 def _missing(studies: Sequence[ModelStudy], ran: Sequence[str]) -> str:

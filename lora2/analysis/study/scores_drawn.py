@@ -11,7 +11,7 @@ import numpy as np
 from lora2.analysis.methods import mark_of, method_name
 from lora2.analysis.stats import MIN_SEEDS, student_interval
 from lora2.analysis.study.drawing import Theme
-from lora2.analysis.study.gather import Study, StudyCell
+from lora2.analysis.study.gather import Study, StudyCell, marked_score
 from lora2.glue.tasks import metric_title, task_title
 from lora2.runs.reader import Run
 
@@ -27,7 +27,9 @@ def dots_height(study: Study) -> float:
 
 
 def draw_dots(figure: Any, theme: Theme, study: Study) -> None:
-    """Draw methods x tasks: a dot for each seed, a bar at the mean, a line for its 95 % interval, x where collapsed."""
+    """Draw methods x tasks: a dot for each seed, a bar at the mean, a line for its 95 % interval, x where
+    collapsed; x on the left edge for a run that diverged.
+    """
     panels = figure.subplots(1, len(study.tasks), sharey=True, squeeze=False)[0]
     for axes, task in zip(panels, study.tasks, strict=True):
         for row, variant in enumerate(study.variants):
@@ -46,7 +48,7 @@ def draw_dots(figure: Any, theme: Theme, study: Study) -> None:
 
 def seen_range(cells: Sequence[StudyCell]) -> tuple[float, float]:
     """Return the range of scores that a panel shows: every seed, and room to either side."""
-    seen = [score for cell in cells for score in cell.scores()]
+    seen = [score for cell in cells for score in cell.scores()] or [0.0, 100.0]
     room = FRAME * max(1.0, max(seen) - min(seen))
     return min(seen) - room, max(seen) + room
 
@@ -56,18 +58,27 @@ def _dots(axes: Any, theme: Theme, cell: StudyCell, row: int) -> None:
     scores = cell.scores()
     if len(scores) >= MIN_SEEDS:
         axes.plot(student_interval(scores), (row, row), color=colour, linewidth=2.0, alpha=0.7, solid_capstyle="butt")
-    axes.plot(np.mean(scores), row, "|", color=colour, markersize=15, markeredgewidth=2.4)
+    if scores:
+        axes.plot(np.mean(scores), row, "|", color=colour, markersize=15, markeredgewidth=2.4)
     collapsed = {run.seed for run in cell.collapsed}
     for marker, wanted, size in ((mark_of(cell.variant).matplotlib, False, 4.5), ("x", True, 7.0)):
         shown = [score for seed, score in cell.by_seed().items() if (seed in collapsed) == wanted]
         axes.plot(shown, [row] * len(shown), marker, color=colour, markersize=size, markeredgewidth=1.2, alpha=0.75)
+    edge = {"transform": axes.get_yaxis_transform(), "clip_on": False}  # x as a share of the panel
+    for _ in cell.diverged:
+        axes.plot(0.0, row, "x", color=colour, markersize=7.0, markeredgewidth=1.2, alpha=0.75, **edge)
 
 
 @dataclass(frozen=True, slots=True)
 class CostPoint:
-    """A method's mean score over the study's tasks beside its trained adapter weights and its seconds per step."""
+    """A method's mean score over the study's tasks beside its trained adapter weights and its seconds per step.
+
+    Attributes:
+        name: as it is shown, with the mark of a score that is not that of all its runs.
+    """
 
     variant: str
+    name: str
     score: float
     parameters: int
     seconds: float | None
@@ -84,10 +95,13 @@ def cost_points(study: Study, seconds: Mapping[str, float]) -> list[CostPoint]:
     for variant in study.variants:
         row = study.row(variant)
         counts = [run.counts["adapter"] for cell in row for run in cell.runs if "adapter" in run.counts]
-        if len(row) < len(study.tasks) or not counts:
+        if len(row) < len(study.tasks) or not counts or not all(cell.scores() for cell in row):
             continue
         score = float(np.mean([np.mean(cell.scores()) for cell in row]))
-        found.append(CostPoint(variant=variant, score=score, parameters=counts[0], seconds=seconds.get(variant)))
+        name = marked_score(method_name(variant), row)
+        found.append(
+            CostPoint(variant=variant, name=name, score=score, parameters=counts[0], seconds=seconds.get(variant))
+        )
     return found
 
 
@@ -169,7 +183,7 @@ def _name_points(axes: Any, theme: Theme, costs: Sequence[tuple[CostPoint, float
                 lifted = other_y + NAME_HEIGHT
         placed.append((x, lifted))
         axes.annotate(
-            method_name(point.variant),
+            point.name,
             (cost, point.score),
             xytext=(7.0, 72.0 * (lifted - y) / axes.figure.dpi),
             textcoords="offset points",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from lora2.analysis.comparison import MOST_SEEDS, pooled
@@ -20,7 +21,7 @@ RUNS = "../results/runs"  # from docs/
 UNVERIFIED = "°"
 CELL_HEADER = (
     "Method", "Task", "Best, mean ± std", "95 % interval", "Median", "Last, mean ± std", "n", "Collapsed",
-    "Rate and own values", "Adapter params", "Runs, by seed",
+    "Diverged", "Rate and own values", "Adapter params", "Runs, by seed",
 )  # fmt: skip
 RATE_HEADER = (
     "Task", "Method", "Best rate", "Held-out score", "Rates as good", "Width", "Fallen", "Trials by seed, at each rate",
@@ -33,12 +34,13 @@ PAIR_NOTES = (
     "Difference = ours minus theirs in points, best checkpoints, paired by seed; over several tasks their mean.",
     "95 % interval = Student's t, pooled over tasks with Satterthwaite's degrees of freedom. Bootstrap = seeds drawn "
     "anew within each task, which covers about 80 % with two tasks of three seeds. Verdicts use the first.",
-    "P(ours better) = probability that a run of ours scores higher than one of theirs, mean over tasks.",
+    "P(ours better) = probability that a run of ours scores higher than one of theirs, mean over tasks; a run that "
+    "diverged is below every other.",
     "Paper's margin = difference of the two rows of its Table 1 over the same tasks, on its own encoder. Supported: "
     "ours lies on that side of zero and may be as large. Contradicted: it is smaller, or on the other side. Undecided: "
     "both zero and the margin lie in the interval.",
     "Seeds to decide: at so many the interval would be short enough, if mean and spread stayed what they are. One task "
-    "alone and fewer than three seeds get no verdict.",
+    "alone, fewer than three seeds and seeds that diverged get no verdict.",
 )
 
 
@@ -51,7 +53,12 @@ def cell_table(study: Study) -> Table:
     ]
     if any(cell.collapsed for cell in cells):
         notes.append(f"{MARK} collapsed: {CAVEATS['collapsed']}. Its score is part of the mean: the method did that.")
-    if any(not is_verified(run) for run in study.runs):
+    if any(cell.diverged for cell in cells):
+        notes.append(
+            f"{MARK} diverged: {CAVEATS['diverged']}. Mean, median and interval are of the n others, which flatters "
+            "the method."
+        )
+    if any(not is_verified(run) for run in study.runs if "diverged" not in run.caveats):
         notes.append(f"{UNVERIFIED} not re-derived without this project's code (`make verify RUN=RUN_ID`).")
     if study.left_out:
         notes.append(f"Left out: {left_out_text(study)}.")
@@ -72,7 +79,7 @@ def rate_table(model: str, rates: Rates) -> Table:
         "Held-out score: after the last step, mean over seeds, of the best of several settings at a rate; the search "
         "chose by its first two seeds.",
         f"Rates as good: around the best, those whose score is within {NEAR:g} point of its; width: the highest over "
-        "the lowest of them. Fallen: trials that collapsed or diverged.",
+        f"the lowest of them. Fallen ({MARK}): trials that collapsed or diverged.",
     )
     return Table(title=f"{model}: learning rates", header=RATE_HEADER, rows=tuple(rows), footnotes=notes)
 
@@ -83,7 +90,9 @@ def row_commands(study: Study) -> list[str]:
 
 
 def record_link(run: Run) -> str:
-    """Link a run's seed to its record, with the mark of a score that nobody re-derived."""
+    """Link a run's seed to its record, with the mark of a score that nobody re-derived, or of a run that diverged."""
+    if "diverged" in run.caveats:
+        return f"{link(run)} {MARK}"
     return f"{link(run)}{'' if is_verified(run) else UNVERIFIED}"
 
 
@@ -127,17 +136,18 @@ def task_titles(tasks: Iterable[str]) -> str:
 
 
 def _cell_line(cell: StudyCell) -> tuple[str, ...]:
-    scores = cell.scores()
-    adapter = cell.runs[0].counts.get("adapter")
+    scores, seeds = cell.scores(), len(cell.runs)
+    adapter = next((run.counts["adapter"] for run in cell.runs if "adapter" in run.counts), None)
     return (
         method_name(cell.variant),
         f"{task_title(cell.task)} {metric_title(cell.task)}",
-        marked_score(summarise(scores).text, [cell]),
+        marked_score(summarise(scores).text if scores else MISSING, [cell]),
         interval_text(student_interval(scores) if len(scores) >= MIN_SEEDS else None),
-        f"{summarise(scores).median:.2f}",
-        summarise(cell.scores("last")).text,
-        str(len(cell.runs)),
-        f"{len(cell.collapsed)} of {len(cell.runs)}",
+        f"{summarise(scores).median:.2f}" if scores else MISSING,
+        summarise(cell.scores("last")).text if scores else MISSING,
+        str(len(scores)),
+        f"{len(cell.collapsed)} of {seeds}",
+        f"{len(cell.diverged)} of {seeds}",
         chosen(cell.runs[0]),
         MISSING if adapter is None else f"{adapter:,}",
         " ".join(map(record_link, cell.runs)),
@@ -175,17 +185,20 @@ def _rate_line(task: str, variant: str, rates: Mapping[float, list[Run]]) -> tup
     scores = rate_scores(rates)
     low, high = good_range(rates)
     best = max(scores, key=lambda value: scores[value])
-    runs = [run for found in rates.values() for run in found]
+    found = (f"{best:g}", f"{scores[best]:.2f}", f"{low:g} to {high:g}", f"×{high / low:.3g}")
+    runs = [run for trials in rates.values() for run in trials]
     return (
         task_title(task),
         method_name(variant),
-        f"{best:g}",
-        f"{scores[best]:.2f}",
-        f"{low:g} to {high:g}",
-        f"×{high / low:.3g}",
+        *(found if math.isfinite(scores[best]) else (MISSING,) * len(found)),
         f"{sum(map(has_fallen, runs))} of {len(runs)}",
-        "; ".join(f"{value:g}: {' '.join(map(link, found))}" for value, found in rates.items()),
+        "; ".join(f"{value:g}: {' '.join(map(_trial_link, trials))}" for value, trials in rates.items()),
     )
+
+
+def _trial_link(run: Run) -> str:
+    """A trial's link, marked where it fell."""
+    return f"{link(run)} {MARK}" if has_fallen(run) else link(run)
 
 
 def _row_command(study: Study, variant: str) -> str:

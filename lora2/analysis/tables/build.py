@@ -26,8 +26,8 @@ from lora2.analysis.tables.cells import (
     median_text,
     number,
     our_average,
-    seeds_text,
     verdict_text,
+    with_seeds,
 )
 from lora2.analysis.tables.layout import (
     COMPARISON,
@@ -136,7 +136,7 @@ def _belongs(run: Run, paper: PaperTable | None) -> bool:
 
 def _part(conditions: Conditions, runs: Sequence[Run], paper: PaperTable | None, folder: Path) -> Part:
     mine = [run for run in runs if conditions_of(run) == conditions]
-    done = [run for run in mine if run.status in RESULTS]
+    done = [run for run in mine if run.status in RESULTS or "diverged" in run.caveats]
     cells = cells_of(done)
     layout = _paper_layout(paper, conditions) if paper else _runs_layout(conditions, done, folder)
     variants = _variants(layout, cells)
@@ -200,7 +200,7 @@ def _runs_layout(conditions: Conditions, done: Sequence[Run], folder: Path) -> L
 
 def _own_columns(done: Sequence[Run]) -> dict[str, tuple[str, ...]]:
     """Tasks of users' own files with their metrics, the main one first."""
-    return {run.task: tuple(dict.fromkeys((run.main, *run.best))) for run in done if run.task not in TASKS}
+    return {run.task: tuple(dict.fromkeys((run.main, *run.best))) for run in done if run.main and run.task not in TASKS}
 
 
 def _variants(layout: Layout, cells: Cells) -> tuple[str, ...]:
@@ -280,10 +280,7 @@ def _marked_scores(layout: Layout, row: Row, text: CellText) -> list[str]:
 def _mean_scores(layout: Layout, row: Row, checkpoint: Checkpoint) -> list[str]:
     """One `mean ± std (n=…)` per column."""
     texts = _plain_scores(layout, lambda task, metric: mean_text(row, task, metric, checkpoint))
-    return [
-        text if text == MISSING else mark_text(f"{text} ({seeds_text(row[task])})", row, task)
-        for task, text in zip(layout.columns, texts, strict=True)
-    ]
+    return [with_seeds(text, row, task) for task, text in zip(layout.columns, texts, strict=True)]
 
 
 def _our_average(layout: Layout, row: Row, checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -75,9 +75,22 @@ def mark_text(text: str, row: Row, task: str) -> str:
 
 
 def seeds_text(cell: Cell) -> str:
-    """Write `n=3`, and how many seeds of the setting collapsed, where any did."""
-    collapsed, seeds = cell.collapsed
-    return f"n={len(cell.runs)}; {collapsed} collapsed of {seeds}" if collapsed else f"n={len(cell.runs)}"
+    """Write `n=3`, and how many seeds of the setting collapsed or diverged, where any did."""
+    fallen, seeds = cell.fallen
+    scored = [run for run in cell.runs if "diverged" not in run.caveats]
+    return "; ".join([f"n={len(scored)}", *(f"{count} {kind} of {seeds}" for kind, count in fallen.items())])
+
+
+def with_seeds(text: str, row: Row, task: str) -> str:
+    """Put the number of seeds behind a mean, and the mark; a dash alone is of a cell that has not run."""
+    if text == MISSING and not has_diverged(row, task):
+        return text
+    return marked(f"{text} ({seeds_text(row[task])})", row[task].caveats)
+
+
+def has_diverged(row: Row, task: str) -> bool:
+    """Say whether a seed of a cell has no score for that reason; such a cell says so even if no other has one."""
+    return task in row and "diverged" in row[task].caveats
 
 
 def count_text(cells: Iterable[Cell], key: str) -> str:

@@ -15,6 +15,7 @@ from lora2.glue.tasks import METRIC_TITLES, task_title
 from lora2.runs.caveats import CAVEATS, MARK, Caveat
 from lora2.runs.cells import Cell
 from lora2.runs.format import RESULTS
+from lora2.runs.pretrained import TUNED_ON
 from lora2.runs.reader import Run
 
 AD_HOC = "adhoc"  # configs/train.yaml: a run of no experiment
@@ -135,7 +136,7 @@ def sentences(conditions: Conditions, layout: Layout, paper: PaperTable | None) 
         said.append(f"Printed numbers: {paper.source} (confidence {paper.confidence}). {paper.notes}".strip())
     elif conditions.model not in PAPERS_OF_MODEL:
         said.append(
-            f"{conditions.model} is not a model of the paper: these numbers show what the code does on a small "
+            f"{conditions.model} is not a model of the paper: these numbers show what the code does on another "
             "encoder. They are not comparable with the paper's, which are therefore not shown here."
         )
     if conditions.synthetic:
@@ -143,6 +144,8 @@ def sentences(conditions: Conditions, layout: Layout, paper: PaperTable | None) 
             "The data is synthetic, made by this project in the shape of GLUE: it shows that the pipeline works and "
             "says nothing about GLUE."
         )
+    if layout.unit != "seconds" and conditions.model in TUNED_ON and not conditions.random_init:
+        said.append(TUNED_ON[conditions.model])
     if conditions.random_init:
         said.append("The backbone has random weights: only parameter counts and times mean anything.")
     if layout.unit == "seconds":
@@ -217,7 +220,7 @@ def made_by(runs: Iterable[Run]) -> list[str]:
 
 def unfinished(runs: Iterable[Run]) -> list[str]:
     """Write one footnote that counts the runs without a result: they are part of the truth about a sweep."""
-    counts = Counter(run.status for run in runs if run.status not in RESULTS)
+    counts = Counter(run.status for run in runs if run.status not in RESULTS and "diverged" not in run.caveats)
     if not counts:
         return []
     return [

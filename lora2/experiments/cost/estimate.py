@@ -10,7 +10,7 @@ from lora2.config.schema import RunConfig
 from lora2.experiments.cost.lengths import measure
 from lora2.experiments.cost.plan import Cost, cost
 from lora2.experiments.cost.speed import Speed, calibrate, gpu_speed, probe_folder
-from lora2.experiments.status import JobStatus
+from lora2.experiments.status import OVER, JobStatus
 from lora2.runs.reader import load_runs
 
 
@@ -26,7 +26,7 @@ class Estimate:
     @property
     def left(self) -> float | None:
         """Seconds that are still to be spent."""
-        return 0.0 if self.status.state == "done" else self.seconds
+        return 0.0 if self.status.state in OVER else self.seconds
 
 
 def estimate(statuses: Sequence[JobStatus], speed_of: Callable[[RunConfig], Speed | None]) -> list[Estimate]:

@@ -11,6 +11,7 @@ from lora2.config.task import task_of
 from lora2.models.weights import on_hub
 from lora2.runs.caveats import CAVEATS, MARK, caveats_of, marked
 from lora2.runs.export.formats import TRIED_PEFT
+from lora2.runs.pretrained import TUNED_ON
 from lora2.runs.record import RunRecord
 
 Form = Literal["lora", "merged"]
@@ -209,6 +210,7 @@ def _limits(record: RunRecord, cfg: RunConfig) -> list[str]:
         "One seed. Small GLUE tasks vary by several points between seeds.",
         "English only; the biases of the backbone and of the data are still in it.",
     ]
+    limits += [TUNED_ON[cfg.model.name]] if cfg.model.name in TUNED_ON and not cfg.model.random_init else []
     limits += [f"{MARK} {kind}: {CAVEATS[kind]}." for kind in caveats_of(record.model_dump(mode="json"))]
     return limits + [f"Noted in the run: {note}" for note in record.notes]
 
