@@ -115,7 +115,7 @@ class Trainer:
             deterministic=self.deterministic,
             watch=FiniteWatch(self.accelerator.device),
         )
-        captured = captures(self.step, self.accelerator, self.recipe.accumulation)
+        captured = captures(self.step, self.accelerator)
         return CapturedStep(eager, CudaCapturer()) if captured else eager
 
     def fit(self, found: Checkpoint | None = None) -> TrainState:

@@ -181,7 +181,7 @@ def way_of_computing(cfg: RunConfig, accelerator: Accelerator) -> dict[str, bool
     """
     cpu = accelerator.device.type == "cpu"
     return {
-        "captured": captures(cfg.step, accelerator, cfg.recipe.accumulation),
+        "captured": captures(cfg.step, accelerator),
         "tf32": not cpu and torch.get_float32_matmul_precision() != "highest",
         "deterministic": cpu or cfg.deterministic is not False,
     }

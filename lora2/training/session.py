@@ -79,7 +79,7 @@ def execute(
         quiet_transformers()
     tracker = None if cfg.tracker.name == "none" else cfg.tracker.name
     accelerator = build_accelerator(cfg.recipe.precision, tracker, cfg.output_dir)
-    notes += capture_notes(cfg.step, accelerator, cfg.recipe.accumulation)
+    notes += capture_notes(cfg.step, accelerator)
     known = known_fields(cfg, raw, run_id, setting_id, notes, deviations)
     if is_shortened(cfg.recipe, train_size(len(raw.splits["train"]), cfg.selection)):
         known["caveats"].append("shortened")

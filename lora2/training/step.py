@@ -117,25 +117,42 @@ class TrainStep:
         Returns:
             The losses, and the norm of the gradients before they were clipped.
         """
-        with _deterministic_algorithms(self.deterministic):
-            # Gradients of the task loss, one micro-batch after the other; processes exchange them with the last one.
-            loss = torch.zeros((), device=self.accelerator.device)
-            for number, part in enumerate(parts, start=1):
-                with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.model):
-                    loss += self._backward(part, batch_size, clock)
+        # Gradients of the task loss, one micro-batch after the other; processes exchange them with the last one.
+        loss = torch.zeros((), device=self.accelerator.device)
+        for number, part in enumerate(parts, start=1):
+            with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.model):
+                loss += self.part_gradients(part, batch_size, clock)
+        orthogonality, norm = self.finish_gradients(clock)
+        return {keys.TASK_LOSS: self.accelerator.reduce(loss, "sum"), **orthogonality}, norm
 
-            # Gradients of the regularisers, once a step.
+    def part_gradients(self, part: MicroBatch, batch_size: int, clock: PhaseClock) -> Tensor:
+        """Add a micro-batch's gradients to those that are there; returns its share of the global batch's mean loss.
+
+        Args:
+            part: one micro-batch.
+            batch_size: examples of the global batch.
+            clock: is told the phases.
+        """
+        with _deterministic_algorithms(self.deterministic):
+            return self._backward(part, batch_size, clock)
+
+    def finish_gradients(self, clock: PhaseClock) -> tuple[Losses, Tensor]:
+        """Add the gradients of the regularisers, once a step, and clip all.
+
+        Args:
+            clock: is told the phases.
+
+        Returns:
+            The regularisers, and the norm of the gradients before they were clipped.
+        """
+        with _deterministic_algorithms(self.deterministic):
             penalties = self.method.penalties()
             if penalties:
                 self.accelerator.backward(torch.stack(list(penalties.values())).sum())
             clock.lap("penalty")
-
-            # Clip.
             trained = [p for group in self.optimizer.param_groups for p in group["params"]]
             norm = self.accelerator.clip_grad_norm_(trained, self.max_grad_norm)
-
-        orthogonality = {keys.penalty(name): value.detach() for name, value in penalties.items()}
-        return {keys.TASK_LOSS: self.accelerator.reduce(loss, "sum"), **orthogonality}, norm
+        return {keys.penalty(name): value.detach() for name, value in penalties.items()}, norm
 
     def update(self, index: int, grads_finite: bool, clock: PhaseClock) -> None:
         """Let the method read weights and gradients, the optimizer change the weights, the method mask them.

@@ -161,7 +161,7 @@ def test_contenders_take_turns_and_captured_ones_are_replayed():
     assert [(row["method"], row["step"]) for row in rows] == [(each.method, each.step) for each in contenders]
     assert len(capturers) == 2
     for capturer in capturers:
-        assert capturer.calls[:3] == ["warm up", "capture", "replay"]
+        assert capturer.calls[:4] == ["warm up", "warm up", "capture", "replay"]
         assert capturer.calls[-1] == "release"
     assert rows[1]["ours"] == 1
     assert all(row["ms_q1"] <= row["ms"] <= row["ms_q3"] for row in rows)

@@ -37,13 +37,13 @@ TOY = Shape("bert", 32, 2, 4, 48, 4, 8)
 READS_THE_DEVICE = {"adalora_peft"}  # PEFT's allocator, in every step
 
 
-def gpu_trainer(name: str, kind: str, precision: str, step: str) -> Trainer:
+def gpu_trainer(name: str, kind: str, precision: str, step: str, **recipe: object) -> Trainer:
     """A run of a dozen steps with dropout, on the GPU."""
     accelerator = build_accelerator(precision)
     model = encoder(kind, dropout=0.1).train().to(accelerator.device)
     make_capturable(model)
     torch.manual_seed(1)
-    run = trainer(model, apply(name, model), accelerator=accelerator)
+    run = trainer(model, apply(name, model), accelerator=accelerator, **recipe)
     return Trainer(**{**vars(run), "step": step, "deterministic": True})
 
 
@@ -69,6 +69,15 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 def test_a_captured_run_is_the_eager_one(kind, name, precision):
     eager, weights = fitted(gpu_trainer(name, kind, precision, "eager"))
     captured, captured_weights = fitted(gpu_trainer(name, kind, precision, "captured"))
+    assert captured == eager
+    assert same(captured_weights, weights)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_captured_run_with_accumulation_is_the_eager_one(kind):
+    (eager, weights), (captured, captured_weights) = (
+        fitted(gpu_trainer("lora2", kind, "bf16", step, accumulation=2)) for step in ("eager", "captured")
+    )
     assert captured == eager
     assert same(captured_weights, weights)
 

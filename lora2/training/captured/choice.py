@@ -7,25 +7,24 @@ from accelerate import Accelerator
 StepKind = Literal["auto", "eager", "captured"]
 
 
-def captures(kind: StepKind, accelerator: Accelerator, accumulation: int) -> bool:
+def captures(kind: StepKind, accelerator: Accelerator) -> bool:
     """Return whether the steps of a run are captured.
 
     Args:
         kind: the setting; "auto" captures where it can be done, and so does "captured", with a note where it cannot.
         accelerator: of the run.
-        accumulation: micro-batches of each process in a step.
     """
-    return kind != "eager" and _obstacle(accelerator, accumulation) is None
+    return kind != "eager" and _obstacle(accelerator) is None
 
 
-def capture_notes(kind: StepKind, accelerator: Accelerator, accumulation: int) -> list[str]:
+def capture_notes(kind: StepKind, accelerator: Accelerator) -> list[str]:
     """Return a note for the record where steps are eager though a captured step could be expected; else nothing."""
-    found = _obstacle(accelerator, accumulation)
+    found = _obstacle(accelerator)
     expected = kind == "captured" or (kind == "auto" and accelerator.device.type == "cuda")
     return [f"step={kind}: the steps were not captured, because {found}"] if expected and found else []
 
 
-def _obstacle(accelerator: Accelerator, accumulation: int) -> str | None:
+def _obstacle(accelerator: Accelerator) -> str | None:
     """What keeps steps from being captured, if anything."""
     if accelerator.device.type != "cuda":
         return "there is no GPU"
@@ -33,6 +32,4 @@ def _obstacle(accelerator: Accelerator, accumulation: int) -> str | None:
         return "fp16 reads its loss scale in every step"
     if accelerator.num_processes > 1:
         return "the run has several processes"
-    if accumulation > 1:
-        return "a step has several micro-batches"
     return None
