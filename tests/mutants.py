@@ -463,8 +463,8 @@ MUTANTS = (
     _mutant(
         "fold shared by passes with and without gradients",
         "core/layers.py",
-        "key = (torch.is_grad_enabled(), dtype)",
-        "key = (True, dtype)",
+        "key = (torch.is_grad_enabled(), dtype, joined)",
+        "key = (True, dtype, joined)",
         LAYERS,
     ),
     _mutant(
@@ -534,8 +534,8 @@ MUTANTS = (
     _mutant(
         "joined layers see each other's B",
         "core/functional.py",
-        "(b.unsqueeze(3) * own)",
-        "(b.unsqueeze(3) + 0 * own)",
+        "torch.where(own, b.unsqueeze(3), 0)",
+        "torch.where(own | True, b.unsqueeze(3), 0)",
         JOINT,
     ),
     _mutant(
@@ -547,15 +547,50 @@ MUTANTS = (
     ),
     _mutant(
         "merged layers join",
-        "core/layers.py",
-        "dtype != self.weight.dtype and not self.is_merged:",
-        "dtype != self.weight.dtype:",
+        "core/joint.py",
+        " or any(layer.is_merged for layer in self._layers)",
+        "",
         JOINT,
+    ),
+    _mutant(
+        "the outputs of joined layers cannot be written to",
+        "core/joint.py",
+        "y.unsafe_split(",
+        "y.split(",
+        JOINT,
+    ),
+    _mutant(
+        "a frozen copy of inference alone",
+        "core/frozen.py",
+        "with torch.inference_mode(False):",
+        "if True:",
+        JOINT,
+    ),
+    _mutant(
+        "a frozen copy lets go of what it was made of",
+        "core/frozen.py",
+        "self._made = [*weights, *there], key",
+        "self._made = [], key",
+        JOINT,
+    ),
+    _mutant(
+        "one infinite B makes its siblings undefined",
+        "core/functional.py",
+        "torch.where(own, b.unsqueeze(3), 0)",
+        "(b.unsqueeze(3) * own)",
+        JOINT,
+    ),
+    _mutant(
+        "a product of DeBERTa's attention is not emulated",
+        "core/bf16.py",
+        "torch.baddbmm,",
+        "",
+        DEBERTA,
     ),
     _mutant(
         "a frozen copy that never follows",
         "core/frozen.py",
-        "if self._made is None or self._made[0] != key:",
+        "if self._made is None or self._made[1] != key:",
         "if self._made is None:",
         JOINT,
     ),
@@ -567,7 +602,7 @@ MUTANTS = (
         "positions.position_to_content))",
         DEBERTA,
     ),
-    _mutant("DeBERTa: the scale of one term less", "models/deberta.py", "(1 + len({", "(len({", DEBERTA),
+    _mutant("DeBERTa: the scale of one term less", "models/deberta.py", "(1 + len(TERMS", "(len(TERMS", DEBERTA),
     _mutant(
         "DeBERTa: a position too few",
         "models/deberta.py",
@@ -610,8 +645,8 @@ MUTANTS = (
     _mutant(
         "every layer reads the first slice",
         "core/layers.py",
-        "self.stack.low_rank(self.index, dtype)",
-        "self.stack.low_rank(0, dtype)",
+        "self.stack.low_rank(self.index, dtype, joined=joined)",
+        "self.stack.low_rank(0, dtype, joined=joined)",
         LAYERS,
     ),
     # ------------------------------------------------------------------------------------ inject

@@ -15,7 +15,16 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 PRODUCTS: frozenset[Callable[..., Any]] = frozenset(
-    {F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, F.scaled_dot_product_attention}
+    {
+        F.linear,
+        torch.matmul,
+        Tensor.matmul,
+        Tensor.__matmul__,
+        torch.bmm,
+        Tensor.bmm,
+        torch.baddbmm,
+        F.scaled_dot_product_attention,
+    }
 )
 
 

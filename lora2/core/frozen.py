@@ -13,7 +13,9 @@ class FrozenCopy:
     """
 
     def __init__(self) -> None:
-        self._made: tuple[tuple[object, ...], Tensor, Tensor | None] | None = None  # what of, weight, bias
+        # The tensors that it was made of, which keeps their addresses from being given to others; what they held; the
+        # weight and the bias.
+        self._made: tuple[list[Tensor], tuple[object, ...], Tensor, Tensor | None] | None = None
 
     def of(
         self, weights: Sequence[Tensor], biases: Sequence[Tensor | None], dtype: torch.dtype
@@ -27,9 +29,10 @@ class FrozenCopy:
         """
         there = [bias for bias in biases if bias is not None]
         key = (dtype, *(x for tensor in (*weights, *there) for x in _content(tensor)))
-        if self._made is None or self._made[0] != key:
-            self._made = (key, _below(weights, dtype), _below(there, dtype) if there else None)
-        return self._made[1], self._made[2]
+        if self._made is None or self._made[1] != key:
+            with torch.inference_mode(False):  # else no later pass could train with it
+                self._made = [*weights, *there], key, _below(weights, dtype), _below(there, dtype) if there else None
+        return self._made[2], self._made[3]
 
 
 def _content(tensor: Tensor) -> tuple[int, int]:

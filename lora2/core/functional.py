@@ -71,8 +71,8 @@ def block_diagonal(b: Tensor) -> Tensor:
         (m, g·k, g·o).
     """
     m, g, k, o = b.shape
-    own = torch.eye(g, dtype=b.dtype, device=b.device).view(g, 1, g, 1)
-    return (b.unsqueeze(3) * own).view(m, g * k, g * o)
+    own = torch.eye(g, dtype=torch.bool, device=b.device).view(g, 1, g, 1)
+    return torch.where(own, b.unsqueeze(3), 0).view(m, g * k, g * o)
 
 
 def delta_weight(f: Factors, scale: float) -> Tensor:

@@ -39,14 +39,14 @@ class JointLinear:
         self._open, self._asked, self._outputs = False, None, ()
 
     def output(self, place: int, x: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """Return the output (..., o) of one layer, or None outside of a call of the parent.
+        """Return the output (..., o) of one layer, or None outside of a call of the parent or with a layer merged.
 
         Args:
             place: of the layer among all.
             x: (..., d).
             dtype: to compute in.
         """
-        if not self._open:
+        if not self._open or any(layer.is_merged for layer in self._layers):
             return None
         asked = (x, dtype, torch.is_grad_enabled())
         if self._asked is None or self._asked[0] is not x or self._asked[1:] != asked[1:]:
@@ -58,4 +58,4 @@ class JointLinear:
         weight, bias = self._frozen.of([y.weight for y in self._layers], [y.bias for y in self._layers], dtype)
         a, b = first.stack.joined(first.index, dtype)
         y = lowrank_linear(x.to(dtype), weight, bias, a, b, first.impl)
-        return tuple(y.split(len(first.weight), dim=-1))
+        return tuple(y.unsafe_split(len(first.weight), dim=-1))  # the parts may be written to, as those of each alone

@@ -19,7 +19,7 @@ from lora2.core.linear import Impl, lowrank_linear
 
 Init = Literal["paper", "orthogonal"]
 Pair = tuple[Tensor, Tensor]  # A and B
-Folds = dict[tuple[bool, torch.dtype], list[Pair]]  # (are gradients on, dtype) -> the pair of every unit
+Folds = dict[tuple[bool, torch.dtype, bool], list[Pair]]  # (are gradients on, dtype, joined) -> every pair
 INIT_STD = 0.02  # released code, loralib/LoRA2.py; the paper says only "random Gaussian"
 
 
@@ -67,14 +67,15 @@ class FactorStack(nn.Module):
         """Fold these matrices into one wider pair for passes in 16 bits, see `joined`."""
         self._units = sorted([unit, *(x for x in self._units if x.start not in unit)], key=lambda x: x.start)
 
-    def low_rank(self, index: int, dtype: torch.dtype) -> Pair:
+    def low_rank(self, index: int, dtype: torch.dtype, *, joined: bool = False) -> Pair:
         """Return A (k, d) and B (k, o) of one matrix, with ΔW = Bᵀ A; (r, d) and (r, o) with one scale.
 
         Args:
             index: position of the matrix in the stack.
             dtype: of the result; the fold itself is computed in float32.
+            joined: whether the pass folds what was joined together, for `joined`.
         """
-        unit, (a, b) = self._pair(index, dtype)
+        unit, (a, b) = self._pair(index, dtype, joined)
         if len(unit) == 1:
             return a, b
         g, place = len(unit), index - unit.start
@@ -82,16 +83,16 @@ class FactorStack(nn.Module):
 
     def joined(self, index: int, dtype: torch.dtype) -> Pair:
         """Return A (g·k, d) and block-diagonal B (g·k, g·o) of the g matrices that this one was joined with."""
-        return self._pair(index, dtype)[1]
+        return self._pair(index, dtype, True)[1]
 
-    def _pair(self, index: int, dtype: torch.dtype) -> tuple[range, Pair]:
+    def _pair(self, index: int, dtype: torch.dtype, joined: bool) -> tuple[range, Pair]:
         """Return the unit that a matrix is folded in, and its pair."""
-        units = self._alone if dtype == self.lam.dtype else self._units
+        units = self._units if joined else self._alone
         number, unit = next((number, unit) for number, unit in enumerate(units) if index in unit)
         if self._folds is None:
             part = self.factors.map(lambda factor: factor[unit.start : unit.stop])
             return unit, self._fold(part, dtype, [len(unit)])[0]
-        key = (torch.is_grad_enabled(), dtype)  # a part of a forward pass may run without gradients
+        key = (torch.is_grad_enabled(), dtype, joined)  # a part of a forward pass may run without gradients
         if key not in self._folds:
             self._folds[key] = self._fold(self.factors, dtype, [len(unit) for unit in units])
         return unit, self._folds[key][number]
@@ -178,7 +179,8 @@ class LoRA2Linear(nn.Module):
         """Map (..., d) to (..., o), in the autocast dtype where autocast is on."""
         dtype = _compute_dtype(x)
         with torch.autocast(x.device.type, enabled=False):
-            if self._joint is not None and dtype != self.weight.dtype and not self.is_merged:
+            joined = dtype != self.weight.dtype  # only where the frozen weights must be copied anyway
+            if joined and self._joint is not None:
                 joint, place = self._joint
                 y = joint.output(place, x, dtype)
                 if y is not None:
@@ -188,7 +190,7 @@ class LoRA2Linear(nn.Module):
                 x_wide, weight_wide = upcast_if_emulated(x.to(dtype), weight)
                 wide_bias = None if bias is None else bias.to(x_wide.dtype)
                 return nn.functional.linear(x_wide, weight_wide, wide_bias).to(dtype)
-            a, b = self.stack.low_rank(self.index, dtype)
+            a, b = self.stack.low_rank(self.index, dtype, joined=joined)
             return lowrank_linear(x.to(dtype), weight, bias, a, b, self.impl)
 
     def join(self, joint: Joint, place: int) -> None:

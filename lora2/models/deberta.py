@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.models.deberta_v2 import modeling_deberta_v2 as library
 
+TERMS = {"c2p", "p2c"}  # of a score, besides that of the two contents
+
 
 @dataclass(frozen=True)
 class Index:
@@ -64,8 +66,8 @@ def use_lean_attention(model: nn.Module) -> None:
     if getattr(config, "model_type", None) != "deberta-v2":
         return
     encoder: Any = model.get_submodule("deberta.encoder")
-    positions = encoder.relative_attention and config.pos_att_type
-    if positions and not isinstance(encoder.get_rel_pos, PositionTable):
+    known = encoder.relative_attention and TERMS & {*(config.pos_att_type or ())}
+    if known and not isinstance(encoder.get_rel_pos, PositionTable):
         encoder.get_rel_pos = PositionTable(encoder)
         for layer in encoder.layer:
             layer.attention.self.__class__ = LeanAttention
@@ -144,7 +146,7 @@ class LeanAttention(library.DisentangledSelfAttention):
         v = self._by_head(self.value_proj(hidden_states))
         bias = self._bias(q, k, relative_pos, rel_embeddings)  # (h·b, w, w)
         q, k, v = (x.view(h * b, w, -1) for x in (q, k, v))
-        weight = 1 / math.sqrt(q.shape[-1] * (1 + len({"c2p", "p2c"} & set(self.pos_att_type))))
+        weight = 1 / math.sqrt(q.shape[-1] * (1 + len(TERMS & {*self.pos_att_type})))
         scores = torch.baddbmm(bias, q, k.mT, beta=weight, alpha=weight).view(h, b, w, w)
         seen = attention_mask.bool().transpose(0, 1)  # (1, b, w, w)
         scores = torch.where(seen, scores, torch.finfo(scores.dtype).min)

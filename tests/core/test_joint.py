@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lora2.core import joint, layers
 from lora2.core.adapter import Adapter
+from lora2.core.functional import block_diagonal
 from lora2.core.inject import LoRA2Config, inject
 from lora2.core.layers import LoRA2Linear
 from lora2.core.targets import siblings
@@ -191,11 +192,15 @@ def test_the_copy_of_the_frozen_weights_survives_a_merge_and_follows_the_weights
     model, adapter = adapted("bert")
     together = adapter.layers["layer.0.query"]._joint[0]
     bf16_gradients(model, adapter)
-    kept = together._frozen._made[1]
+    kept = together._frozen._made[2]
     with adapter.merged(), torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         model(**tokens())
+    value = adapter.layers["layer.0.value"]
+    value.merge()
+    bf16_gradients(model, adapter)  # one of the three is merged
+    value.unmerge()
     before, _ = bf16_gradients(model, adapter)
-    assert together._frozen._made[1] is kept
+    assert together._frozen._made[2] is kept
     with torch.no_grad():
         adapter.layers["layer.0.value"].weight.mul_(3)
     assert not torch.equal(bf16_gradients(model, adapter)[0], before)
@@ -237,3 +242,54 @@ def test_siblings_are_those_of_one_parent_in_a_layer_that_is_understood():
         "layer.1.cross.key": "layer.1.cross.key",
     }
     assert siblings(matrices) == [["layer.0.self.q", "layer.0.self.k"]]
+
+
+def test_a_weight_that_is_replaced_gets_a_copy_of_its_own_whatever_its_address():
+    """The address of the first could be given to the second."""
+    model, adapter = adapted("bert")
+    layer = adapter.layers["layer.0.query"]
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        for scale in range(1, 12):
+            layer.weight = nn.Parameter(torch.full_like(layer.weight, scale), requires_grad=False)
+            model(**tokens())
+            assert layer._joint[0]._frozen._made[2][0, 0] == scale
+            assert any(kept is layer.weight for kept in layer._joint[0]._frozen._made[0])
+
+
+def test_a_model_that_was_first_used_for_inference_can_train():
+    model, adapter = adapted("bert")
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        model(**tokens())
+    assert all(torch.isfinite(grad).all() for grad in bf16_gradients(model, adapter)[1])
+
+
+def test_the_outputs_may_be_written_to():
+    _, adapter = adapted("bert")
+    query, key, _ = projections(adapter)
+    x = torch.randn(2, 16, dtype=torch.float64, requires_grad=True)
+    expected = torch.autograd.grad((query(x) * 0.5 + key(x)).sum(), x)
+    with inside_the_attention(query):
+        got = torch.autograd.grad((query(x).mul_(0.5) + key(x)).sum(), x)
+    torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_one_that_is_not_finite_leaves_its_siblings_alone():
+    """A loss scale of fp16 that was too high skips a step by the true gradients alone."""
+    b = torch.ones(1, 2, 3, 4)
+    b[0, 1] = torch.inf
+    found = block_diagonal(b.requires_grad_())
+    assert torch.equal(found[0, :3, :4], torch.ones(3, 4))
+    assert not found[0, :3, 4:].any()
+    (grad,) = torch.autograd.grad(found, b, torch.full_like(found, 1).masked_fill(found == 0, torch.inf))
+    assert torch.isfinite(grad).all()
+
+
+def test_a_backbone_that_is_held_in_bf16_folds_each_matrix_alone(products):
+    """Its weights need no copy, and copies for three layers at once would double them."""
+    model, _ = adapted("bert")
+    for name, p in model.named_parameters():
+        if not name.startswith("lora2."):
+            p.data = p.data.bfloat16()
+    model(**tokens())
+    assert (48, 16) not in products
+    assert [*products].count((16, 16)) == 8

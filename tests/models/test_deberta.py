@@ -1,14 +1,17 @@
 """DeBERTa's attention against transformers' own, in values and gradients, on every width."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from helpers.toys import EXTRA, SIZES, encoder, tokens
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
+from lora2.core import bf16
 from lora2.models.deberta import Index, LeanAttention, PositionTable, take_columns, use_lean_attention
 
 WIDTHS = [1, 3, 7, 20]  # with 4 buckets a side every width from 4 on has positions that several distances share
@@ -91,10 +94,28 @@ def test_states_of_other_queries_go_to_transformers():
 
 
 def test_no_other_model_changes():
-    for model in (encoder("bert"), nn.Linear(2, 2), model_of(relative_attention=False), model_of(pos_att_type=[])):
+    for model in (encoder("bert"), nn.Linear(2, 2), model_of(relative_attention=False), model_of(pos_att_type=["p2p"])):
         before = {type(module) for module in model.modules()}
         use_lean_attention(model)
         assert {type(module) for module in model.modules()} == before
+
+
+def test_every_product_is_emulated_where_a_processor_lacks_bf16():
+    """Else it runs in loops 10 to 80 times slower."""
+    seen = set()
+
+    class Seeing(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if any(part in func.__name__ for part in ("mm", "matmul", "linear")):
+                seen.add(func)
+            return func(*args, **(kwargs or {}))
+
+    model = model_of()
+    use_lean_attention(model)
+    with Seeing():
+        model(**tokens())
+    assert {func.__name__ for func in seen} == {"linear", "bmm", "baddbmm"}
+    assert seen <= bf16.PRODUCTS
 
 
 def test_dropout_takes_part_in_training_alone():
