@@ -1615,6 +1615,13 @@ MUTANTS = (
         "analysis/study/test_diverged.py",
     ),
     _mutant(
+        "seeds that diverged are out of reach",
+        "analysis/study/tables.py",
+        "MISSING if found is None or pair.diverged else",
+        "MISSING if found is None else",
+        "analysis/study/test_diverged.py",
+    ),
+    _mutant(
         "a run that diverged is missing where only the order counts",
         "analysis/study/gather.py",
         "return [*self.scores(), *(-math.inf for _ in self.diverged)]",

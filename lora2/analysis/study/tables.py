@@ -168,7 +168,7 @@ def _pair_lines(pair: Pair) -> list[tuple[str, ...]]:
         f"{pair.probability:.2f}",
         signed(f"{pair.margin:+.2f}"),
         f"**{pair.verdict}**",
-        MISSING if found is None else f"over {MOST_SEEDS}" if needed is None else str(needed),
+        MISSING if found is None or pair.diverged else f"over {MOST_SEEDS}" if needed is None else str(needed),
     )
     alone = [
         ("", "", task_title(task), str(len(values)), signed(f"{summarise(values).mean:+.2f}"), _paired(values))

@@ -75,6 +75,11 @@ def test_no_verdict_is_made_of_the_seeds_that_are_left():
     assert "seeds diverged" in line(page(ONE), "2. ")
 
 
+def test_seeds_that_diverged_are_not_said_to_be_out_of_reach():
+    whole = line(page(ONE), "| LoRA² k=8 | LoRA r=8 |")
+    assert whole.endswith("| **seeds diverged** | – |")
+
+
 def test_it_is_below_every_other_run_where_only_the_order_counts():
     records = shared(collapsed=())
     for record in records:  # theirs is better but where it diverges
