@@ -1622,6 +1622,13 @@ MUTANTS = (
         "analysis/study/test_diverged.py",
     ),
     _mutant(
+        "a task where one side always diverged is left out where only the order counts",
+        "analysis/study/pairs.py",
+        "ours, theirs = zip(*self.cells.values(), strict=True)",
+        "ours, theirs = zip(*(self.cells[task] for task in self.differences), strict=True)",
+        "analysis/study/test_diverged.py",
+    ),
+    _mutant(
         "a run that diverged is missing where only the order counts",
         "analysis/study/gather.py",
         "return [*self.scores(), *(-math.inf for _ in self.diverged)]",

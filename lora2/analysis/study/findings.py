@@ -38,12 +38,13 @@ def pair_clause(pair: Pair) -> str:
     """Say where ours stands to one method of its size: above, behind, not told apart; unjudged, how far."""
     found = pair.pooled
     theirs, mean = method_name(pair.theirs), signed(f"{pair.mean:+.2f}")
+    lost = f"; no seed of both on {task_titles(pair.lost)}" if pair.lost else ""
     if found is None:
-        return f"at {mean} against {theirs} (one seed)"
+        return f"at {mean} against {theirs} (one seed{lost})"
     low, high = found.interval()
     between = signed(f"{low:.2f} to {high:.2f}")
     if pair.verdict in UNJUDGED:
-        return f"at {mean} against {theirs} ({between}; {pair.verdict})"
+        return f"at {mean} against {theirs} ({between}; {pair.verdict}{lost})"
     if low > 0.0:
         return f"{pair.mean:.2f} points above {theirs} ({between})"
     if high < 0.0:

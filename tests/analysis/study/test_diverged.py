@@ -94,6 +94,19 @@ def test_it_is_below_every_other_run_where_only_the_order_counts():
     assert eight.probability == pytest.approx(1 / 3)
 
 
+def test_a_task_where_one_side_always_diverged_counts_for_the_other():
+    """On MRPC ours is better, on RTE it has no score: it is not better in every case, as MRPC alone would say."""
+    runs = with_diverged(*(("lora2_k8", "rte", seed) for seed in (0, 1, 2)))
+    _, eight = pairs(gather("minilm", SHARED, runs), load_table("table1", PAPERS))
+    assert (eight.probability, eight.lost) == (0.5, ["rte"])
+    both = with_diverged(*((name, "rte", seed) for name in ("lora2_k8", "lora_r8") for seed in (0, 1, 2)))
+    assert pairs(gather("minilm", SHARED, both), load_table("table1", PAPERS))[1].probability == 0.75
+    assert "| LoRA² k=8 | LoRA r=8 | MRPC; no seed of both: RTE | 3 |" in page(runs)
+    assert "- No seed of both: runs diverged there" in page(runs)
+    assert "at +2.47 against LoRA r=8 (1.35 to 3.59; seeds diverged; no seed of both on RTE)" in line(page(runs), "2. ")
+    assert "No seed of both" not in page(ONE)
+
+
 def test_findings_say_how_many_and_whose():
     assert "1 of 30 runs diverged and have no score: LoRA r=8 on RTE 1." in line(page(ONE), "5. ")
     both = [run for run in ONE if run.seed < 2] + [run for run in map(parse_run, shared()) if run.seed == 2]
