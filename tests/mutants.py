@@ -1629,6 +1629,13 @@ MUTANTS = (
         "analysis/study/test_diverged.py",
     ),
     _mutant(
+        "methods that share no seed since runs diverged have not run",
+        "analysis/study/pairs.py",
+        "return pair if pair.differences or pair.lost else None",
+        "return pair if pair.differences else None",
+        "analysis/study/test_diverged.py",
+    ),
+    _mutant(
         "a run that diverged is missing where only the order counts",
         "analysis/study/gather.py",
         "return [*self.scores(), *(-math.inf for _ in self.diverged)]",

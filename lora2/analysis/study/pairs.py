@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ class Pair:
     Attributes:
         ours, theirs: variants.
         cells: by task, theirs behind ours.
-        margin: the printed difference, mean over the tasks with a difference by the same metric.
+        margin: the printed difference, mean over the tasks with a difference by the same metric, or over all.
     """
 
     ours: str
@@ -66,13 +67,13 @@ class Pair:
 
     @property
     def mean(self) -> float:
-        """Return the mean over tasks of the mean difference."""
-        return float(np.mean([np.mean(values) for values in self.strata]))
+        """Return the mean over tasks of the mean difference; not a number where there is no difference."""
+        return float(np.mean([np.mean(values) for values in self.strata])) if self.strata else math.nan
 
     @property
     def seeds(self) -> int:
-        """Return how many pairs the task with fewest has."""
-        return min(map(len, self.strata))
+        """Return how many pairs the task with fewest has; 0 where there is no difference."""
+        return min(map(len, self.strata), default=0)
 
     @property
     def pooled(self) -> Pooled | None:
@@ -96,7 +97,7 @@ class Pair:
 
 
 def pairs(study: Study, paper: PaperTable) -> list[Pair]:
-    """Pair LoRA² with each method of its size that ran on a task beside it.
+    """Pair LoRA² with each method of its size that ran on a task beside it, though runs that diverged left no seed.
 
     Args:
         study: one comparison on one model.
@@ -122,8 +123,10 @@ def _pair(study: Study, ours: str, theirs: str, paper: PaperTable) -> Pair | Non
         for task in study.tasks
         if (ours, task) in study.cells and (theirs, task) in study.cells
     }
-    tasks = list(differences(both))
-    return Pair(ours, theirs, both, printed_margin(paper, ours, theirs, tasks)) if tasks else None
+    if not both:
+        return None
+    pair = Pair(ours, theirs, both, printed_margin(paper, ours, theirs, list(differences(both) or both)))
+    return pair if pair.differences or pair.lost else None
 
 
 def differences(cells: Mapping[str, tuple[StudyCell, StudyCell]]) -> dict[str, list[float]]:

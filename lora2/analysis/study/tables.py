@@ -170,7 +170,7 @@ def _pair_lines(pair: Pair) -> list[tuple[str, ...]]:
         *names,
         tasks_text(pair),
         str(pair.seeds),
-        signed(f"{pair.mean:+.2f}"),
+        signed(f"{pair.mean:+.2f}") if pair.differences else MISSING,
         interval_text(found.interval() if found else None),
         interval_text(pair.bootstrap),
         f"{pair.probability:.2f}",

@@ -10,7 +10,8 @@ from helpers.fake_records import PAPERS
 from helpers.fake_study import shared, study_run
 from matplotlib.figure import Figure
 
-from lora2.analysis.html.answer import study_chart
+from lora2.analysis.claims.audit import as_table, audit
+from lora2.analysis.html.answer import answer, study_chart
 from lora2.analysis.paper import load_table
 from lora2.analysis.study.courses_drawn import by_rate, draw_rates
 from lora2.analysis.study.drawing import LIGHT
@@ -114,10 +115,37 @@ def test_findings_say_how_many_and_whose():
 
 
 def test_a_method_that_always_diverged_is_named_where_it_would_be_compared():
-    assert line(page(ALWAYS), "2. ") == "2. At one shared rate LoRA r=8 diverged in every run."
+    told = "LoRA² k=8 is not compared with LoRA r=8 (no seed of both has a score; diverged: LoRA r=8 6 of 6)"
+    assert line(page(ALWAYS), "2. ") == f"2. At one shared rate {told} (MRPC, RTE; 0 seeds)."
     studies = model_studies(ALWAYS, PAPERS, "minilm")
-    assert "; LoRA r=8 diverged in every run" in readme_block(studies, PAPERS, ["minilm"])
+    assert f"; {told} (" in readme_block(studies, PAPERS, ["minilm"])
     assert "| LoRA r=8 | – | diverged ‡ | diverged ‡ |" in readme_table(studies)
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        (
+            [(name, task, seed) for name, task in (("lora2_k8", "mrpc"), ("lora_r8", "rte")) for seed in (0, 1, 2)],
+            "LoRA² k=8 3 of 6, LoRA r=8 3 of 6",
+        ),
+        (
+            [("lora2_k8", task, seed) for task in ("mrpc", "rte") for seed in (1, 2)]
+            + [("lora_r8", task, 0) for task in ("mrpc", "rte")],
+            "LoRA² k=8 4 of 6, LoRA r=8 2 of 6",
+        ),
+    ],
+)
+def test_methods_that_ran_and_share_no_seed_since_runs_diverged_are_a_pair_that_is_not_judged(lost, told):
+    runs = with_diverged(*lost)
+    text = page(runs)
+    assert f"is not compared with LoRA r=8 (no seed of both has a score; diverged: {told})" in line(text, "2. ")
+    assert "has not run beside" not in text
+    assert line(text, "4. ").startswith("4. Of 2 margins of the paper's Table 1, over the tasks that ran: ")
+    assert "1 not judged (seeds diverged)" in line(text, "4. ")
+    assert "| LoRA² k=8 | LoRA r=8 | no seed of both: MRPC, RTE | 0 | – | – | – |" in text
+    alone = model_studies([run for run in runs if run.variant in ("lora2_k8", "lora_r8")], PAPERS, "minilm")
+    assert "in 1 pair(s), too few to judge (MRPC, RTE; 0 seeds" in answer(alone, as_table(audit(PAPERS)), []).text
 
 
 def test_it_is_drawn_at_the_edge_and_in_no_mean(tmp_path):

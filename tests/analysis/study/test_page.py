@@ -69,6 +69,11 @@ def test_at_its_best_the_other_method_may_catch_up():
     assert "A step of LoRA² k=8 takes 0.90 of LoRA r=8's." in finding(text, 5)
 
 
+def test_one_method_alone_at_its_best_is_no_pair_and_has_run():
+    alone = [record for record in tuned() if record["config"]["variant"] == "lora2_k8"]
+    assert "3. Each method at its best: no pair yet; `make tune MODEL=minilm`" in finding(page([*shared(), *alone]), 3)
+
+
 def test_what_collapsed_or_diverged_is_counted_among_the_trials():
     (line,) = [line for line in page(ALL).splitlines() if line.startswith("| MRPC | LoRA² k=8 | 0.001 | 81.00 |")]
     assert "| 0.0005 to 0.001 | ×2 | 2 of 9 |" in line
