@@ -1657,6 +1657,20 @@ MUTANTS = (
         "analysis/study/test_further.py",
     ),
     _mutant(
+        "k and start of the factors changed in one difference",
+        "analysis/study/further.py",
+        "if row[1] == recipe and WIDTH.fullmatch(variant) else []",
+        "if WIDTH.fullmatch(variant) else []",
+        "analysis/study/test_further.py",
+    ),
+    _mutant(
+        "the k that a difference is to is not named",
+        "analysis/study/further.py",
+        "if plain and all(gaps) and not _same_k(row, plain) else",
+        "if plain and False else",
+        "analysis/study/test_further.py",
+    ),
+    _mutant(
         "both starts in one mean",
         "analysis/study/further.py",
         "not run.recipe.endswith(tuple(others))",
