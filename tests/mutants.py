@@ -1671,6 +1671,13 @@ MUTANTS = (
         "analysis/study/test_further.py",
     ),
     _mutant(
+        "a run's own clock beside its score",
+        "analysis/study/further.py",
+        'f"{fallen} of {len(runs)}",',
+        'f"{fallen} of {len(runs)}; {runs[0].seconds_per_step} s",',
+        "analysis/study/test_further.py",
+    ),
+    _mutant(
         "both starts in one mean",
         "analysis/study/further.py",
         "not run.recipe.endswith(tuple(others))",

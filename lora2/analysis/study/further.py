@@ -31,8 +31,8 @@ PLAIN = (*K1, *K8)
 RECIPES = {"minilm": ("short", "short3", "recipe.epochs=3", "paper")}
 RECIPE = ("authors_short", "authors_short", "", "orthogonal")
 HEADER = (
-    "Method", "Tasks", "n", "Score", "95 % interval", "Beside the plain", "95 % interval", "Fallen", "Seconds a step",
-    "Ranks alike", "Runs, by task and seed",
+    "Method", "Tasks", "n", "Score", "95 % interval", "Beside the plain", "95 % interval", "Fallen", "Ranks alike",
+    "Runs, by task and seed",
 )  # fmt: skip
 NOTES = (
     "Score: best evaluation, mean over tasks of the means over n seeds; interval: Student's t, pooled over tasks. "
@@ -166,7 +166,6 @@ def _line(row: Row, plain: Row | None, all_cells: Mapping[tuple[str, str, str], 
     named = (
         f" to {method_name(plain[0]).removeprefix('LoRA² ')}" if plain and all(gaps) and not _same_k(row, plain) else ""
     )
-    seconds = [run.seconds_per_step for run in runs if run.seconds_per_step is not None]
     fallen = sum(not {*run.caveats}.isdisjoint(FALLEN) for run in runs)
     return (
         f"{method_name(row[0])} ({row[1]})",
@@ -177,7 +176,6 @@ def _line(row: Row, plain: Row | None, all_cells: Mapping[tuple[str, str, str], 
         marked_score(signed(_mean(gaps, sign="+")) + named, beside) if gaps else MISSING,
         _interval(gaps),
         f"{fallen} of {len(runs)}",
-        f"{np.mean(seconds):.3f}" if seconds else MISSING,
         _ranks_alike([(cells[task], reference[task]) for task in both]),
         "; ".join(f"{task_title(task)} {' '.join(map(record_link, cell.runs))}" for task, cell in cells.items()),
     )

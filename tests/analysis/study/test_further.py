@@ -8,7 +8,7 @@ import shlex
 from typing import Any
 
 import pytest
-from helpers.fake_records import PAPERS, ROOT
+from helpers.fake_records import PAPERS, ROOT, TIMING
 from helpers.fake_study import study_run
 from helpers.runs import CONFIGS
 
@@ -123,6 +123,12 @@ def test_runs_that_diverged_are_counted():
     changed += [run for run in runs_of("lora2_k1_reg-uv", 68.0, "table3", **lost) if not run.seed]
     row = next(row for row in tables([*PLAIN, *changed]).popitem()[1].rows if "reg-uv" in row[0])
     assert (row[2], row[3], row[7]) == ("2", "69.50 ‡", "2 of 6")
+
+
+def test_a_run_s_own_clock_is_not_in_it():
+    """Runs of several machines and tasks are no timing: that is made side by side."""
+    slow = runs_of("lora2_k1_reg-uv", 68.0, "table3", timing={**TIMING, "seconds_per_step": 99.0})
+    assert tables([*PLAIN, *slow]) == tables([*PLAIN, *runs_of("lora2_k1_reg-uv", 68.0, "table3")])
 
 
 def test_the_page_has_a_table_of_what_ran_and_the_command_of_the_rest():
