@@ -120,8 +120,8 @@ def test_the_page_tells_what_the_encoder_was_tuned_on():
     runs = [study_run("full", "rte", seed, 70.0, model="mpnet", recipe="authors_short") for seed in (0, 1)]
     limits = page(runs).split("## Limits\n")[1]
     assert limits.startswith("MPNet has DeBERTaV3-base's shapes")
-    assert "AllNLI and Quora among them: its scores on MNLI and QQP are not clean." in limits
-    assert "AllNLI and Quora" in readme_table(model_studies(list(map(parse_run, runs)), PAPERS, "mpnet"))
+    assert "AllNLI, Quora and SQuAD among them: scores on MNLI, QQP and QNLI are not clean." in limits
+    assert "AllNLI, Quora and SQuAD" in readme_table(model_studies(list(map(parse_run, runs)), PAPERS, "mpnet"))
 
 
 def test_the_page_says_whose_adalora_it_is():
