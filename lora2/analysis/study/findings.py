@@ -108,7 +108,7 @@ def _falls(studies: Sequence[Study]) -> str:
         f"{where.total()} of {len(runs)} runs {what}: {', '.join(f'{cell} {count}' for cell, count in where.items())}."
         for what, where in (
             ("collapsed to one prediction", _places(cell for cell in cells for _ in cell.collapsed)),
-            ("diverged and have no score", _places(cell for cell in cells for _ in cell.diverged)),
+            ("diverged, without a score", _places(cell for cell in cells for _ in cell.diverged)),
         )
         if where
     ]

@@ -109,7 +109,8 @@ def test_a_task_where_one_side_always_diverged_counts_for_the_other():
 
 
 def test_findings_say_how_many_and_whose():
-    assert "1 of 30 runs diverged and have no score: LoRA r=8 on RTE 1." in line(page(ONE), "5. ")
+    assert "1 of 30 runs diverged, without a score: LoRA r=8 on RTE 1." in line(page(ONE), "5. ")
+    assert "6 of 30 runs diverged, without a score: LoRA r=8 on MRPC 3, LoRA r=8 on RTE 3." in line(page(ALWAYS), "5. ")
     both = [run for run in ONE if run.seed < 2] + [run for run in map(parse_run, shared()) if run.seed == 2]
     assert "1 of 30 runs collapsed to one prediction: LoRA r=8 on RTE 1." in line(page(both), "5. ")
 
