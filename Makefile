@@ -131,7 +131,7 @@ study: install ## what is missing of both comparisons of MODEL's study: as the a
 	$(call refuse,EXPERIMENT,it is of a model)
 	@$(PY) scripts/experiment.py study $(SELECTION)
 
-status: install ## how far EXPERIMENT is: done, running, failed, to do, hours left; renewed in place on a terminal
+status: install ## how far EXPERIMENT is: done, running, diverged, failed, to do, hours left; renewed in place on a terminal
 	$(PY) scripts/experiment.py status $(EXPERIMENT) --watch $(SELECTION)
 
 ##@ Look
@@ -159,7 +159,7 @@ study-page: install ## docs/STUDY.md and its pictures anew, of the published run
 	$(SHOWS)
 	$(PY) scripts/results.py study --write $(ARGS)
 
-publish: install ## your clean, full, real runs into results/runs; tables, README.md, docs/RESULTS.md and docs/STUDY.md anew
+publish: install ## your clean, full, real runs, and those that collapsed or diverged, marked, into results/runs; tables, README.md, docs/RESULTS.md and docs/STUDY.md anew
 	$(SHOWS)
 	$(PY) scripts/results.py publish $(ARGS)
 

@@ -137,7 +137,7 @@ def run_jobs(
     done = len(statuses) - before - diverged - elsewhere - len(failures)
     parts = [f"{done} done now", f"{before} done before", f"{len(failures)} failed"]
     if diverged:
-        parts.append(f"{diverged} diverged before")
+        parts.append(f"{diverged} diverged before (force=true does all runs again)")
     if elsewhere:
         parts.append(f"{elsewhere} left to another process")
     say("\n  ".join([f"{len(statuses)} runs: {', '.join(parts)}", *failures]))

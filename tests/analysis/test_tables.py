@@ -71,8 +71,8 @@ def test_golden_table_of_one_run() -> None:
         "minilm is not a model of the paper: these numbers show what the code does on another encoder. They are not "
         "comparable with the paper's, which are therefore not shown here.",
         "",
-        "minilm is all-MiniLM-L6-v2, tuned on sentence pairs, AllNLI and Quora among them: its scores on MNLI and QQP "
-        "are not clean.",
+        "minilm is all-MiniLM-L6-v2, tuned on sentence pairs, AllNLI, Quora and SQuAD among them: scores on MNLI, "
+        "QQP and QNLI are not clean.",
         "",
         "| Method | Recipe | Value | Adapter params | Active params | Head params | MRPC acc / F1 |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -344,4 +344,4 @@ def test_a_table_says_by_which_commands_its_runs_are_made_again() -> None:
 def test_a_table_says_what_its_encoder_was_tuned_on(changes, told):
     tables = build("runs", [parse_run(record(**{"model": "mpnet", **changes}))], PAPERS)
     said = " ".join(sentence for table in tables for sentence in table.sentences)
-    assert ("tuned on sentence pairs, AllNLI and Quora among them" in said) == told
+    assert ("tuned on sentence pairs, AllNLI, Quora and SQuAD among them" in said) == told

@@ -15,6 +15,8 @@ from helpers.docs_commands import PAGES, ROOT, blocks, commands, try_command
 from helpers.toys import encoder
 
 from lora2.common.errors import UserError
+from lora2.experiments.status import STATES
+from lora2.runs.caveats import FALLEN
 
 GUIDE = ROOT / "docs" / "CONTRIBUTING.md"
 COPIED = ("lora2", "scripts", "configs")
@@ -70,6 +72,15 @@ def test_a_command_that_would_not_work_is_noticed(line, tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     with pytest.raises((AssertionError, SystemExit, UserError, KeyError, pytest.fail.Exception)):
         try_command(shlex.split(line, comments=True))
+
+
+def test_the_readme_says_what_status_counts_and_what_is_published():
+    readme = (ROOT / "README.md").read_text()
+    (counted,) = re.findall(r"^make status .*# (.*)$", readme, re.MULTILINE)
+    places = [counted.index(state) for state in STATES if state != "refused"]
+    assert places == sorted(places)
+    (taken,) = re.findall(r"^make publish .*# (.*)$", readme, re.MULTILINE)
+    assert all(kind in taken for kind in FALLEN)
 
 
 def test_every_page_has_commands_and_every_target_its_line():

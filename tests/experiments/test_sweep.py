@@ -158,7 +158,8 @@ def test_what_diverged_is_not_done_again_unless_asked_for(jobs, capsys):
     started = []
     assert run_jobs(statuses, lambda words: started.append(words) or Ended(0), TRAIN) == 0
     assert started == [job.overrides for job in jobs[2:]]
-    assert "4 runs: 2 done now, 1 done before, 0 failed, 1 diverged before\n" in capsys.readouterr().err
+    told = "4 runs: 2 done now, 1 done before, 0 failed, 1 diverged before (force=true does all runs again)\n"
+    assert told in capsys.readouterr().err
     assert estimate(statuses, lambda cfg: None)[1].left == 0.0
     view = status_view.as_table("table4", statuses)
     assert "~ method.targets=qv seed=0: step 3: the loss is not finite" in view.footnotes

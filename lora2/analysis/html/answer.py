@@ -78,7 +78,8 @@ def _verdict(model: str, study: Study, pairs: Sequence[Pair]) -> str:
     if not judged:
         return (
             f"{UNKNOWN}: on {model}, {study.comparison.when}, LoRA² ran beside methods of its size in {len(pairs)} "
-            f"pair(s), too few to judge ({seeds_clause(pairs)}; it takes two tasks and {MIN_SEEDS} seeds)."
+            f"pair(s), too few to judge ({seeds_clause(pairs)}; it takes two tasks and {MIN_SEEDS} seeds, none of "
+            "which diverged)."
         )
     above, behind = sum(low > 0.0 for low, _ in judged), sum(high < 0.0 for _, high in judged)
     apart = len(judged) - above - behind

@@ -24,26 +24,29 @@ def findings(model: str, judged: Judged, seconds: Mapping[str, float]) -> list[s
         seconds: of a step, by variant, timed side by side.
     """
     shared, tuned = judged[SHARED.key], judged[TUNED.key]
-    ran = [ours for ours in PAIRS if _of(ours, tuned[1]) or diverged_clauses(ours, tuned[0])]
-    at_best = " ".join(_against(ours, *tuned) for ours in ran)
+    at_best = " ".join(_against(ours, tuned[1]) for ours in PAIRS if _of(ours, tuned[1]))
+    unrun = f"{'no pair' if tuned[0].cells else 'not run'} yet; {TUNED.command(model)}."
     return [
-        *(_sentence(f"{SHARED.when} {_against(ours, *shared)}") for ours in PAIRS),
-        _sentence(f"{TUNED.when}, {at_best}" if at_best else f"{TUNED.when}: not run yet; {TUNED.command(model)}."),
+        *(_sentence(f"{SHARED.when} {_against(ours, shared[1])}") for ours in PAIRS),
+        _sentence(f"{TUNED.when}, {at_best}" if at_best else f"{TUNED.when}: {unrun}"),
         _margins([pair for _, pairs in judged.values() for pair in pairs]),
         f"{_falls([study for study, _ in judged.values()])} {_cost(seconds)}",
     ]
 
 
 def pair_clause(pair: Pair) -> str:
-    """Say where ours stands to one method of its size: above, behind, not told apart; unjudged, how far."""
+    """Say where ours stands to one method of its size: above, behind, not told apart; unjudged, how far, or why not."""
     found = pair.pooled
     theirs, mean = method_name(pair.theirs), signed(f"{pair.mean:+.2f}")
+    if not pair.differences:
+        return f"not compared with {theirs} (no seed of both has a score; diverged: {_diverged(pair)})"
+    lost = f"; no seed of both on {task_titles(pair.lost)}" if pair.lost else ""
     if found is None:
-        return f"at {mean} against {theirs} (one seed)"
+        return f"at {mean} against {theirs} (one seed{lost})"
     low, high = found.interval()
     between = signed(f"{low:.2f} to {high:.2f}")
     if pair.verdict in UNJUDGED:
-        return f"at {mean} against {theirs} ({between}; {pair.verdict})"
+        return f"at {mean} against {theirs} ({between}; {pair.verdict}{lost})"
     if low > 0.0:
         return f"{pair.mean:.2f} points above {theirs} ({between})"
     if high < 0.0:
@@ -51,22 +54,21 @@ def pair_clause(pair: Pair) -> str:
     return f"not told apart from {theirs} ({mean}, {between})"
 
 
-def diverged_clauses(ours: str, study: Study) -> list[str]:
-    """Say which of LoRA² and the methods of its size have no score to compare, since all of their runs diverged."""
-    rows = {variant: study.row(variant) for variant in (ours, *PAIRS[ours])}
-    return [
-        f"{method_name(variant)} diverged in every run"
-        for variant, row in rows.items()
-        if row and not any(cell.scores() for cell in row)
-    ]
-
-
 def seeds_clause(pairs: Sequence[Pair]) -> str:
     """Write over which tasks and how many seeds pairs were made."""
-    tasks = list(dict.fromkeys(task for pair in pairs for task in pair.differences))
-    counts = sorted({len(values) for pair in pairs for values in pair.strata})
+    tasks = list(dict.fromkeys(task for pair in pairs for task in pair.differences or pair.lost))
+    counts = sorted({len(values) for pair in pairs for values in pair.strata} or {0})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"{task_titles(tasks)}; {seeds} seed{'' if counts == [1] else 's'}"
+
+
+def _diverged(pair: Pair) -> str:
+    """Write how many runs of each method diverged, of those on the tasks of both: `LoRA r=8 3 of 6`."""
+    told = []
+    for variant, cells in zip((pair.ours, pair.theirs), zip(*pair.cells.values(), strict=True), strict=True):
+        if lost := sum(len(cell.diverged) for cell in cells):
+            told.append(f"{method_name(variant)} {lost} of {sum(len(cell.runs) for cell in cells)}")
+    return ", ".join(told)
 
 
 def _sentence(text: str) -> str:
@@ -77,12 +79,11 @@ def _of(ours: str, pairs: Sequence[Pair]) -> list[Pair]:
     return [pair for pair in pairs if pair.ours == ours]
 
 
-def _against(ours: str, study: Study, pairs: Sequence[Pair]) -> str:
-    mine, lost = _of(ours, pairs), diverged_clauses(ours, study)
+def _against(ours: str, pairs: Sequence[Pair]) -> str:
+    mine = _of(ours, pairs)
     if not mine:
-        return f"{'; '.join(lost) or f'{method_name(ours)} has not run beside a method of its size'}."
-    told = f"{method_name(ours)} is {'; '.join(map(pair_clause, mine))} ({seeds_clause(mine)})"
-    return f"{'; '.join([told, *lost])}."
+        return f"{method_name(ours)} has not run beside a method of its size."
+    return f"{method_name(ours)} is {'; '.join(map(pair_clause, mine))} ({seeds_clause(mine)})."
 
 
 def _margins(pairs: Sequence[Pair]) -> str:
@@ -107,7 +108,7 @@ def _falls(studies: Sequence[Study]) -> str:
         f"{where.total()} of {len(runs)} runs {what}: {', '.join(f'{cell} {count}' for cell, count in where.items())}."
         for what, where in (
             ("collapsed to one prediction", _places(cell for cell in cells for _ in cell.collapsed)),
-            ("diverged and have no score", _places(cell for cell in cells for _ in cell.diverged)),
+            ("diverged, without a score", _places(cell for cell in cells for _ in cell.diverged)),
         )
         if where
     ]

@@ -6,6 +6,7 @@ the plain LoRA² of the same recipe too, and sets the rest beside it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,15 +31,17 @@ PLAIN = (*K1, *K8)
 RECIPES = {"minilm": ("short", "short3", "recipe.epochs=3", "paper")}
 RECIPE = ("authors_short", "authors_short", "", "orthogonal")
 HEADER = (
-    "Method", "Tasks", "n", "Score", "95 % interval", "Beside the plain", "95 % interval", "Fallen", "Seconds a step",
-    "Ranks alike", "Runs, by task and seed",
+    "Method", "Tasks", "n", "Score", "95 % interval", "Beside the plain", "95 % interval", "Fallen", "Ranks alike",
+    "Runs, by task and seed",
 )  # fmt: skip
 NOTES = (
     "Score: best evaluation, mean over tasks of the means over n seeds; interval: Student's t, pooled over tasks. "
     "Fallen: runs that collapsed or diverged.",
-    "Beside the plain: the difference to LoRA² of the same k with nothing changed, paired by seed, over the tasks of "
-    "both. Ranks alike: Pearson's correlation of all matrices' final ranks with the plain one's, mean over seeds.",
+    "Beside the plain: the difference to LoRA² of the same k and recipe with nothing changed, paired by seed, over the "
+    "tasks of both; where k alone is changed, to the k that is named. Ranks alike: Pearson's correlation of all "
+    "matrices' final ranks with the plain one's, mean over seeds.",
 )
+WIDTH = re.compile(r"lora2_k\d+")  # a variant that is plain but for its k
 Row = tuple[str, str]  # variant, recipe
 
 
@@ -120,7 +123,7 @@ def _table(further: Further, runs: Sequence[Run]) -> Table:
     plain = [run for run in runs if run.variant in further.plain and run.recipe in recipes and run.task in tasks]
     cells = _cells([*tried, *plain])
     rows = sorted({(variant, recipe) for variant, recipe, _ in cells}, key=lambda row: (row[1], variant_place(row[0])))
-    lines = [_line(row, _of(row, cells), _plain_of(row, rows, recipes, cells)) for row in rows]
+    lines = [_line(row, _plain_of(row, rows, further), cells) for row in rows]
     return Table(title=further.title, header=HEADER, rows=tuple(lines), footnotes=NOTES)
 
 
@@ -137,23 +140,32 @@ def _of(row: Row, cells: Mapping[tuple[str, str, str], StudyCell]) -> dict[str, 
     return {task: cells[*row, task] for task in TASKS if (*row, task) in cells}
 
 
-def _plain_of(
-    row: Row, rows: Sequence[Row], recipes: set[str], cells: Mapping[tuple[str, str, str], StudyCell]
-) -> dict[str, StudyCell]:
-    """The cells of the plain LoRA² of a row's k, of any if there is none of it; nothing for a plain row itself."""
-    plain = [(variant, recipe) for variant, recipe in rows if variant in PLAIN and recipe in recipes]
-    same = [each for each in plain if row[0].startswith(each[0]) and row[0].removeprefix(each[0])[:1] in ("", "_")]
-    found = next(iter([*same, *plain[-1:]]), row)
-    return {} if found == row else _of(found, cells)
+def _plain_of(row: Row, rows: Sequence[Row], further: Further) -> Row | None:
+    """The plain LoRA² of a row's k and recipe; for a row that is plain but for its k, the widest; else none."""
+    variant, recipe = row[0], row[1].removesuffix(further.own) if further.plain else row[1]
+    plain = [(each, recipe) for each in PLAIN if (each, recipe) in rows]
+    same = [each for each in plain if _same_k(row, each)]
+    wider = plain[-1:] if row[1] == recipe and WIDTH.fullmatch(variant) else []
+    found = next(iter([*same, *wider]), row)
+    return None if found == row else found
 
 
-def _line(row: Row, cells: Mapping[str, StudyCell], plain: Mapping[str, StudyCell]) -> tuple[str, ...]:
+def _same_k(row: Row, plain: Row) -> bool:
+    """Say whether a row has the k of a plain one: `lora2_k1_reg-uv` has that of `lora2_k1`, `lora2_k16` has not."""
+    return f"{row[0]}_".startswith(f"{plain[0]}_")
+
+
+def _line(row: Row, plain: Row | None, all_cells: Mapping[tuple[str, str, str], StudyCell]) -> tuple[str, ...]:
+    cells = _of(row, all_cells)
+    reference = _of(plain, all_cells) if plain else {}
     runs = [run for cell in cells.values() for run in cell.runs]
     scores = [cell.scores() for cell in cells.values()]
-    both = [task for task in cells if task in plain]
-    gaps = [paired(cells[task], plain[task]) for task in both]
-    beside = [*cells.values(), *(plain[task] for task in both)]
-    seconds = [run.seconds_per_step for run in runs if run.seconds_per_step is not None]
+    both = [task for task in cells if task in reference]
+    gaps = [paired(cells[task], reference[task]) for task in both]
+    beside = [*cells.values(), *(reference[task] for task in both)]
+    named = (
+        f" to {method_name(plain[0]).removeprefix('LoRA² ')}" if plain and all(gaps) and not _same_k(row, plain) else ""
+    )
     fallen = sum(not {*run.caveats}.isdisjoint(FALLEN) for run in runs)
     return (
         f"{method_name(row[0])} ({row[1]})",
@@ -161,11 +173,10 @@ def _line(row: Row, cells: Mapping[str, StudyCell], plain: Mapping[str, StudyCel
         str(min(map(len, scores))),
         marked_score(_mean(scores), [*cells.values()]),
         _interval(scores),
-        marked_score(signed(_mean(gaps, sign="+")), beside) if gaps else MISSING,
+        marked_score(signed(_mean(gaps, sign="+")) + named, beside) if gaps else MISSING,
         _interval(gaps),
         f"{fallen} of {len(runs)}",
-        f"{np.mean(seconds):.3f}" if seconds else MISSING,
-        _ranks_alike([(cells[task], plain[task]) for task in both]),
+        _ranks_alike([(cells[task], reference[task]) for task in both]),
         "; ".join(f"{task_title(task)} {' '.join(map(record_link, cell.runs))}" for task, cell in cells.items()),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,18 +29,36 @@ class Pair:
 
     Attributes:
         ours, theirs: variants.
-        differences: by task, (n,) ours minus theirs of the seeds that both ran, best checkpoints, in points.
-        probability: that a run of ours scores higher than one of theirs, mean over the tasks.
-        margin: the printed difference, mean over the same tasks by the same metric.
-        diverged: whether a run of either did, on any task that both ran: then the others' differences are a selection.
+        cells: by task, theirs behind ours.
+        margin: the printed difference, mean over the tasks with a difference by the same metric, or over all.
     """
 
     ours: str
     theirs: str
-    differences: Mapping[str, list[float]]
-    probability: float
+    cells: Mapping[str, tuple[StudyCell, StudyCell]]
     margin: float
-    diverged: bool = False
+
+    @property
+    def differences(self) -> dict[str, list[float]]:
+        """Return ours minus theirs, (n,) of the seeds with a score of both, by task; no task is empty."""
+        return differences(self.cells)
+
+    @property
+    def lost(self) -> list[str]:
+        """List the tasks without a difference of which a run diverged."""
+        known = self.differences
+        return [task for task, both in self.cells.items() if task not in known and any(cell.diverged for cell in both)]
+
+    @property
+    def diverged(self) -> bool:
+        """Say whether a run of either did, on any task that both ran: then the others' differences are a selection."""
+        return any(cell.diverged for both in self.cells.values() for cell in both)
+
+    @property
+    def probability(self) -> float:
+        """Return how probably a run of ours scores higher than one of theirs, mean over all tasks that both ran."""
+        ours, theirs = zip(*self.cells.values(), strict=True)
+        return probability_of_improvement([cell.ordered() for cell in ours], [cell.ordered() for cell in theirs])
 
     @property
     def strata(self) -> list[list[float]]:
@@ -48,13 +67,13 @@ class Pair:
 
     @property
     def mean(self) -> float:
-        """Return the mean over tasks of the mean difference."""
-        return float(np.mean([np.mean(values) for values in self.strata]))
+        """Return the mean over tasks of the mean difference; not a number where there is no difference."""
+        return float(np.mean([np.mean(values) for values in self.strata])) if self.strata else math.nan
 
     @property
     def seeds(self) -> int:
-        """Return how many pairs the task with fewest has."""
-        return min(map(len, self.strata))
+        """Return how many pairs the task with fewest has; 0 where there is no difference."""
+        return min(map(len, self.strata), default=0)
 
     @property
     def pooled(self) -> Pooled | None:
@@ -78,7 +97,7 @@ class Pair:
 
 
 def pairs(study: Study, paper: PaperTable) -> list[Pair]:
-    """Pair LoRA² with each method of its size that ran on a task beside it.
+    """Pair LoRA² with each method of its size that ran on a task beside it, though runs that diverged left no seed.
 
     Args:
         study: one comparison on one model.
@@ -104,20 +123,15 @@ def _pair(study: Study, ours: str, theirs: str, paper: PaperTable) -> Pair | Non
         for task in study.tasks
         if (ours, task) in study.cells and (theirs, task) in study.cells
     }
-    differences = {task: paired(*cells) for task, cells in both.items()}
-    tasks = [task for task, values in differences.items() if values]
-    if not tasks:
+    if not both:
         return None
-    return Pair(
-        ours=ours,
-        theirs=theirs,
-        differences={task: differences[task] for task in tasks},
-        probability=probability_of_improvement(
-            [both[task][0].ordered() for task in tasks], [both[task][1].ordered() for task in tasks]
-        ),
-        margin=printed_margin(paper, ours, theirs, tasks),
-        diverged=any(cell.diverged for cells in both.values() for cell in cells),
-    )
+    pair = Pair(ours, theirs, both, printed_margin(paper, ours, theirs, list(differences(both) or both)))
+    return pair if pair.differences or pair.lost else None
+
+
+def differences(cells: Mapping[str, tuple[StudyCell, StudyCell]]) -> dict[str, list[float]]:
+    """Return the paired differences of each task that has one."""
+    return {task: values for task, both in cells.items() if (values := paired(*both))}
 
 
 def paired(ours: StudyCell, theirs: StudyCell) -> list[float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from lora2.analysis.claims.audit import audit, tally
 from lora2.analysis.methods import method_name
 from lora2.analysis.stats import summarise
-from lora2.analysis.study.findings import diverged_clauses, pair_clause, seeds_clause
+from lora2.analysis.study.findings import pair_clause, seeds_clause
 from lora2.analysis.study.gather import PAIRS, VARIANTS, Study, StudyCell, marked_score
 from lora2.analysis.study.models import ModelStudy, last_drawn, picture_name
 from lora2.analysis.study.page import picture_markup
@@ -105,7 +105,7 @@ def _arithmetic(papers: Path) -> str:
 
 def _trained(studies: Sequence[ModelStudy]) -> str:
     told = [
-        f"{study.model}, {shown.comparison.when} ({seeds_clause(found)}): {_like_for_like(shown, found)}"
+        f"{study.model}, {shown.comparison.when} ({seeds_clause(found)}): {_like_for_like(found)}"
         for study in studies
         for shown, found in study.comparisons.values()
         if found
@@ -113,14 +113,13 @@ def _trained(studies: Sequence[ModelStudy]) -> str:
     return f"{'. '.join(told) or 'nothing over seeds yet'} ([docs/STUDY.md](docs/STUDY.md))."
 
 
-def _like_for_like(study: Study, pairs: Sequence[Pair]) -> str:
+def _like_for_like(pairs: Sequence[Pair]) -> str:
     clauses = [
         f"{method_name(ours)} is {', '.join(pair_clause(pair) for pair in pairs if pair.ours == ours)}"
         for ours in PAIRS
         if any(pair.ours == ours for pair in pairs)
     ]
-    lost = [clause for ours in PAIRS for clause in diverged_clauses(ours, study)]
-    return "; ".join([*clauses, *lost])
+    return "; ".join(clauses)
 
 
 def _missing(studies: Sequence[ModelStudy], ran: Sequence[str]) -> str:

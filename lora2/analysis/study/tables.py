@@ -34,14 +34,15 @@ PAIR_NOTES = (
     "Difference = ours minus theirs in points, best checkpoints, paired by seed; over several tasks their mean.",
     "95 % interval = Student's t, pooled over tasks with Satterthwaite's degrees of freedom. Bootstrap = seeds drawn "
     "anew within each task, which covers about 80 % with two tasks of three seeds. Verdicts use the first.",
-    "P(ours better) = probability that a run of ours scores higher than one of theirs, mean over tasks; a run that "
-    "diverged is below every other.",
+    "P(ours better) = probability that a run of ours scores higher than one of theirs, mean over all tasks that both "
+    "ran; a run that diverged is below every other, and two that did count half.",
     "Paper's margin = difference of the two rows of its Table 1 over the same tasks, on its own encoder. Supported: "
     "ours lies on that side of zero and may be as large. Contradicted: it is smaller, or on the other side. Undecided: "
     "both zero and the margin lie in the interval.",
     "Seeds to decide: at so many the interval would be short enough, if mean and spread stayed what they are. One task "
     "alone, fewer than three seeds and seeds that diverged get no verdict.",
 )
+LOST_NOTE = "No seed of both: runs diverged there, so that no seed has two scores to subtract."
 
 
 def cell_table(study: Study) -> Table:
@@ -69,7 +70,8 @@ def cell_table(study: Study) -> Table:
 def pair_table(model: str, pairs: Sequence[Pair]) -> Table:
     """Write a line for each pair over all tasks, and one for each of its tasks, which gets no verdict alone."""
     rows = [line for pair in pairs for line in _pair_lines(pair)]
-    return Table(title=f"{model}: methods of equal size", header=PAIR_HEADER, rows=tuple(rows), footnotes=PAIR_NOTES)
+    notes = (*PAIR_NOTES, *([LOST_NOTE] if any(pair.lost for pair in pairs) else []))
+    return Table(title=f"{model}: methods of equal size", header=PAIR_HEADER, rows=tuple(rows), footnotes=notes)
 
 
 def rate_table(model: str, rates: Rates) -> Table:
@@ -135,6 +137,12 @@ def task_titles(tasks: Iterable[str]) -> str:
     return ", ".join(map(task_title, tasks))
 
 
+def tasks_text(pair: Pair) -> str:
+    """Write `MRPC; no seed of both: RTE`: tasks with a difference, then those that have none since runs diverged."""
+    lost = f"no seed of both: {task_titles(pair.lost)}" if pair.lost else ""
+    return "; ".join(filter(None, (task_titles(pair.differences), lost)))
+
+
 def _cell_line(cell: StudyCell) -> tuple[str, ...]:
     scores, seeds = cell.scores(), len(cell.runs)
     adapter = next((run.counts["adapter"] for run in cell.runs if "adapter" in run.counts), None)
@@ -160,15 +168,15 @@ def _pair_lines(pair: Pair) -> list[tuple[str, ...]]:
     needed = pair.seeds_needed
     whole = (
         *names,
-        task_titles(pair.differences),
+        tasks_text(pair),
         str(pair.seeds),
-        signed(f"{pair.mean:+.2f}"),
+        signed(f"{pair.mean:+.2f}") if pair.differences else MISSING,
         interval_text(found.interval() if found else None),
         interval_text(pair.bootstrap),
         f"{pair.probability:.2f}",
         signed(f"{pair.margin:+.2f}"),
         f"**{pair.verdict}**",
-        MISSING if found is None else f"over {MOST_SEEDS}" if needed is None else str(needed),
+        MISSING if found is None or pair.diverged else f"over {MOST_SEEDS}" if needed is None else str(needed),
     )
     alone = [
         ("", "", task_title(task), str(len(values)), signed(f"{summarise(values).mean:+.2f}"), _paired(values))

@@ -10,7 +10,8 @@ from helpers.fake_records import PAPERS
 from helpers.fake_study import shared, study_run
 from matplotlib.figure import Figure
 
-from lora2.analysis.html.answer import study_chart
+from lora2.analysis.claims.audit import as_table, audit
+from lora2.analysis.html.answer import answer, study_chart
 from lora2.analysis.paper import load_table
 from lora2.analysis.study.courses_drawn import by_rate, draw_rates
 from lora2.analysis.study.drawing import LIGHT
@@ -75,6 +76,11 @@ def test_no_verdict_is_made_of_the_seeds_that_are_left():
     assert "seeds diverged" in line(page(ONE), "2. ")
 
 
+def test_seeds_that_diverged_are_not_said_to_be_out_of_reach():
+    whole = line(page(ONE), "| LoRA² k=8 | LoRA r=8 |")
+    assert whole.endswith("| **seeds diverged** | – |")
+
+
 def test_it_is_below_every_other_run_where_only_the_order_counts():
     records = shared(collapsed=())
     for record in records:  # theirs is better but where it diverges
@@ -89,17 +95,58 @@ def test_it_is_below_every_other_run_where_only_the_order_counts():
     assert eight.probability == pytest.approx(1 / 3)
 
 
+def test_a_task_where_one_side_always_diverged_counts_for_the_other():
+    """On MRPC ours is better, on RTE it has no score: it is not better in every case, as MRPC alone would say."""
+    runs = with_diverged(*(("lora2_k8", "rte", seed) for seed in (0, 1, 2)))
+    _, eight = pairs(gather("minilm", SHARED, runs), load_table("table1", PAPERS))
+    assert (eight.probability, eight.lost) == (0.5, ["rte"])
+    both = with_diverged(*((name, "rte", seed) for name in ("lora2_k8", "lora_r8") for seed in (0, 1, 2)))
+    assert pairs(gather("minilm", SHARED, both), load_table("table1", PAPERS))[1].probability == 0.75
+    assert "| LoRA² k=8 | LoRA r=8 | MRPC; no seed of both: RTE | 3 |" in page(runs)
+    assert "- No seed of both: runs diverged there" in page(runs)
+    assert "at +2.47 against LoRA r=8 (1.35 to 3.59; seeds diverged; no seed of both on RTE)" in line(page(runs), "2. ")
+    assert "No seed of both" not in page(ONE)
+
+
 def test_findings_say_how_many_and_whose():
-    assert "1 of 30 runs diverged and have no score: LoRA r=8 on RTE 1." in line(page(ONE), "5. ")
+    assert "1 of 30 runs diverged, without a score: LoRA r=8 on RTE 1." in line(page(ONE), "5. ")
+    assert "6 of 30 runs diverged, without a score: LoRA r=8 on MRPC 3, LoRA r=8 on RTE 3." in line(page(ALWAYS), "5. ")
     both = [run for run in ONE if run.seed < 2] + [run for run in map(parse_run, shared()) if run.seed == 2]
     assert "1 of 30 runs collapsed to one prediction: LoRA r=8 on RTE 1." in line(page(both), "5. ")
 
 
 def test_a_method_that_always_diverged_is_named_where_it_would_be_compared():
-    assert line(page(ALWAYS), "2. ") == "2. At one shared rate LoRA r=8 diverged in every run."
+    told = "LoRA² k=8 is not compared with LoRA r=8 (no seed of both has a score; diverged: LoRA r=8 6 of 6)"
+    assert line(page(ALWAYS), "2. ") == f"2. At one shared rate {told} (MRPC, RTE; 0 seeds)."
     studies = model_studies(ALWAYS, PAPERS, "minilm")
-    assert "; LoRA r=8 diverged in every run" in readme_block(studies, PAPERS, ["minilm"])
+    assert f"; {told} (" in readme_block(studies, PAPERS, ["minilm"])
     assert "| LoRA r=8 | – | diverged ‡ | diverged ‡ |" in readme_table(studies)
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        (
+            [(name, task, seed) for name, task in (("lora2_k8", "mrpc"), ("lora_r8", "rte")) for seed in (0, 1, 2)],
+            "LoRA² k=8 3 of 6, LoRA r=8 3 of 6",
+        ),
+        (
+            [("lora2_k8", task, seed) for task in ("mrpc", "rte") for seed in (1, 2)]
+            + [("lora_r8", task, 0) for task in ("mrpc", "rte")],
+            "LoRA² k=8 4 of 6, LoRA r=8 2 of 6",
+        ),
+    ],
+)
+def test_methods_that_ran_and_share_no_seed_since_runs_diverged_are_a_pair_that_is_not_judged(lost, told):
+    runs = with_diverged(*lost)
+    text = page(runs)
+    assert f"is not compared with LoRA r=8 (no seed of both has a score; diverged: {told})" in line(text, "2. ")
+    assert "has not run beside" not in text
+    assert line(text, "4. ").startswith("4. Of 2 margins of the paper's Table 1, over the tasks that ran: ")
+    assert "1 not judged (seeds diverged)" in line(text, "4. ")
+    assert "| LoRA² k=8 | LoRA r=8 | no seed of both: MRPC, RTE | 0 | – | – | – |" in text
+    alone = model_studies([run for run in runs if run.variant in ("lora2_k8", "lora_r8")], PAPERS, "minilm")
+    assert "in 1 pair(s), too few to judge (MRPC, RTE; 0 seeds" in answer(alone, as_table(audit(PAPERS)), []).text
 
 
 def test_it_is_drawn_at_the_edge_and_in_no_mean(tmp_path):

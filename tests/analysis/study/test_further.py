@@ -8,7 +8,7 @@ import shlex
 from typing import Any
 
 import pytest
-from helpers.fake_records import PAPERS, ROOT
+from helpers.fake_records import PAPERS, ROOT, TIMING
 from helpers.fake_study import study_run
 from helpers.runs import CONFIGS
 
@@ -92,7 +92,29 @@ def test_runs_of_another_recipe_are_never_averaged_in():
 def test_the_width_is_compared_and_not_taken_for_another():
     wide = [*runs_of("lora2_k16", 72.0, "sweep_k"), *runs_of("lora2_k8", 71.0, "study_authors")]
     rows = {row[0]: row[5] for row in tables([*PLAIN, *wide])["Outer width k"].rows}
-    assert rows["LoRA² k=16 (authors_short)"] == "+1.00"  # beside k=8
+    assert rows["LoRA² k=16 (authors_short)"] == "+1.00 to k=8"
+
+
+def test_no_other_k_stands_in_for_the_plain_one():
+    """k=8 with the other start, and k=8 with another weight, where k=1 alone ran as it is."""
+    start = runs_of("lora2_k8", 60.0, "sweep_k", "authors_short_start")
+    unpruned = runs_of("lora2_k8_unpruned", 60.0, "unpruned")
+    found = tables([*PLAIN, *start, *unpruned])
+    for title in ("The other start of the factors", "Pruned or not"):
+        plain, changed = found[title].rows
+        assert plain[0] == "LoRA² k=1 (authors_short)"
+        assert changed[0].startswith("LoRA² k=8")
+        assert changed[5:7] == ("–", "–")
+
+
+def test_no_other_recipe_stands_in_for_the_plain_one():
+    other = runs_of("lora2_k8", 70.0, "study_authors", "authors")
+    changed = [
+        *runs_of("lora2_k8_unpruned", 60.0, "unpruned"),
+        *runs_of("lora2_k1_unpruned", 61.0, "unpruned", "authors"),
+    ]
+    rows = {row[0]: row[5] for row in tables([*other, *changed])["Pruned or not"].rows}
+    assert rows["LoRA² k=8 unpruned (authors_short)"] == "–"
 
 
 def test_runs_that_diverged_are_counted():
@@ -101,6 +123,12 @@ def test_runs_that_diverged_are_counted():
     changed += [run for run in runs_of("lora2_k1_reg-uv", 68.0, "table3", **lost) if not run.seed]
     row = next(row for row in tables([*PLAIN, *changed]).popitem()[1].rows if "reg-uv" in row[0])
     assert (row[2], row[3], row[7]) == ("2", "69.50 ‡", "2 of 6")
+
+
+def test_a_run_s_own_clock_is_not_in_it():
+    """Runs of several machines and tasks are no timing: that is made side by side."""
+    slow = runs_of("lora2_k1_reg-uv", 68.0, "table3", timing={**TIMING, "seconds_per_step": 99.0})
+    assert tables([*PLAIN, *slow]) == tables([*PLAIN, *runs_of("lora2_k1_reg-uv", 68.0, "table3")])
 
 
 def test_the_page_has_a_table_of_what_ran_and_the_command_of_the_rest():
