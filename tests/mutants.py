@@ -712,6 +712,13 @@ MUTANTS = (
         ALLOCATOR,
     ),
     _mutant(
+        "what is kept is compared by its number",
+        "analysis/study/further.py",
+        'one.masks[name][i] == "1"',
+        'one.masks[name].count("1") == mask.count("1")',
+        "analysis/study/test_further.py",
+    ),
+    _mutant(
         "scores in the order of the stacks",
         "core/allocator.py",
         "torch.cat(rows)[self._order]",

@@ -206,6 +206,16 @@ class RankAllocator:
         per_matrix = self._rows().sum(1).tolist()
         return dict(zip(self._names, per_matrix, strict=True))
 
+    def masks(self) -> dict[str, str]:
+        """Return which singular values are inside the mask, by matrix name: 1 and 0 in their order.
+
+        Raises:
+            FloatingPointError: the mask was made of scores that were not finite.
+        """
+        self.assert_finite()
+        rows = self._rows().int().tolist()
+        return {name: "".join(map(str, row)) for name, row in zip(self._names, rows, strict=True)}
+
     def assert_finite(self) -> None:
         """Check that every score so far was finite, so that there was an order to keep the largest by.
 

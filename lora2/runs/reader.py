@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ class Run:
     memory: Mapping[str, float]
     provenance: Mapping[str, Any]
     verified: Mapping[str, Any] | None
+    masks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def seconds_per_step(self) -> float | None:
@@ -191,6 +192,7 @@ def parse_run(data: Any) -> Run:
         main=_text(metrics, "main"),
         counts={key: int(value) for key, value in _mapping(data, "counts").items()},
         ranks={key: int(value) for key, value in _mapping(data, "ranks").items()},
+        masks={key: str(value) for key, value in _mapping(data, "masks").items()},
         padding_share=None if data.get("padding_share") is None else float(data["padding_share"]),
         steps=int(data.get("steps", 0)),
         tokens=int(data.get("tokens", 0)),

@@ -124,6 +124,9 @@ class RunRecord(ClosedModel):
     metrics: Metrics | None = None
     counts: Counts | None = None
     ranks: dict[str, int] = Field(default={}, description="kept singular values of each matrix at the end")
+    masks: dict[str, str] = Field(
+        default={}, description="which singular values of each matrix are kept at the end: 1 and 0 in their order"
+    )
     padding_share: float | None = Field(default=None, description="share of training positions that held padding")
     steps: int = 0
     tokens: int = Field(default=0, description="real training tokens processed")

@@ -85,6 +85,7 @@ def finished_record(known: dict[str, Any], result: RunResult, wall: float) -> Ru
         metrics=Metrics(best=state.best, last=state.last, best_step=state.best_step, main=result.main_metric),
         counts=counts_of(result.counts),
         ranks=result.counts.ranks,
+        masks=result.counts.masks,
         padding_share=1 - state.tokens / state.padded_tokens,
         steps=state.steps,
         tokens=state.tokens,

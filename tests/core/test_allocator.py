@@ -292,6 +292,18 @@ def test_masking_real_gradients_of_a_model():
     assert sum(adapter.ranks().values()) == TARGET
 
 
+def test_masks_tell_which_singular_values_are_kept():
+    _, adapter = adapted("bert", k=3, r=R)
+    allocator = allocator_of(adapter)
+    allocator.keep[1] = allocator.keep[R] = False
+    names = list(adapter.layers)
+    masks = allocator.masks()
+    assert list(masks) == names
+    assert masks[names[0]] == "10" + "1" * (R - 2)
+    assert masks[names[1]] == "0" + "1" * (R - 1)
+    assert {name: mask.count("1") for name, mask in masks.items()} == allocator.ranks()
+
+
 def test_its_state_lives_where_the_weights_do():
     model, adapter = adapted("bert", k=3, r=R)
     model.to("meta")

@@ -61,6 +61,7 @@ def test_the_record_counts_ranks_and_parameters(done):
     shapes = {"query": 64, "key": 64, "value": 64, "attn_output": 64, "ffn_w1": 96, "ffn_w2": 96}  # d + o at width 32
     assert set(record.ranks) == {f"layer.{i}.{name}" for i in range(2) for name in shapes}
     assert sum(record.ranks.values()) == 12 * 4  # budget.target_rank of the short recipe
+    assert {name: mask.count("1") for name, mask in record.masks.items()} == record.ranks
     assert record.counts.adapter == 2 * sum(shapes.values()) + 12 * (2 * 8 + 8)
     active = sum(shapes[name.split(".")[-1]] + 3 * rank for name, rank in record.ranks.items() if rank)
     assert record.counts.active_adapter == active

@@ -39,6 +39,7 @@ def record(**changes: Any) -> dict[str, Any]:
         },
         "counts": {"adapter": 1000, "active_adapter": 900, "head": 50, "backbone": 99},
         "ranks": {"layer.0.query": 8},
+        "masks": {},
         "timing": TIMING,
         "padding_share": 0.1,
         "steps": 8,

@@ -42,6 +42,7 @@ OPTIONAL = {
     "metrics": Metrics(best={"accuracy": 0.8, "f1": 0.9}, last={"accuracy": 0.7, "f1": 0.8}, best_step=230, main="f1"),
     "counts": Counts(adapter=1000, active_adapter=900, head=50, backbone=99),
     "ranks": {"layer.0.query": 8},
+    "masks": {"layer.0.query": "11111111"},
     "padding_share": 0.25,
     "steps": 12,
     "tokens": 3456,

@@ -32,14 +32,15 @@ RECIPES = {"minilm": ("short", "short3", "recipe.epochs=3", "paper")}
 RECIPE = ("authors_short", "authors_short", "", "orthogonal")
 HEADER = (
     "Method", "Tasks", "n", "Score", "95 % interval", "Beside the plain", "95 % interval", "Fallen", "Ranks alike",
-    "Runs, by task and seed",
+    "Kept alike", "Runs, by task and seed",
 )  # fmt: skip
 NOTES = (
     "Score: best evaluation, mean over tasks of the means over n seeds; interval: Student's t, pooled over tasks. "
     "Fallen: runs that collapsed or diverged.",
     "Beside the plain: the difference to LoRA² of the same k and recipe with nothing changed, paired by seed, over the "
     "tasks of both; where k alone is changed, to the k that is named. Ranks alike: Pearson's correlation of all "
-    "matrices' final ranks with the plain one's, mean over seeds.",
+    "matrices' final ranks with the plain one's. Kept alike: the share of the singular values that it keeps which are "
+    "kept here too (a seed's start is the same for both). Both are means over tasks and seeds.",
 )
 WIDTH = re.compile(r"lora2_k\d+")  # a variant that is plain but for its k
 Row = tuple[str, str]  # variant, recipe
@@ -167,6 +168,7 @@ def _line(row: Row, plain: Row | None, all_cells: Mapping[tuple[str, str, str], 
         f" to {method_name(plain[0]).removeprefix('LoRA² ')}" if plain and all(gaps) and not _same_k(row, plain) else ""
     )
     fallen = sum(not {*run.caveats}.isdisjoint(FALLEN) for run in runs)
+    same_seed = _of_one_seed([(cells[task], reference[task]) for task in both])
     return (
         f"{method_name(row[0])} ({row[1]})",
         task_titles(cells),
@@ -176,7 +178,8 @@ def _line(row: Row, plain: Row | None, all_cells: Mapping[tuple[str, str, str], 
         marked_score(signed(_mean(gaps, sign="+")) + named, beside) if gaps else MISSING,
         _interval(gaps),
         f"{fallen} of {len(runs)}",
-        _ranks_alike([(cells[task], reference[task]) for task in both]),
+        _ranks_alike(same_seed),
+        _kept_alike(same_seed),
         "; ".join(f"{task_title(task)} {' '.join(map(record_link, cell.runs))}" for task, cell in cells.items()),
     )
 
@@ -191,17 +194,43 @@ def _interval(strata: Sequence[Sequence[float]]) -> str:
     return interval_text(pooled(strata).interval() if enough else None)
 
 
-def _ranks_alike(pairs: Sequence[tuple[StudyCell, StudyCell]]) -> str:
-    """The mean correlation over tasks and seeds; a dash where neither prunes, or all ranks are equal."""
+def _of_one_seed(pairs: Sequence[tuple[StudyCell, StudyCell]]) -> list[tuple[Run, Run]]:
+    return [
+        (one, plain) for left, right in pairs for one in left.runs for plain in right.runs if one.seed == plain.seed
+    ]
+
+
+def _ranks_alike(runs: Sequence[tuple[Run, Run]]) -> str:
+    """The mean correlation; a dash where neither prunes, or all ranks are equal."""
     found = [
-        pearson([float(one.ranks[name]) for name in one.ranks], [float(other.ranks[name]) for name in one.ranks])
-        for left, right in pairs
-        for one in left.runs
-        for other in right.runs
-        if one.seed == other.seed and one.ranks and one.ranks.keys() == other.ranks.keys()
+        pearson([float(one.ranks[name]) for name in one.ranks], [float(plain.ranks[name]) for name in one.ranks])
+        for one, plain in runs
+        if one.ranks and one.ranks.keys() == plain.ranks.keys()
     ]
     known = [value for value in found if value is not None]
     return signed(f"{np.mean(known):.2f}") if known else MISSING
+
+
+def _kept_alike(runs: Sequence[tuple[Run, Run]]) -> str:
+    """The mean share of the singular values that the plain one keeps; a dash where a record does not tell."""
+    shares = [
+        np.mean(
+            [
+                one.masks[name][i] == "1"
+                for name, mask in plain.masks.items()
+                for i in range(len(mask))
+                if mask[i] == "1"
+            ]
+        )
+        for one, plain in runs
+        if plain.masks and _sizes(one) == _sizes(plain)
+    ]
+    return f"{np.mean(shares):.2f}" if shares else MISSING
+
+
+def _sizes(run: Run) -> dict[str, int]:
+    """How many singular values each matrix began with."""
+    return {name: len(mask) for name, mask in run.masks.items()}
 
 
 def _figure3(model: str, runs: Sequence[Run], figure: Figure3) -> str:

@@ -34,6 +34,7 @@ class ParameterCounts:
         head: trained in pooler and classifier.
         backbone: of the pretrained encoder, without the head.
         ranks: kept rank by matrix name, for a method that has ranks.
+        masks: which singular values are kept, 1 and 0 in their order, by matrix name, for a method that chooses them.
     """
 
     adapter: int
@@ -41,6 +42,7 @@ class ParameterCounts:
     head: int
     backbone: int
     ranks: dict[str, int] = field(default_factory=dict)
+    masks: dict[str, str] = field(default_factory=dict)
 
 
 class Stateful(Protocol):

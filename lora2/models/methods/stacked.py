@@ -58,6 +58,7 @@ class StackedMethod(Method):
             head=size(self._head),
             backbone=self._backbone,
             ranks=self.kept,
+            masks={} if self.allocator is None else self.allocator.masks(),
         )
 
     @abstractmethod

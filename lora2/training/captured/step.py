@@ -18,9 +18,8 @@ from lora2.training.step import Losses, TrainStep
 
 MAX_GRAPHS = 64  # widths in multiples of 8 up to 512 tokens
 Shape = tuple[int, int]  # rows and width of a micro-batch
-Key = tuple[
-    Shape, int, int
-]  # and what else is a number in the graph: the micro-batch's weight, the global batch's size
+# What a graph is for: a shape, and the other numbers in it, the micro-batch's weight and the size of the global batch.
+Key = tuple[Shape, int, int]
 
 
 @dataclass(frozen=True)

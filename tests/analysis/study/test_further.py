@@ -68,6 +68,19 @@ def test_what_the_study_ran_already_stands_beside_the_rest():
     assert changed["Runs, by task and seed"].count(".json)") == 6
 
 
+def test_what_is_kept_is_compared_one_by_one():
+    """Equal ranks may be of other singular values; records of before have no masks."""
+    plain = runs_of("lora2_k8", 70.0, "study_authors", masks={"layer.0.query": "1110", "layer.0.key": "1000"})
+    (told,) = tables([*plain, *runs_of("lora2_k8_score-magnitude", 70.0, "importance_cheap",
+                                       masks={"layer.0.query": "1011", "layer.0.key": "1000"})]).values()  # fmt: skip
+    assert [row[told.header.index("Kept alike")] for row in told.rows] == ["–", "0.75"]
+    for masks in ({}, {"layer.0.query": "1011"}, {"layer.0.query": "10111", "layer.0.key": "1000"}):
+        (untold,) = tables(
+            [*plain, *runs_of("lora2_k8_score-magnitude", 70.0, "importance_cheap", masks=masks)]
+        ).values()
+        assert untold.rows[1][untold.header.index("Kept alike")] == "–"
+
+
 def test_scores_and_differences_have_intervals_from_three_seeds_on():
     changed = [*runs_of("lora2_k1_reg-uv", 68.0, "table3")]
     (table,) = tables([*PLAIN, *changed]).values()
