@@ -2,10 +2,11 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
+from helpers.host_tensors import NoHostUse
 from helpers.toys import KINDS, adapted, encoder, randomise_factors, tokens
 from torch import Tensor, nn
 
@@ -152,6 +153,23 @@ def test_an_error_inside_the_attention_ends_it(products):
     products.clear()
     adapter.layers["layer.1.query"](torch.randn(1, 16, dtype=torch.float64))
     assert products == [(16, 16)]
+
+
+@pytest.mark.parametrize("k", [3, None], ids=["k3", "one scale"])
+def test_a_graph_can_record_it(k, products):
+    """On the meta device, where every tensor on "cpu" is the host's: nothing is read from there or copied to it."""
+    model, adapter = adapted("bert", k=k, r=4)
+    model.to("meta")
+    three = projections(adapter)
+    x = torch.randn(2, 5, 16, dtype=torch.float64, device="meta", requires_grad=True)
+    for watched in (nullcontext(), NoHostUse()):  # in the first pass the frozen weights are copied
+        with inside_the_attention(three[0]), watched, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "is_autocast_enabled", lambda device: False)  # there is no autocast on meta
+            patch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+            adapter.begin_forward()
+            torch.stack([layer(x) for layer in three]).sum().backward()
+            adapter.end_forward()
+    assert products == [(48, 16)] * 2
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if encoder(kind).supports_gradient_checkpointing])
