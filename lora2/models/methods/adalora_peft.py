@@ -7,7 +7,7 @@ called here: the model is called itself, and the regulariser is a penalty of the
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from lora2.models.methods.base import Method, ParameterCounts, ParameterGroup, S
 from lora2.models.methods.parts import backbone_size, size, trained_parts
 
 ADAPTER = "default"  # PEFT's name for the only adapter
+T = TypeVar("T")
 
 
 class PeftAdaLoRA(Method):
@@ -45,6 +46,7 @@ class PeftAdaLoRA(Method):
         self._left = _by_shape(p for name, p in self._adapter.items() if "lora_B" in name)  # P, each (o, r)
         self._rank, self._target = rank.r, rank.r if budget is None else int(budget.target_rank)
         self._final = total if budget is None else total - budget.t_f
+        self._has_budget = budget is not None
 
     @property
     def stateful(self) -> Stateful:
@@ -94,19 +96,25 @@ class PeftAdaLoRA(Method):
             head=size(self._head),
             backbone=self._backbone,
             ranks=self._named(kept),
+            masks=self._named(self._masks()) if self._has_budget else {},
         )
 
     def _kept(self) -> dict[str, int]:
-        """Kept singular values of each matrix, by module name, from the pattern that PEFT masks with."""
+        """Kept singular values of each matrix, by module name."""
+        return {name: mask.count("1") for name, mask in self._masks().items()}
+
+    def _masks(self) -> dict[str, str]:
+        """1 for each kept singular value, 0 for the others, by module name, from the pattern that PEFT masks with."""
         pattern: dict[str, list[bool]] = self._tuner.peft_config[ADAPTER].rank_pattern or {}
         everything = [True] * self._rank  # before the first mask, and without pruning
-        return {name: sum(pattern.get(f"{name}.lora_E.{ADAPTER}", everything)) for name in self._matrices}
+        masks = {name: pattern.get(f"{name}.lora_E.{ADAPTER}", everything) for name in self._matrices}
+        return {name: "".join("1" if kept else "0" for kept in mask) for name, mask in masks.items()}
 
     def _singular(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self._adapter.items() if "lora_E" in name}
 
-    def _named(self, kept: dict[str, int]) -> dict[str, int]:
-        return {self._matrices[name]: rank for name, rank in kept.items()}
+    def _named(self, found: dict[str, T]) -> dict[str, T]:
+        return {self._matrices[name]: value for name, value in found.items()}
 
     def _active(self, kept: dict[str, int]) -> int:
         """Parameters that still act: d + o + 1 for each kept singular value, so the count depends on where they are."""
