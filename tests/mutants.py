@@ -714,7 +714,7 @@ MUTANTS = (
     _mutant(
         "what is kept is compared by its number",
         "analysis/study/further.py",
-        'one.masks[name][i] == "1"',
+        'mine == "1"',
         'one.masks[name].count("1") == mask.count("1")',
         "analysis/study/test_further.py",
     ),

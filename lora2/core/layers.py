@@ -112,7 +112,7 @@ class FactorStack(nn.Module):
         with torch.autocast(self.lam.device.type, enabled=False), saved_tensors_hooks(_unchanged, _unchanged):
             a, b = functional.low_rank(factors, self.scale)
             a, b = a.to(dtype), b.to(dtype)
-            pairs = [(a, b) for a, b in zip(a.split(sizes), b.split(sizes), strict=True)]  # each (g, k, d), (g, k, o)
+            pairs = list(zip(a.split(sizes), b.split(sizes), strict=True))  # each (g, k, d), (g, k, o)
             for g in set(sizes) - {1}:
                 joined = [number for number, size in enumerate(sizes) if size == g]
                 blocks = functional.block_diagonal(torch.stack([pairs[number][1] for number in joined]))

@@ -17,12 +17,12 @@ from lora2.analysis.figure3 import agreement, panels
 from lora2.analysis.methods import method_name
 from lora2.analysis.paper import Figure3
 from lora2.analysis.stats import MIN_SEEDS, pearson
+from lora2.analysis.study.courses_drawn import has_fallen
 from lora2.analysis.study.gather import StudyCell, cell_of, counts, is_marked, marked_score, variant_place
 from lora2.analysis.study.pairs import paired
 from lora2.analysis.study.tables import interval_text, record_link, signed, task_titles
 from lora2.common.table import MISSING, Table
 from lora2.glue.tasks import TASKS, task_title
-from lora2.runs.caveats import FALLEN
 from lora2.runs.reader import Run
 
 K1, K8 = ("lora2_k1",), ("lora2_k8",)
@@ -167,7 +167,7 @@ def _line(row: Row, plain: Row | None, all_cells: Mapping[tuple[str, str, str], 
     named = (
         f" to {method_name(plain[0]).removeprefix('LoRA² ')}" if plain and all(gaps) and not _same_k(row, plain) else ""
     )
-    fallen = sum(not {*run.caveats}.isdisjoint(FALLEN) for run in runs)
+    fallen = sum(map(has_fallen, runs))
     same_seed = _of_one_seed([(cells[task], reference[task]) for task in both])
     return (
         f"{method_name(row[0])} ({row[1]})",
@@ -216,10 +216,10 @@ def _kept_alike(runs: Sequence[tuple[Run, Run]]) -> str:
     shares = [
         np.mean(
             [
-                one.masks[name][i] == "1"
+                mine == "1"
                 for name, mask in plain.masks.items()
-                for i in range(len(mask))
-                if mask[i] == "1"
+                for mine, kept in zip(one.masks[name], mask, strict=True)
+                if kept == "1"
             ]
         )
         for one, plain in runs
