@@ -162,18 +162,20 @@ class LeanAttention(library.DisentangledSelfAttention):
 
     def _bias(self, q: Tensor, k: Tensor, positions: Positions, table: Tensor) -> Tensor:
         """Return what relative positions add to the scores before these are scaled, (h·b, w, w)."""
-        w = len(positions.content_to_position.column)
         rows = self.pos_dropout(table[positions.used]).unsqueeze(0)  # (1, p, h·e)
         terms = []
         if "c2p" in self.pos_att_type:
             project = self.key_proj if self.share_att_key else self.pos_key_proj
-            c2p = torch.bmm(q, self._by_head(project(rows)).mT)  # (h, b·w, p)
-            terms.append(take_columns(c2p.view(-1, w, c2p.shape[-1]), positions.content_to_position))
+            terms.append(self._term(q, project(rows), positions.content_to_position))
         if "p2c" in self.pos_att_type:
             project = self.query_proj if self.share_att_key else self.pos_query_proj
-            p2c = torch.bmm(k, self._by_head(project(rows)).mT)  # (h, b·w, p)
-            terms.append(take_columns(p2c.view(-1, w, p2c.shape[-1]), positions.position_to_content).mT)
+            terms.append(self._term(k, project(rows), positions.position_to_content).mT)
         return sum(terms[1:], terms[0])
+
+    def _term(self, content: Tensor, positions: Tensor, index: Index) -> Tensor:
+        """Products of contents (h, b·w, e) with the positions (1, p, h·e) that belong to them, (h·b, w, w)."""
+        every = torch.bmm(content, self._by_head(positions).mT)  # (h, b·w, p)
+        return take_columns(every.view(-1, len(index.column), every.shape[-1]), index)
 
 
 def take_columns(x: Tensor, index: Index) -> Tensor:
