@@ -964,7 +964,9 @@ MUTANTS = (
         "num_items_in_batch\n",
         LIBRARY,
     ),
-    _mutant("the Trainer divides once more", "core/hf.py", "loss_is_scaled_for_ga = True", "pass", LIBRARY),
+    _mutant(
+        "the Trainer divides once more", "core/hf.py", "self.current_gradient_accumulation_steps = 1", "pass", LIBRARY
+    ),
     _mutant(
         "the budget is checked after other weights were loaded",
         "core/hf.py",

@@ -112,8 +112,6 @@ class LoRA2Trainer(Trainer):
         UserError: several GPUs in one process, whose copies of the model would not share the factors.
     """
 
-    loss_is_scaled_for_ga = True  # by compute_loss
-
     def __init__(
         self,
         *,
@@ -192,6 +190,8 @@ class LoRA2Trainer(Trainer):
         Returns:
             The micro-batch's share of the task's loss, detached, a scalar; over an optimizer step they add up to it.
         """
+        # A loss is its share already. Some of transformers' versions can be told so by an attribute, 5.17 cannot.
+        self.current_gradient_accumulation_steps = 1
         loss = super().training_step(model, inputs, *args, **kwargs)
         if self.accelerator.sync_gradients:
             self.accelerator.backward(self.penalty())

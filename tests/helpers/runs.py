@@ -24,6 +24,11 @@ CONFIGS = ROOT / "configs"
 TINY = ("model=tiny", "data=demo", "task=rte", "rank=k1", "recipe.max_steps=4", "recipe.precision=fp32")
 
 
+def import_path(*folders: Path) -> str:
+    """PYTHONPATH for a process of its own: the folders, then what this one was started with."""
+    return os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def compose(*overrides: str) -> dict[str, Any]:
     """What Hydra makes of configs/train.yaml and a command line, as a plain dict."""
     return copy.deepcopy(_composed(overrides))

@@ -376,14 +376,15 @@ def test_without_the_mends_a_model_needs_the_host(kind, where):
     model.eval()
     with torch.no_grad():
         model(**{**inputs, "attention_mask": None} if kind != "deberta-v2" else inputs)
-    with pytest.raises(HostUse, match=where), NoHostUse():
+    # RuntimeError: 5.17's is a function of TorchScript, whose interpreter says so itself
+    with pytest.raises((HostUse, RuntimeError), match=where), NoHostUse():
         model(**inputs)
 
 
 def test_the_mend_of_mpnets_bias_is_for_versions_that_are_still_allowed():
     """transformers 5.17 needs it; when older ones than 5.23 are no longer allowed it can go."""
     dependencies = tomllib.loads((runs.ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert "transformers>=5.0" in dependencies
+    assert "transformers>=5.17" in dependencies
 
 
 @pytest.mark.parametrize("padded", [False, True])

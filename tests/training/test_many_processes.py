@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers.clocks import without_clocks
 from helpers.ddp_worker import DRY, STOPPED_IN, Notes, in_folder, noted, settings
-from helpers.runs import ROOT
+from helpers.runs import ROOT, import_path
 
 from lora2.runs.record import RunRecord, read_record
 
@@ -72,7 +72,7 @@ def processes(folder) -> list[Notes]:
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(PROCESSES), "--standalone"]
     done = subprocess.run(
         [*launch, str(ROOT / "tests" / "helpers" / "ddp_worker.py"), str(folder), port],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
+        env={**os.environ, "PYTHONPATH": import_path(ROOT, ROOT / "tests")},
         capture_output=True,
         text=True,
         timeout=600,

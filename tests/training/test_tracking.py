@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 from accelerate import Accelerator
 from helpers.clocks import without_clocks
 from helpers.fake_wandb import serve
-from helpers.runs import ROOT, TINY, compose
+from helpers.runs import ROOT, TINY, compose, import_path
 
 from lora2.common.wandb_key import has_wandb_key
 from lora2.config.resolve import resolve
@@ -38,6 +39,9 @@ JOB = (
 )  # fmt: skip
 KEYS = {"lr", "loss/task", "loss/orth_uv", "tokens_per_s", "eval/accuracy", "budget", "monitor/orth_PQ"}
 KEYS |= {f"rank/layer.{layer}.{matrix}" for layer in (0, 1) for matrix in ("query", "ffn_w2")}
+
+
+needs_wandb = pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed, as under make gpu-check")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -244,8 +248,7 @@ def test_a_killed_run_leaves_no_hole_and_no_step_twice(name: str, killed_at: int
     pytest.importorskip(name, reason=f"{name} is in the extra `trackers`, which is not installed")
     monkeypatch.chdir(tmp_path)
     job = (*JOB, "recipe.max_steps=48", "checkpoint.every_steps=4", f"tracker={name}")
-    found_by = (str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", ""))  # the last: a tracker kept elsewhere
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(found_by)}
+    environment = {**os.environ, "PYTHONPATH": import_path(ROOT, ROOT / "tests")}
     environment.pop("WANDB_SERVICE", None)  # of this process, which other tests may have started
     for at, code in ((killed_at, -signal.SIGKILL), (NEVER, 0)):
         command = [sys.executable, "-c", DIES, str(at), *job]
@@ -347,6 +350,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunRecord, fl
         return only_record(), sum(seconds)
 
 
+@needs_wandb
 @pytest.mark.parametrize("server", ["refuses", "says nothing"])
 def test_no_server_holds_a_run_up(server, undisturbed, uploads, tmp_path, monkeypatch, capsys):
     record, alone = undisturbed
@@ -364,6 +368,7 @@ def test_no_server_holds_a_run_up(server, undisturbed, uploads, tmp_path, monkey
     assert sorted(read_wandb(tmp_path / "outputs", only_record().run_id).curve) == list(range(1, STEPS + 1))
 
 
+@needs_wandb
 def test_with_a_key_the_curve_is_uploaded(uploads, tmp_path, monkeypatch):
     with serve(silent=False) as (address, told):
         monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
@@ -389,6 +394,7 @@ os._exit(9)
 """
 
 
+@needs_wandb
 def test_an_upload_ends_soon_after_its_run(tmp_path, monkeypatch):
     """Though the run was killed and the server never answers."""
     with serve(silent=True) as (address, told):
