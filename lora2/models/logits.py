@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lora2.glue.batches import Indices, eval_batches
 from lora2.glue.collate import collate
+from lora2.glue.loader import to_device
 from lora2.glue.tokens import TokenisedSplit
 
 Logits = npt.NDArray[np.float32]
@@ -44,12 +45,14 @@ def compute_parts(
 ) -> list[Part]:
     """Return the head outputs of some batches of a split: what one of several processes does of `compute_logits`."""
     device = next(model.parameters()).device
-    parts = []
+    given: list[Indices] = []
+    found: list[Tensor] = []
     for indices in batches:
         batch = collate(split, indices, pad_id=pad_id, max_length=max_length)
-        inputs = {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
-        parts.append((indices, model(**inputs).logits.float().cpu().numpy()))
-    return parts
+        inputs = {name: to_device(tensor, device) for name, tensor in batch.items() if name != "labels"}
+        given.append(indices)
+        found.append(model(**inputs).logits.float())  # left on the device: to fetch it is to wait for it
+    return [(indices, logits.cpu().numpy()) for indices, logits in zip(given, found, strict=True)]
 
 
 def in_order(parts: Sequence[Part]) -> Logits:

@@ -16,6 +16,7 @@ from lora2.glue.tokens import TokenisedSplit
 from lora2.models.logits import Logits, compute_parts, in_order
 from lora2.models.methods.base import Method
 from lora2.training.data import TaskData
+from lora2.training.deterministic import deterministic_algorithms
 
 Arrays = dict[str, np.ndarray]  # by split, (n,)
 SAME_SCORE = 1e-3  # of a regression's scale, 0 to 5: below it scores differ by rounding alone
@@ -52,6 +53,8 @@ class Evaluator:
     Args:
         batch_size: examples per optimizer step of training.
         max_length: what every batch is padded to; None for the longest of each.
+        deterministic: whether a GPU must compute the same way every time. It is then also the way of training: of
+            torch 2.11's kernels for attention with a mask, one serves both, and needs no plan for each new width.
     """
 
     accelerator: Accelerator
@@ -59,6 +62,7 @@ class Evaluator:
     data: TaskData
     batch_size: int
     max_length: int | None
+    deterministic: bool = False
 
     def score(self, model: nn.Module) -> tuple[dict[str, float], bool]:
         """Return every metric of the task on its dev splits, and whether the predictions on any are constant."""
@@ -75,7 +79,8 @@ class Evaluator:
         """Return the head outputs of every example, (n, c), in the split's order, each computed by one process."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         own = eval_batches(split.lengths, self.batch_size)[rank::world]
-        parts = compute_parts(model, split, own, pad_id=self.data.pad_id, max_length=self.max_length)
+        with deterministic_algorithms(self.deterministic):
+            parts = compute_parts(model, split, own, pad_id=self.data.pad_id, max_length=self.max_length)
         return in_order(gather_object(parts))
 
     def _predict(self, model: nn.Module, names: Sequence[str]) -> tuple[Arrays, Arrays]:

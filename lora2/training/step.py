@@ -1,9 +1,9 @@
 """The one training step: every run takes it, and every benchmark times it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from lora2.glue.loader import MicroBatch, StepBatch
 from lora2.glue.tasks import TaskSpec
 from lora2.models.methods.base import Method
 from lora2.training.clock import PhaseClock
+from lora2.training.deterministic import deterministic_algorithms
 from lora2.training.finite import FiniteWatch
 
 Losses = dict[str, Tensor]  # by name, scalars on the device
@@ -133,7 +134,7 @@ class TrainStep:
             batch_size: examples of the global batch.
             clock: is told the phases.
         """
-        with _deterministic_algorithms(self.deterministic):
+        with deterministic_algorithms(self.deterministic):
             return self._backward(part, batch_size, clock)
 
     def finish_gradients(self, clock: PhaseClock) -> tuple[Losses, Tensor]:
@@ -145,7 +146,7 @@ class TrainStep:
         Returns:
             The regularisers, and the norm of the gradients before they were clipped.
         """
-        with _deterministic_algorithms(self.deterministic):
+        with deterministic_algorithms(self.deterministic):
             penalties = self.method.penalties()
             if penalties:
                 self.accelerator.backward(torch.stack(list(penalties.values())).sum())
@@ -206,24 +207,3 @@ def emulated_products(accelerator: Accelerator) -> AbstractContextManager[object
     """Return the context for every forward pass: bf16 products are emulated where the processor has none."""
     emulate = accelerator.mixed_precision == "bf16" and needs_emulation(accelerator.device)
     return EmulatedProducts() if emulate else nullcontext()
-
-
-@contextmanager
-def _deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """Inside, torch takes only algorithms that give the same bits every time.
-
-    It is on for the gradients alone: PEFT's allocator needs kthvalue, which torch then refuses on a GPU though its
-    value is always the same.
-    """
-    if not wanted:
-        yield
-        return
-    settings: Any = torch.utils.deterministic
-    before, fills = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    settings.fill_uninitialized_memory = False  # it is a kernel more for every new tensor, and nothing reads them unset
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        settings.fill_uninitialized_memory = fills

@@ -75,12 +75,18 @@ class Runner:
 
 
 def make_runner(
-    apply: Callable[[nn.Module], Method], shape: Shape, accelerator: Accelerator, capturer: Capturer | None = None
+    apply: Callable[[nn.Module], Method],
+    shape: Shape,
+    accelerator: Accelerator,
+    capturer: Capturer | None = None,
+    *,
+    deterministic: bool = False,
 ) -> Runner:
     """Build one method on a fresh backbone of the given shape, in the accelerator's precision.
 
     Args:
         capturer: captures its steps, after two that are not; None: they are eager.
+        deterministic: whether a GPU must compute gradients the same way every time, as in a run.
     """
     model = backbone(shape).to(accelerator.device)  # before the method, whose state lives where the weights do
     if capturer is not None:
@@ -95,6 +101,7 @@ def make_runner(
         method=method,
         task=TASKS["rte"],  # two classes
         max_grad_norm=1.0,
+        deterministic=deterministic,
         watch=FiniteWatch(accelerator.device),
     )
     return Runner(step if capturer is None else CapturedStep(step, capturer), accelerator, method)
