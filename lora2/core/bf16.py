@@ -22,7 +22,6 @@ PRODUCTS: frozenset[Callable[..., Any]] = frozenset(
         Tensor.__matmul__,
         torch.bmm,
         Tensor.bmm,
-        torch.baddbmm,
         F.scaled_dot_product_attention,
     }
 )
@@ -61,6 +60,22 @@ def upcast_if_emulated(*tensors: Tensor) -> tuple[Tensor, ...]:
     if tensors[0].dtype == torch.bfloat16 and needs_emulation(tensors[0].device):
         return tuple(tensor.float() for tensor in tensors)
     return tensors
+
+
+def add_product_(onto: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0, alpha: float = 1.0) -> None:
+    """Replace onto by beta · onto + alpha · a b, for every matrix of a stack; with beta = 0 whatever it held.
+
+    For custom autograd functions, with autocast off.
+
+    Args:
+        onto: (m, i, j).
+        a: (m, i, l).
+        b: (m, l, j).
+    """
+    sum_, *factors = upcast_if_emulated(onto, a, b)
+    sum_.baddbmm_(*factors, beta=beta, alpha=alpha)
+    if sum_ is not onto:
+        onto.copy_(sum_)
 
 
 def _rounded(value: Any) -> Any:

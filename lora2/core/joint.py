@@ -7,9 +7,11 @@ there, as its units multiply in blocks of 16.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from lora2.core.frozen import FrozenCopy
 from lora2.core.layers import LoRA2Linear
@@ -58,4 +60,33 @@ class JointLinear:
         weight, bias = self._frozen.of([y.weight for y in self._layers], [y.bias for y in self._layers], dtype)
         a, b = first.stack.joined(first.index, dtype)
         y = lowrank_linear(x.to(dtype), weight, bias, a, b, first.impl)
-        return tuple(y.unsafe_split(len(first.weight), dim=-1))  # the parts may be written to, as those of each alone
+        parts: tuple[Tensor, ...] = _Split.apply(y, len(first.weight))  # type: ignore[no-untyped-call]
+        return parts
+
+
+class _Split(torch.autograd.Function):
+    """Cut y (..., g·o) into g parts (..., o), whose gradients are not copied where they lie side by side already."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, o: int) -> tuple[Tensor, ...]:
+        return tuple(y.unsafe_split(o, dim=-1))  # they may be written to, as the outputs of each layer alone
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return side_by_side(grads), None
+
+
+def side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Return parts (t, o) as one tensor (t, g·o), which shares their memory where that is how they lie in it.
+
+    There may be more dimensions before the last.
+    """
+    first = parts[0]
+    (*leading, o), strides, begin = first.shape, first.stride(), first.storage_offset()
+    lie_so = strides[-2:] == (len(parts) * o, 1) and all(
+        part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        and (part.stride(), part.storage_offset()) == (strides, begin + place * o)
+        for place, part in enumerate(parts)
+    )
+    return first.as_strided((*leading, len(parts) * o), strides, begin) if lie_so else torch.cat([*parts], dim=-1)

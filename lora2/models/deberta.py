@@ -2,11 +2,13 @@
 
 transformers (seen in 5.17 and 5.23) works out in every layer which relative position two tokens have, projects all
 2 · span positions though a batch of width w meets at most 2w − 1 of them, and copies the result for every example.
-Here the positions of a width are made once, on the host; only those that occur are projected, and nothing is copied.
+Here the positions of a width are made once, on the host; only those that occur are projected, below the tokens in the
+same product; nothing is copied for an example, and the two terms that positions add are computed side by side.
 The gradient is read back along the same positions where each occurs once in a row, which a GPU does the same way every
 time; transformers adds it up in any order.
 
-Dimension legend: b examples, h heads, w tokens, e features of a head, p relative positions that occur.
+Dimension legend: b examples, h heads, w tokens of an example, t = b·w, e features of a head, p relative positions that
+occur. The two terms are always in this order: keys meet the queries of positions, queries meet the keys of positions.
 """
 
 import math
@@ -15,30 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.models.deberta_v2 import modeling_deberta_v2 as library
 
+from lora2.core.bf16 import add_product_
+
 TERMS = {"c2p", "p2c"}  # of a score, besides that of the two contents
-
-
-@dataclass(frozen=True)
-class Index:
-    """Which of p columns belongs to each of w, row by row.
-
-    Attributes:
-        column: (w, w), from 0 to p - 1.
-        place: the other way round, (w, p): the one of w that column belongs to, or w where it belongs to none; None if
-            a column belongs to several in one row.
-    """
-
-    column: Tensor
-    place: Tensor | None
-
-    def to(self, device: torch.device) -> "Index":
-        """Return the same on a device."""
-        return Index(self.column.to(device), None if self.place is None else self.place.to(device))
 
 
 @dataclass(frozen=True)
@@ -47,17 +32,35 @@ class Positions:
 
     Attributes:
         used: the rows of the table of relative positions that occur, p of them.
-        content_to_position: column by query and key.
-        position_to_content: column by key and query.
+        column: which of the p belongs to two tokens, (2, w, w), for each term: by key and query, by query and key.
+        place: the other way round, (2, w, p): the one of w that a position belongs to in its row, or any where it
+            belongs to none; None if a position belongs to several in one row.
+        nowhere: (2, w, p), where a position belongs to none.
     """
 
     used: slice
-    content_to_position: Index
-    position_to_content: Index
+    column: Tensor
+    place: Tensor | None
+    nowhere: Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which query may see which key.
+
+    Attributes:
+        seen: (b, 1, w, w), bool.
+        unseen: the opposite, (1, b, w, w).
+    """
+
+    seen: Tensor
+    unseen: Tensor
 
 
 def use_lean_attention(model: nn.Module) -> None:
     """Let a deberta-v2 model compute its attention this way; any other model is left as it is.
+
+    So is a deberta-v2 without both terms, or with projections of their own for positions: no published one is.
 
     Args:
         model: with a classification head.
@@ -66,9 +69,10 @@ def use_lean_attention(model: nn.Module) -> None:
     if getattr(config, "model_type", None) != "deberta-v2":
         return
     encoder: Any = model.get_submodule("deberta.encoder")
-    known = encoder.relative_attention and TERMS & {*(config.pos_att_type or ())}
+    known = encoder.relative_attention and config.share_att_key and {*(config.pos_att_type or ())} >= TERMS
     if known and not isinstance(encoder.get_rel_pos, PositionTable):
         encoder.get_rel_pos = PositionTable(encoder)
+        encoder.get_attention_mask = PairMask(encoder)
         for layer in encoder.layer:
             layer.attention.self.__class__ = LeanAttention
 
@@ -98,28 +102,44 @@ class PositionTable:
 
     def _make(self, width: int, device: torch.device) -> Positions:
         bucket = self._library(torch.empty(1, width, 0))[0]  # (w, w), on the host
-        c2p = torch.clamp(bucket + self._span, 0, 2 * self._span - 1)
-        p2c = torch.clamp(self._span - bucket, 0, 2 * self._span - 1)
-        first, last = int(torch.minimum(c2p, p2c).min()), int(torch.maximum(c2p, p2c).max())
-        indices = [_index(column - first, last - first + 1).to(device) for column in (c2p, p2c)]
-        return Positions(slice(first, last + 1), *indices)
+        row = torch.stack([self._span - bucket, self._span + bucket]).clamp(0, 2 * self._span - 1)  # (2, w, w)
+        first, last = int(row.min()), int(row.max())
+        column, p = row - first, last - first + 1
+        place = torch.full((2, width, p), width)
+        place.scatter_(2, column, torch.arange(width).expand_as(column))
+        nowhere = place == width
+        once = bool(column.sort(2).values.diff(dim=2).ne(0).all())
+        return Positions(
+            used=slice(first, last + 1),
+            column=column.to(device),
+            place=place.masked_fill(nowhere, 0).to(device) if once else None,
+            nowhere=nowhere.to(device),
+        )
 
 
-def _index(column: Tensor, p: int) -> Index:
-    width = len(column)
-    place = torch.full((width, p), width)
-    place.scatter_(1, column, torch.arange(width).expand(width, width))
-    once = bool(column.sort(1).values.diff(dim=1).ne(0).all())
-    return Index(column, place if once else None)
+class PairMask:
+    """Stands for the encoder's `get_attention_mask`: once a pass, and as the layers read it.
+
+    Args:
+        encoder: the model's.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        self._library: Callable[[Tensor], Tensor] = encoder.get_attention_mask
+
+    def __call__(self, attention_mask: Tensor) -> Pairs:
+        """Return the Pairs of a mask (b, w), (b, w, w) or (b, 1, w, w), not 0 where there is something to see."""
+        seen = self._library(attention_mask.bool())  # (b, 1, w, w)
+        return Pairs(seen, ~seen.transpose(0, 1))
 
 
 class LeanAttention(library.DisentangledSelfAttention):
-    """transformers' attention, for Positions in the place of its relative positions."""
+    """transformers' attention, for Positions in the place of its relative positions and Pairs in that of its mask."""
 
     def forward(
         self,
         hidden_states: Tensor,
-        attention_mask: Tensor,
+        attention_mask: Pairs,
         output_attentions: bool = False,
         query_states: Tensor | None = None,
         relative_pos: Any = None,
@@ -129,7 +149,7 @@ class LeanAttention(library.DisentangledSelfAttention):
 
         Args:
             hidden_states: (b, w, h·e).
-            attention_mask: (b, 1, w, w), not 0 where a query may see a key.
+            attention_mask: which query may see which key.
             output_attentions: whether to return the probabilities.
             query_states: other queries, which the library's own attention takes.
             relative_pos: Positions of the width.
@@ -137,65 +157,101 @@ class LeanAttention(library.DisentangledSelfAttention):
         """
         if not isinstance(relative_pos, Positions):
             return super().forward(  # type: ignore[no-any-return, no-untyped-call]
-                hidden_states, attention_mask, output_attentions, query_states, relative_pos, rel_embeddings
+                hidden_states, attention_mask.seen, output_attentions, query_states, relative_pos, rel_embeddings
             )
         b, w, _ = hidden_states.shape
-        h = self.num_attention_heads
-        q = self._by_head(self.query_proj(hidden_states))  # (h, b·w, e)
-        k = self._by_head(self.key_proj(hidden_states))
-        v = self._by_head(self.value_proj(hidden_states))
-        bias = self._bias(q, k, relative_pos, rel_embeddings)  # (h·b, w, w)
-        q, k, v = (x.view(h * b, w, -1) for x in (q, k, v))
-        weight = 1 / math.sqrt(q.shape[-1] * (1 + len(TERMS & {*self.pos_att_type})))
-        scores = torch.baddbmm(bias, q, k.mT, beta=weight, alpha=weight).view(h, b, w, w)
-        seen = attention_mask.bool().transpose(0, 1)  # (1, b, w, w)
-        scores = torch.where(seen, scores, torch.finfo(scores.dtype).min)
-        # the kernel sums in float32 by itself: given a dtype, autocast of a GPU does not widen what it reads
-        probabilities = self.dropout(F.softmax(scores, dim=-1, dtype=scores.dtype))
-        context = torch.bmm(probabilities.view(h * b, w, w), v).view(h, b, w, -1)
+        h, e = self.num_attention_heads, self.attention_head_size
+        rows = self.pos_dropout(rel_embeddings[relative_pos.used])
+        both = torch.cat([hidden_states.flatten(0, 1), rows])  # (t + p, h·e)
+        q, k, v = self.query_proj(both), self.key_proj(both), self.value_proj(both)
+        contents, values, positions = _ByHead.apply(q, k, v, b * w, h)  # type: ignore[no-untyped-call]
+        scale = 1 / math.sqrt(e * (1 + len(TERMS)))
+        probabilities = _Probabilities.apply(contents, positions, relative_pos, attention_mask.unseen, scale)  # type: ignore[no-untyped-call]
+        probabilities = self.dropout(probabilities)  # (h, b, w, w)
+        context = torch.bmm(probabilities.view(h * b, w, w), values.view(h * b, w, e)).view(h, b, w, e)
         found = probabilities.transpose(0, 1) if output_attentions else None
         return context.permute(1, 2, 0, 3).reshape(b, w, -1), found
 
-    def _by_head(self, x: Tensor) -> Tensor:
-        """(b, w, h·e) to (h, b·w, e), which both (h·b, w, e) and one product for each head can read as it lies."""
-        return x.reshape(-1, self.num_attention_heads, self.attention_head_size).transpose(0, 1).contiguous()
 
-    def _bias(self, q: Tensor, k: Tensor, positions: Positions, table: Tensor) -> Tensor:
-        """Return what relative positions add to the scores before these are scaled, (h·b, w, w)."""
-        rows = self.pos_dropout(table[positions.used]).unsqueeze(0)  # (1, p, h·e)
-        terms = []
-        if "c2p" in self.pos_att_type:
-            project = self.key_proj if self.share_att_key else self.pos_key_proj
-            terms.append(self._term(q, project(rows), positions.content_to_position))
-        if "p2c" in self.pos_att_type:
-            project = self.query_proj if self.share_att_key else self.pos_query_proj
-            terms.append(self._term(k, project(rows), positions.position_to_content).mT)
-        return sum(terms[1:], terms[0])
+class _ByHead(torch.autograd.Function):
+    """Queries, keys and values of tokens and of positions, (t + p, h·e), one head after the other.
 
-    def _term(self, content: Tensor, positions: Tensor, index: Index) -> Tensor:
-        """Products of contents (h, b·w, e) with the positions (1, p, h·e) that belong to them, (h·b, w, w)."""
-        every = torch.bmm(content, self._by_head(positions).mT)  # (h, b·w, p)
-        return take_columns(every.view(-1, len(index.column), every.shape[-1]), index)
-
-
-def take_columns(x: Tensor, index: Index) -> Tensor:
-    """Return x[..., i, index[i, j]], (m, w, w), for x (m, w, p)."""
-    found: Tensor = _TakeColumns.apply(x, index)  # type: ignore[no-untyped-call]
-    return found
-
-
-class _TakeColumns(torch.autograd.Function):
-    """torch.gather, whose own gradient is a sum in any order; here it is another gather where that is possible."""
+    Returns:
+        Contents: keys and queries of the tokens, (2, h, t, e).
+        Values of the tokens, (h, t, e).
+        Positions: queries and keys of the positions, (2, h, p, e).
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Index) -> Tensor:
-        ctx.index, ctx.shape = index, x.shape
-        return x.gather(-1, index.column.expand(len(x), -1, -1))
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, t: int, h: int) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.t = t
+        q, k, v = (x.unflatten(1, (h, -1)).transpose(0, 1) for x in (q, k, v))  # (h, t + p, e)
+        tokens = torch.stack([k[:, :t], q[:, :t], v[:, :t]])
+        return tokens[:2], tokens[2], torch.stack([q[:, t:], k[:, t:]])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        column, place = ctx.index.column, ctx.index.place
-        if place is None:
-            return grad.new_zeros(ctx.shape).scatter_add_(-1, column.expand_as(grad), grad), None
-        return F.pad(grad, (0, 1)).gather(-1, place.expand(ctx.shape)), None
+    def backward(ctx: Any, contents: Tensor, values: Tensor, positions: Tensor) -> tuple[Tensor | None, ...]:
+        t, (h, p, e) = ctx.t, positions.shape[1:]
+        found = values.new_empty(t + p, 3, h, e)  # q, k, v, side by side as a joint layer reads them
+        torch.stack([x.transpose(0, 1) for x in (contents[1], contents[0], values)], dim=1, out=found[:t])
+        found[t:, :2] = positions.permute(2, 0, 1, 3)
+        found[t:, 2].zero_()
+        return *found.flatten(2).unbind(1), None, None
+
+
+class _Probabilities(torch.autograd.Function):
+    """Softmax of the scores over the keys that a query may see, (h, b, w, w).
+
+    A score is scale · (query · key + key · query of the position + query · key of the position).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, contents: Tensor, positions: Tensor, where: Positions, unseen: Tensor, scale: float
+    ) -> Tensor:
+        (_, h, t, e), (p, w) = contents.shape, (positions.shape[2], where.column.shape[-1])
+        with torch.autocast(contents.device.type, enabled=False):
+            every = contents.new_empty(2 * h, t, p)
+            add_product_(every, contents.flatten(0, 1), positions.flatten(0, 1).mT, beta=0)
+            column = where.column.unsqueeze(1).expand(-1, h * (t // w), -1, -1)
+            terms = every.view(2, -1, w, p).gather(-1, column)  # (2, h·b, w, w)
+            keys, queries = contents.view(2, -1, w, e)
+            scores = terms[1].add_(terms[0].mT)
+            add_product_(scores, queries, keys.mT, beta=scale, alpha=scale)
+            scores = scores.view(h, -1, w, w).masked_fill_(unseen, torch.finfo(scores.dtype).min)
+            found = torch.softmax(scores, -1)
+        ctx.save_for_backward(contents, positions, found, unseen)
+        ctx.where, ctx.scale = where, scale
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        contents, positions, found, unseen = ctx.saved_tensors
+        (_, h, t, e), (p, w) = contents.shape, (positions.shape[2], found.shape[-1])
+        grad = torch._softmax_backward_data(grad, found, -1, found.dtype).masked_fill_(unseen, 0).view(-1, w, w)
+        every = _at_positions(grad, ctx.where).view(2 * h, t, p)
+        of_contents = torch.empty_like(contents)
+        add_product_(of_contents.view(2 * h, t, e), every, positions.flatten(0, 1), beta=0, alpha=ctx.scale)
+        keys, queries = contents.view(2, -1, w, e)
+        of_keys, of_queries = of_contents.view(2, -1, w, e)
+        add_product_(of_keys, grad.mT, queries, alpha=ctx.scale)
+        add_product_(of_queries, grad, keys, alpha=ctx.scale)
+        of_positions = torch.empty_like(positions)
+        add_product_(of_positions.view(2 * h, p, e), every.mT, contents.flatten(0, 1), beta=0, alpha=ctx.scale)
+        return of_contents, of_positions, None, None, None
+
+
+def _at_positions(grad: Tensor, where: Positions) -> Tensor:
+    """Return the gradient of all products with positions, (2, m, w, p), from that of the scores, (m, w, w)."""
+    both = grad.mT, grad
+    if where.place is None:
+        found = grad.new_zeros(2, len(grad), *where.nowhere.shape[1:])
+        for one, term, column in zip(found, both, where.column, strict=True):
+            one.scatter_add_(-1, column.expand_as(term), term)
+        return found
+    found = grad.new_empty(2, len(grad), *where.nowhere.shape[1:])
+    for one, term, place in zip(found, both, where.place, strict=True):
+        torch.gather(term, -1, place.expand_as(one), out=one)
+    return found.masked_fill_(where.nowhere.unsqueeze(1), 0)

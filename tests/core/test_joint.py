@@ -14,6 +14,7 @@ from lora2.core import joint, layers
 from lora2.core.adapter import Adapter
 from lora2.core.functional import block_diagonal
 from lora2.core.inject import LoRA2Config, inject
+from lora2.core.joint import side_by_side
 from lora2.core.layers import LoRA2Linear
 from lora2.core.targets import siblings
 
@@ -311,3 +312,29 @@ def test_a_backbone_that_is_held_in_bf16_folds_each_matrix_alone(products):
     model(**tokens())
     assert (48, 16) not in products
     assert [*products].count((16, 16)) == 8
+
+
+@pytest.mark.parametrize("leading", [(5,), (2, 5)])
+def test_gradients_that_lie_side_by_side_are_not_copied(leading):
+    whole = torch.randn(*leading, 3, 4)
+    together = side_by_side(whole.unbind(-2))
+    assert torch.equal(together, whole.flatten(-2))
+    assert together.data_ptr() == whole.data_ptr()
+
+
+def test_other_gradients_are_put_side_by_side():
+    whole = torch.randn(5, 3, 4)
+    first, second, third = whole.unbind(1)
+    others = [
+        (first, third, second),
+        (first, second),
+        (second, third, first),
+        (first, second, third.clone()),
+        (first, second, second),
+        whole.transpose(0, 1).unbind(0)[:1] * 3,
+        torch.randn(3, 5, 4).unbind(0),
+    ]
+    for parts in others:
+        together = side_by_side(parts)
+        assert torch.equal(together, torch.cat(parts, -1))
+        assert together.data_ptr() != whole.data_ptr()

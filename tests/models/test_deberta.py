@@ -1,18 +1,19 @@
 """DeBERTa's attention against transformers' own, in values and gradients, on every width."""
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from helpers.toys import EXTRA, SIZES, encoder, tokens
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
 from lora2.core import bf16
-from lora2.models.deberta import Index, LeanAttention, PositionTable, take_columns, use_lean_attention
+from lora2.models.deberta import LeanAttention, PositionTable, _at_positions, use_lean_attention
 
 WIDTHS = [1, 3, 7, 20]  # with 4 buckets a side every width from 4 on has positions that several distances share
 
@@ -33,17 +34,28 @@ def values_and_gradients(model: nn.Module, inputs: dict[str, Tensor]) -> list[Te
 
 @pytest.mark.parametrize("buckets", [4, 64, -1], ids=["shared", "once", "without buckets"])
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize(
-    "kind", [{}, {"share_att_key": False}, {"pos_att_type": ["c2p"]}, {"pos_att_type": ["p2c"], "share_att_key": False}]
-)
-def test_it_is_transformers_attention(kind, width, buckets):
-    plain = model_of(**kind, position_buckets=buckets)
+def test_it_is_transformers_attention(width, buckets):
+    plain = model_of(position_buckets=buckets)
     lean = copy.deepcopy(plain)
     use_lean_attention(lean)
     expected, got = (values_and_gradients(model, tokens(width=width)) for model in (plain, lean))
     assert len(got) == len(expected)
     for mine, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)  # its scale is a float32
+
+
+def test_so_it_is_for_tokens_that_are_padding():
+    """Which no head reads, but a library's user may."""
+    plain = model_of()
+    lean = copy.deepcopy(plain)
+    use_lean_attention(lean)
+    grads = []
+    for model in (plain, lean):
+        hidden = model.deberta(**tokens()).last_hidden_state
+        (hidden * torch.arange(hidden.numel()).view_as(hidden)).sum().backward()
+        grads.append([hidden.detach(), *(p.grad for p in model.deberta.parameters() if p.grad is not None)])
+    for mine, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-7)
 
 
 def test_transformers_attention_is_still_the_one_that_it_was_made_for():
@@ -58,7 +70,7 @@ def test_transformers_attention_is_still_the_one_that_it_was_made_for():
     )
     model(**tokens(width=7))
     handle.remove()
-    assert asked == [(3, 7, 16), (1, 7, 16)]
+    assert asked == [(3 * 7 + 7, 16)]
 
 
 def test_only_the_positions_that_occur_are_projected():
@@ -66,10 +78,10 @@ def test_only_the_positions_that_occur_are_projected():
     use_lean_attention(model)
     rows: list[int] = []
     model.deberta.encoder.layer[0].attention.self.key_proj.register_forward_hook(
-        lambda module, inputs, output: rows.append(inputs[0].shape[1])
+        lambda module, inputs, output: rows.append(len(inputs[0]))
     )
     model(**tokens(width=7))
-    assert rows == [7, 13]
+    assert rows == [3 * 7 + 13]
 
 
 def test_the_positions_of_a_width_are_made_once():
@@ -93,29 +105,60 @@ def test_states_of_other_queries_go_to_transformers():
     assert torch.equal(got, expected)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"relative_attention": False}, {"share_att_key": False}, {"pos_att_type": ["c2p"]}, {"pos_att_type": []}],
+)
+def test_a_deberta_of_another_kind_stays_as_it_is(changes):
+    model = model_of(**changes)
+    use_lean_attention(model)
+    assert not any(isinstance(module, LeanAttention) for module in model.modules())
+    assert "get_attention_mask" not in vars(model.deberta.encoder)
+
+
 def test_no_other_model_changes():
-    for model in (encoder("bert"), nn.Linear(2, 2), model_of(relative_attention=False), model_of(pos_att_type=["p2p"])):
+    for model in (encoder("bert"), nn.Linear(2, 2)):
         before = {type(module) for module in model.modules()}
         use_lean_attention(model)
         assert {type(module) for module in model.modules()} == before
 
 
-def test_every_product_is_emulated_where_a_processor_lacks_bf16():
+class Bf16Products(TorchDispatchMode):
+    """Notes the products of bf16 matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "mm" in str(func) and any(isinstance(x, Tensor) and x.dtype == torch.bfloat16 for x in args):
+            self.seen.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_every_product_is_emulated_where_a_processor_lacks_bf16(monkeypatch):
     """Else it runs in loops 10 to 80 times slower."""
-    seen = set()
-
-    class Seeing(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if any(part in func.__name__ for part in ("mm", "matmul", "linear")):
-                seen.add(func)
-            return func(*args, **(kwargs or {}))
-
-    model = model_of()
+    monkeypatch.setattr(bf16, "needs_emulation", lambda device: True)
+    model = model_of().float().requires_grad_(False)
+    model.deberta.embeddings.requires_grad_(True)
     use_lean_attention(model)
-    with Seeing():
-        model(**tokens())
-    assert {func.__name__ for func in seen} == {"linear", "bmm", "baddbmm"}
-    assert seen <= bf16.PRODUCTS
+    with Bf16Products() as products, bf16.EmulatedProducts():
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(**tokens()).logits
+        logits.float().sum().backward()
+    assert products.seen == set()
+    assert model.deberta.embeddings.word_embeddings.weight.grad is not None
+
+
+def test_emulated_products_are_those_of_bf16(monkeypatch):
+    made = model_of().float()
+    use_lean_attention(made)
+    logits = []
+    for emulated in (False, True):
+        monkeypatch.setattr(bf16, "needs_emulation", lambda device, emulated=emulated: emulated)
+        with torch.autocast("cpu", torch.bfloat16), bf16.EmulatedProducts() if emulated else nullcontext():
+            logits.append(made(**tokens()).logits.float())
+    torch.testing.assert_close(*logits, rtol=0.02, atol=0.01)
 
 
 def test_dropout_takes_part_in_training_alone():
@@ -127,14 +170,17 @@ def test_dropout_takes_part_in_training_alone():
     assert torch.equal(model(**tokens()).logits, model(**tokens()).logits)
 
 
-@pytest.mark.parametrize("once", [True, False])
-def test_the_gradient_of_taken_columns(once):
-    column = torch.tensor([[2, 0], [1, 3]]) if once else torch.tensor([[2, 2], [1, 3]])
-    place = torch.tensor([[1, 2, 0, 2], [2, 0, 2, 1]]) if once else None
-    x = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
-    index = Index(column, place)
-    assert torch.equal(take_columns(x, index), x.gather(-1, column.expand(3, -1, -1)))
-    assert torch.autograd.gradcheck(lambda x: take_columns(x, index), (x,))
+@pytest.mark.parametrize("buckets", [4, 64], ids=["shared", "once"])
+def test_the_gradient_goes_back_to_the_positions_it_came_from(buckets):
+    model = model_of(position_buckets=buckets)
+    use_lean_attention(model)
+    positions = model.deberta.encoder.get_rel_pos(torch.zeros(1, 5, 16))
+    x = torch.randn(2, 3, *positions.nowhere.shape[1:], dtype=torch.float64, requires_grad=True)
+    p2c, c2p = x.gather(-1, positions.column.unsqueeze(1).expand(-1, 3, -1, -1))
+    scores = c2p + p2c.mT
+    probe = torch.randn_like(scores)
+    (expected,) = torch.autograd.grad((scores * probe).sum(), x)
+    torch.testing.assert_close(_at_positions(probe, positions), expected)
 
 
 def test_dropout_of_positions_takes_part():
@@ -144,7 +190,7 @@ def test_dropout_of_positions_takes_part():
     rows: list[Tensor] = []
     attention.key_proj.register_forward_hook(lambda module, inputs, output: rows.append(inputs[0]))
     model(**tokens())
-    share = float((rows[-1] == 0).double().mean())
+    share = float((rows[-1][3 * 7 :] == 0).double().mean())
     assert 0.3 < share < 0.7
 
 
@@ -153,8 +199,7 @@ def test_the_gradient_adds_nothing_up_where_each_position_occurs_once():
     model = model_of(position_buckets=64)
     use_lean_attention(model)
     positions = model.deberta.encoder.get_rel_pos(torch.zeros(1, 9, 16))
-    assert positions.content_to_position.place is not None
-    assert positions.position_to_content.place is not None
+    assert positions.place is not None
     shared = model_of()
     use_lean_attention(shared)
-    assert shared.deberta.encoder.get_rel_pos(torch.zeros(1, 9, 16)).content_to_position.place is None
+    assert shared.deberta.encoder.get_rel_pos(torch.zeros(1, 9, 16)).place is None

@@ -357,6 +357,14 @@ def on_meta(kind: str, mend: Callable[[nn.Module], None]) -> tuple[nn.Module, di
     return model.to("meta"), {name: tensor.to("meta") for name, tensor in tokens().items()}
 
 
+@pytest.fixture
+def no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is none on meta."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+
+
+@pytest.mark.usefixtures("no_autocast")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_mended_model_needs_nothing_of_the_host(kind):
     """No longer enough: a mend of captured/forward.py is missing for this version of transformers."""
@@ -440,16 +448,14 @@ def gradients_on_meta(model: nn.Module, method: Method) -> None:
     )
     data = split(4)
     part = MicroBatch(collate(data, np.arange(4), pad_id=0)).to(torch.device("meta"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "is_autocast_enabled", lambda device: False)  # there is no autocast on meta
-        patch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-        step.gradients([part], 4, PhaseClock({}))
-        with NoHostUse():
-            step.optimizer.zero_grad(set_to_none=False)
-            _, norm = step.gradients([part], 4, PhaseClock({}))
-            watch.note(norm)
+    step.gradients([part], 4, PhaseClock({}))
+    with NoHostUse():
+        step.optimizer.zero_grad(set_to_none=False)
+        _, norm = step.gradients([part], 4, PhaseClock({}))
+        watch.note(norm)
 
 
+@pytest.mark.usefixtures("no_autocast")
 @pytest.mark.parametrize("name", METHODS)
 def test_the_captured_part_of_a_step_needs_nothing_of_the_host(name):
     model = encoder("deberta-v2", dropout=0.1).train()
@@ -457,6 +463,7 @@ def test_the_captured_part_of_a_step_needs_nothing_of_the_host(name):
     gradients_on_meta(model.to("meta"), apply(name, model))
 
 
+@pytest.mark.usefixtures("no_autocast")
 @pytest.mark.parametrize("name", PEERS)
 def test_so_does_that_of_every_peer_of_the_benchmark(name):
     model = encoder("bert", dropout=0.1).train().to("meta")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.clocks import without_clocks
@@ -135,6 +136,22 @@ def test_batches_are_copied_from_pinned_memory_without_waiting():
         assert len(list(run._batches(0, PhaseClock({})))) == TOTAL
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_evaluation_waits_for_the_gpu_only_at_its_end(kind, monkeypatch):
+    run = gpu_trainer("lora2", kind, "bf16", "eager")
+    model, split, fetch = run.model.eval(), run.data.splits["validation"], Tensor.cpu
+    with torch.no_grad():
+        expected = run.evaluator.logits(model, split)  # what a width needs is made
+
+        def fetched(x: Tensor) -> Tensor:
+            torch.cuda.set_sync_debug_mode("default")
+            return fetch(x)
+
+        monkeypatch.setattr(Tensor, "cpu", fetched)
+        with nothing_waits():
+            assert np.array_equal(run.evaluator.logits(model, split), expected)
+
+
 def test_phases_are_the_devices():
     """Work that the host only asks for falls to the phase in which the device does it."""
     seconds: dict[str, float] = {}
@@ -242,7 +259,7 @@ def test_every_peer_of_the_benchmark_steps():
 
 def test_every_contender_is_measured():
     rows = compare(TOY, contenders_of("toy"), build_accelerator("bf16"), CudaCapturer, 4, lambda text: None)
-    assert len(rows) == 14
+    assert len(rows) == 15
     for row in rows:
         assert row["kernels"] > 0
         assert row["busy_ms"] > 0

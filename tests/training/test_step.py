@@ -1,9 +1,10 @@
 """The training step and its clock: every second of a step falls to one phase."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import numpy as np
+import pytest
 import torch
 from helpers.toys import Mlp
 from helpers.training import lora2, split, trainer
@@ -94,3 +95,17 @@ def test_a_cpu_has_the_hosts_clock():
     clock.lap("data")
     assert seconds["data"] > 0
     clock.settle()
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_what_is_deterministic_covers_training_and_scores(deterministic):
+    """Forward passes with and without gradients; else scores could come from other kernels than the training."""
+    seen: set[tuple[bool, bool]] = set()
+    model = Mlp()
+    run = replace(trainer(model, lora2(model)), deterministic=deterministic)
+    model.register_forward_pre_hook(
+        lambda module, inputs: seen.add((torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()))
+    )
+    run.fit()
+    assert seen == {(True, deterministic), (False, deterministic)}
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -48,7 +48,8 @@ class Contender:
 
     Attributes:
         method: a name of METHODS.
-        step: eager, as its users run it, or captured by us.
+        step: eager, as its users run it; captured, as a run of ours is by default, so deterministic too; or fastest,
+            captured and not deterministic.
     """
 
     method: str
@@ -56,9 +57,10 @@ class Contender:
 
 
 def contenders_of(shape: str) -> tuple[Contender, ...]:
-    """Return who takes part on a shape of SHAPES: its methods, each eager and captured."""
+    """Return who takes part on a shape of SHAPES: its methods, each eager and captured, and ours as fast as it goes."""
     methods = FEWER_METHODS.get(shape, METHODS)
-    return tuple(Contender(method, step) for method in methods for step in ("eager", "captured"))
+    both = [Contender(method, step) for method in methods for step in ("eager", "captured")]
+    return *both, Contender("ours", "fastest")
 
 
 def measure_gpu(shapes: Mapping[str, Shape], rounds: int, tell: Tell) -> dict[str, Any]:
@@ -110,7 +112,11 @@ def compare(
     """
     runners = {
         contender: make_runner(
-            PEERS[contender.method], shape, accelerator, new_capturer() if contender.step == "captured" else None
+            PEERS[contender.method],
+            shape,
+            accelerator,
+            None if contender.step == "eager" else new_capturer(),
+            deterministic=contender.step == "captured",
         )
         for contender in contenders
     }

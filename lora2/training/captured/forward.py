@@ -22,27 +22,28 @@ def make_capturable(model: nn.Module) -> None:
     """
     kind = getattr(getattr(model, "config", None), "model_type", None)
     if kind in MASKED_BY_LIBRARY:
-        model.register_forward_pre_hook(_with_whole_mask, with_kwargs=True)
+        # inside of the autocast that accelerate puts around the model's own forward pass
+        model.get_submodule(kind).register_forward_pre_hook(_with_whole_mask, with_kwargs=True)
     use_lean_attention(model)  # transformers' own copies numbers of the host to the device
     if kind == "mpnet":
         encoder: Any = model.get_submodule("mpnet.encoder")
         encoder.compute_position_bias = PositionBias(encoder)
 
 
-def _with_whole_mask(model: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Give the model its attention mask as (b, 1, s, s), which it takes as it is.
+def _with_whole_mask(model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Give an encoder its attention mask as a term of the scores, (b, 1, s, s), which it takes as it is.
 
     Of a mask (b, s) transformers asks whether it masks anything, which reads the device (seen in 5.23), and 5.17 makes
-    a tensor of the host's for the attention that is not fused.
+    a tensor of the host's for the attention that is not fused. The fused one makes this term in every layer itself.
     """
-    config: Any = model.config
     mask: Tensor = kwargs["attention_mask"]  # (b, s)
-    width = mask.shape[1]
-    kept = mask.bool()[:, None, None, :].expand(-1, 1, width, -1)  # (b, 1, s, s)
-    if config._attn_implementation != "sdpa":  # which takes the mask as a term of the scores
-        term = torch.zeros((), device=mask.device)
-        kept = torch.where(kept, term, torch.finfo(term.dtype).min)
-    return args, {**kwargs, "attention_mask": kept}
+    device = mask.device.type
+    dtype: torch.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+    lowest = -torch.inf
+    if model.config._attn_implementation != "sdpa":
+        dtype, lowest = torch.float32, torch.finfo(torch.float32).min
+    term = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(mask == 0, lowest)
+    return args, {**kwargs, "attention_mask": term[:, None, None, :].expand(-1, 1, mask.shape[1], -1)}
 
 
 class PositionBias:
