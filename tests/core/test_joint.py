@@ -331,6 +331,7 @@ def test_other_gradients_are_put_side_by_side():
         (second, third, first),
         (first, second, third.clone()),
         (first, second, second),
+        (first, torch.randn(5, 3, 4)[:, 1], third),
         whole.transpose(0, 1).unbind(0)[:1] * 3,
         torch.randn(3, 5, 4).unbind(0),
     ]

@@ -150,6 +150,18 @@ def test_every_product_is_emulated_where_a_processor_lacks_bf16(monkeypatch):
     assert model.deberta.embeddings.word_embeddings.weight.grad is not None
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+@pytest.mark.parametrize("emulated", [True, False])
+def test_a_product_is_added(monkeypatch, emulated, beta):
+    monkeypatch.setattr(bf16, "needs_emulation", lambda device: emulated)
+    onto, a, b = (torch.randn(shape).bfloat16() for shape in [(2, 3, 4), (2, 3, 5), (2, 5, 4)])
+    expected = 2 * (a.float() @ b.float()) + beta * onto.float()
+    if beta == 0:
+        onto.fill_(torch.nan)
+    bf16.add_product_(onto, a, b, beta=beta, alpha=2)
+    torch.testing.assert_close(onto.float(), expected, rtol=0.02, atol=0.02)
+
+
 def test_emulated_products_are_those_of_bf16(monkeypatch):
     made = model_of().float()
     use_lean_attention(made)
