@@ -9,6 +9,9 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 # Of make gpu-check: a Python that has torch's CUDA build and the other packages, from wherever they came.
 GPU_PYTHON ?= $(if $(wildcard $(PY)),$(PY),python3)
+# Several tests at a time, where pytest-xdist is there.
+GPU_PYTEST = $(GPU_PYTHON) -m pytest -q -p no:cacheprovider $(shell $(GPU_PYTHON) -c 'import xdist' 2>/dev/null && printf %s '-n 8 --dist worksteal')
+GPU_TESTS := $(addprefix tests/,core models training experiments/test_bench.py experiments/test_worker.py)
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 MODEL ?= minilm
 METHOD ?= lora2
@@ -182,8 +185,8 @@ submission: install ## test-set predictions of RUN for the GLUE server: outputs/
 
 ##@ Measure
 gpu-check: ## on a GPU machine, without network: every test, then those of the GPU, then outputs/bench/gpu.json
-	$(GPU_PYTHON) -m pytest -q -m "not gpu" -p no:cacheprovider tests/core tests/models tests/training tests/experiments/test_bench.py
-	$(GPU_PYTHON) -m pytest -q -m gpu -p no:cacheprovider -rs tests
+	$(GPU_PYTEST) -m "not gpu" $(GPU_TESTS)
+	$(GPU_PYTEST) -m gpu -rfEs $(GPU_TESTS)
 	$(GPU_PYTHON) scripts/bench.py gpu --rounds 15 $(ARGS)
 
 bench: install ## whole training steps of every method side by side, and their memory (minutes, an idle machine)

@@ -566,6 +566,13 @@ MUTANTS = (
         "True",
         JOINT,
     ),
+    _mutant(
+        "a stream for each run",
+        "training/captured/capturer.py",
+        "self._stream = _stream()",
+        "self._stream = torch.cuda.Stream()",
+        CAPTURED,
+    ),
     _mutant("neighbouring gradients are copied", "core/joint.py", " if lie_so else", " if False else", JOINT),
     _mutant(
         "scores come from any kernel",

@@ -107,7 +107,7 @@ def test_the_model_of_a_run_that_fails_is_gone_too(models, monkeypatch, tmp_path
     assert [model() for model in models] == [None]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_memory_of_the_gpu_returns_to_its_start(tmp_path):
     torch.zeros(1, device="cuda")
     free_memory()

@@ -1,7 +1,7 @@
 """The captured step is the eager one, bit for bit, with a stand-in for CUDA graphs; and what a graph cannot record."""
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -24,6 +24,7 @@ from lora2.glue.loader import MicroBatch, StepBatch
 from lora2.glue.tokens import TokenisedSplit
 from lora2.models.methods.base import Method
 from lora2.models.methods.subset import Subset
+from lora2.training.captured import capturer as of_cuda
 from lora2.training.captured.capturer import CaptureError
 from lora2.training.captured.choice import capture_notes, captures
 from lora2.training.captured.forward import make_capturable
@@ -218,8 +219,9 @@ def test_phases_of_a_captured_step():
     assert set(seconds) == {"gradients", "method", "optimizer"}
 
 
-def test_a_step_that_cannot_be_captured_says_how_to_do_without(monkeypatch):
-    from lora2.training.captured import capturer
+@pytest.fixture
+def no_card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """CudaCapturer with nothing behind it."""
 
     class Graph:
         def __enter__(self) -> None: ...
@@ -228,13 +230,24 @@ def test_a_step_that_cannot_be_captured_says_how_to_do_without(monkeypatch):
     fake = SimpleNamespace(
         Stream=object, graph_pool_handle=object, CUDAGraph=object, graph=lambda *args, **options: Graph()
     )
-    monkeypatch.setattr(capturer.torch, "cuda", fake)
+    monkeypatch.setattr(of_cuda.torch, "cuda", fake)
+    yield
+    of_cuda._stream.cache_clear()
 
+
+@pytest.mark.usefixtures("no_card")
+def test_a_step_that_cannot_be_captured_says_how_to_do_without():
     def work() -> dict[str, Tensor]:
         raise RuntimeError("operation not permitted when stream is capturing")
 
     with pytest.raises(CaptureError, match=r"not permitted .*; step=eager does without it"):
-        capturer.CudaCapturer().capture(work)
+        of_cuda.CudaCapturer().capture(work)
+
+
+@pytest.mark.usefixtures("no_card")
+def test_the_runs_of_a_process_capture_on_one_stream():
+    """Memory that cuBLAS took for another one would not come back."""
+    assert of_cuda.CudaCapturer()._stream is of_cuda.CudaCapturer()._stream
 
 
 @pytest.mark.parametrize("longest", [16, 7])

@@ -171,7 +171,8 @@ def count_kernels(runner: Runner, batch: StepBatch, step: int) -> tuple[int, flo
     """
     if runner.device.type != "cuda":
         return 0, 0.0
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+    # acc_events: else torch warns that it forgets what came before
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as seen:
         runner_step(runner, batch, step)
         torch.cuda.synchronize()
     return sum_kernels(seen.events())

@@ -1,6 +1,7 @@
 """What captures work on a device so that it can be replayed: the interface, and CUDA graphs behind it."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -42,7 +43,7 @@ class CudaCapturer:
     """
 
     def __init__(self) -> None:
-        self._stream = torch.cuda.Stream()
+        self._stream = _stream()
         self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, work: Work) -> Losses:
@@ -81,3 +82,9 @@ class CudaCapturer:
         """Give the pool's memory back to the device."""
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
+
+
+@cache
+def _stream() -> torch.cuda.Stream:
+    """Return the stream of all captures of this process: cuBLAS keeps memory for each that it ever worked on."""
+    return torch.cuda.Stream()
