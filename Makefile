@@ -13,6 +13,8 @@ GPU_PYTHON ?= $(if $(wildcard $(PY)),$(PY),python3)
 GPU_PYTEST = $(GPU_PYTHON) -m pytest -q -p no:cacheprovider $(shell $(GPU_PYTHON) -c 'import xdist' 2>/dev/null && printf %s '-n 8 --dist worksteal')
 GPU_TESTS := $(addprefix tests/,core models training experiments/test_bench.py experiments/test_worker.py)
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+STANDIN := $(CURDIR)/outputs/cuda_standin
+ON_STANDIN = env LD_PRELOAD=$(STANDIN)/libstandin.so LD_LIBRARY_PATH=$(STANDIN) PYTHONPATH=$(CURDIR)/tests:$(CURDIR):$$PYTHONPATH
 MODEL ?= minilm
 METHOD ?= lora2
 K ?= 8
@@ -45,7 +47,7 @@ TAKES = $(call refuse,$(OF_RUNS) $(1),RUN names what it takes)
 # The command of scripts/export.py is what ARGS says behind --format.
 EXPORT_AS = $(if $(filter --format=merged,$(subst --format merged,--format=merged,$(ARGS))),merged,lora)
 EXPORT_ARGS = $(filter-out --format=%,$(subst --format lora,--format=lora,$(subst --format merged,--format=merged,$(ARGS))))
-.PHONY: help install mpnet gpu-check demo $(TASKS) plan table2 $(TABLES) sweep tune study status tables figure3 claims sceptic report study-page \
+.PHONY: help install mpnet gpu-check gpu-rehearsal demo $(TASKS) plan table2 $(TABLES) sweep tune study status tables figure3 claims sceptic report study-page \
   publish dashboard export verify submission bench padding test lint mutants faults lock clean
 
 ##@ Begin
@@ -188,6 +190,11 @@ gpu-check: ## on a GPU machine, without network: every test, then those of the G
 	$(GPU_PYTEST) -m "not gpu" $(GPU_TESTS)
 	$(GPU_PYTEST) -m gpu -rfEs $(GPU_TESTS)
 	$(GPU_PYTHON) scripts/bench.py gpu --rounds 15 $(ARGS)
+
+gpu-rehearsal: ## without a GPU, with torch's CUDA build: what of gpu-check needs no values, then the kernels of every step
+	$(GPU_PYTHON) tests/cuda_standin/build.py $(STANDIN)
+	$(ON_STANDIN) $(GPU_PYTEST) -p cuda_standin.plugin -m gpu tests/training/test_on_a_gpu.py
+	$(ON_STANDIN) $(GPU_PYTHON) tests/cuda_standin/count_kernels.py
 
 bench: install ## whole training steps of every method side by side, and their memory (minutes, an idle machine)
 	$(call refuse,$(OF_RUNS) DATA_DIR RUN,ARGS takes --shapes and --peers)
