@@ -200,8 +200,10 @@ def try_command(words: Words) -> None:
             assert set(rest) <= {"--only", "issue2"}
         case [python, "tests/try_peft.py", _] if "python" in python:
             assert (ROOT / "tests" / "try_peft.py").is_file()
-        case [python, script] if "python" in python and script.startswith("tests/faults/"):
+        case [python, script, *_] if "python" in python and script.startswith(("tests/faults/", "tests/cuda_standin/")):
             assert (ROOT / script).is_file()
+        case ["env", *rest]:
+            try_command(rest)
         case ["torchrun" | "accelerate", *rest]:
             compose("train", rest[rest.index("scripts/train.py") + 1 :])
         case ["pip" | "uv", *rest]:
