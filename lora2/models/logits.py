@@ -41,14 +41,30 @@ def compute_logits(
 
 @torch.no_grad()
 def compute_parts(
-    model: nn.Module, split: TokenisedSplit, batches: Iterable[Indices], *, pad_id: int, max_length: int | None
+    model: nn.Module,
+    split: TokenisedSplit,
+    batches: Iterable[Indices],
+    *,
+    pad_id: int,
+    max_length: int | None,
+    pad_to_multiple: int = 1,
+    at_most: int | None = None,
 ) -> list[Part]:
-    """Return the head outputs of some batches of a split: what one of several processes does of `compute_logits`."""
+    """Return the head outputs of some batches of a split: what one of several processes does of `compute_logits`.
+
+    Args:
+        model, pad_id, max_length: as `compute_logits` has them.
+        split: of all batches.
+        batches: the examples of each.
+        pad_to_multiple, at_most: how widths are rounded, see `collate`.
+    """
     device = next(model.parameters()).device
     given: list[Indices] = []
     found: list[Tensor] = []
     for indices in batches:
-        batch = collate(split, indices, pad_id=pad_id, max_length=max_length)
+        batch = collate(
+            split, indices, pad_id=pad_id, max_length=max_length, pad_to_multiple=pad_to_multiple, at_most=at_most
+        )
         inputs = {name: to_device(tensor, device) for name, tensor in batch.items() if name != "labels"}
         given.append(indices)
         found.append(model(**inputs).logits.float())  # left on the device: to fetch it is to wait for it

@@ -15,7 +15,7 @@ from lora2.glue.metrics import compute, predict, score
 from lora2.glue.tokens import TokenisedSplit
 from lora2.models.logits import Logits, compute_parts, in_order
 from lora2.models.methods.base import Method
-from lora2.training.data import TaskData
+from lora2.training.data import TaskData, width_multiple
 from lora2.training.deterministic import deterministic_algorithms
 
 Arrays = dict[str, np.ndarray]  # by split, (n,)
@@ -53,6 +53,7 @@ class Evaluator:
     Args:
         batch_size: examples per optimizer step of training.
         max_length: what every batch is padded to; None for the longest of each.
+        longest: tokens that the model takes; a GPU's widths are rounded up, but not beyond this.
         deterministic: whether a GPU must compute the same way every time. It is then also the way of training: of
             torch 2.11's kernels for attention with a mask, one serves both, and needs no plan for each new width.
     """
@@ -62,6 +63,7 @@ class Evaluator:
     data: TaskData
     batch_size: int
     max_length: int | None
+    longest: int | None = None
     deterministic: bool = False
 
     def score(self, model: nn.Module) -> tuple[dict[str, float], bool]:
@@ -80,7 +82,15 @@ class Evaluator:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         own = eval_batches(split.lengths, self.batch_size)[rank::world]
         with deterministic_algorithms(self.deterministic):
-            parts = compute_parts(model, split, own, pad_id=self.data.pad_id, max_length=self.max_length)
+            parts = compute_parts(
+                model,
+                split,
+                own,
+                pad_id=self.data.pad_id,
+                max_length=self.max_length,
+                pad_to_multiple=width_multiple(self.accelerator.device.type),
+                at_most=self.longest,
+            )
         return in_order(gather_object(parts))
 
     def _predict(self, model: nn.Module, names: Sequence[str]) -> tuple[Arrays, Arrays]:

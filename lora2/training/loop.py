@@ -99,6 +99,7 @@ class Trainer:
             data=self.data,
             batch_size=self.recipe.batch_size,
             max_length=self.recipe.padded_to,
+            longest=self.recipe.max_length,
             deterministic=self.deterministic,
         )
 

@@ -252,7 +252,7 @@ def test_the_runs_of_a_process_capture_on_one_stream():
 
 @pytest.mark.parametrize("longest", [16, 7])
 def test_widths_are_multiples_on_a_gpu_and_counted_as_padding(monkeypatch, longest):
-    for module in ("data", "loop"):
+    for module in ("data", "loop", "evaluate"):
         monkeypatch.setattr(f"lora2.training.{module}.width_multiple", lambda device: 8 if device == "cpu" else 1)
     model = Mlp()
     run = trainer(model, lora2(model), max_length=longest)
@@ -260,18 +260,16 @@ def test_widths_are_multiples_on_a_gpu_and_counted_as_padding(monkeypatch, longe
     lengths = np.minimum(data.lengths, longest)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     short = TokenisedSplit(data.input_ids[: offsets[-1]], None, offsets, data.labels)
-    run = replace(run, data=replace(run.data, splits={**run.data.splits, "train": short}))
-    shapes = []
-    call = TrainStep.__call__
-
-    def noted(self: TrainStep, batch: StepBatch, index: int, clock: PhaseClock) -> dict[str, Tensor]:
-        shapes.extend(part.tensors["input_ids"].shape for part in batch.parts)
-        return call(self, batch, index, clock)
-
-    monkeypatch.setattr(TrainStep, "__call__", noted)
+    run = replace(run, data=replace(run.data, splits=dict.fromkeys(run.data.splits, short)))
+    shapes: list[tuple[bool, int, int]] = []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append((torch.is_grad_enabled(), *kwargs["input_ids"].shape)),
+        with_kwargs=True,
+    )
     state = run.fit()
-    assert {width for _, width in shapes} == {min(8, longest)}
-    assert state.padded_tokens == sum(rows * width for rows, width in shapes)
+    assert {width for _, _, width in shapes} == {min(8, longest)}
+    assert state.padded_tokens == sum(rows * width for training, rows, width in shapes if training)
+    assert not all(training for training, _, _ in shapes)
 
 
 # ------------------------------------------------------------------------------------------------ when it is done
