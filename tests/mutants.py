@@ -573,6 +573,13 @@ MUTANTS = (
         "self._stream = torch.cuda.Stream()",
         CAPTURED,
     ),
+    _mutant(
+        "torch compiles kernels where it can",
+        "training/environment.py",
+        "os.environ.update(SET)",
+        "pass",
+        "training/test_environment.py",
+    ),
     _mutant("neighbouring gradients are copied", "core/joint.py", " if lie_so else", " if False else", JOINT),
     _mutant(
         "scores come from any kernel",

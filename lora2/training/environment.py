@@ -18,11 +18,16 @@ ARITHMETIC = (
     "USE_TORCH_XLA", "MKL_DISABLE_FAST_MM", "TORCH_COMPILE_OVERRIDE_BACKENDS", "ATEN_CPU_CAPABILITY", "MKL_CBWR",
     "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE", "OPENBLAS_CORETYPE",
 )  # fmt: skip
+# torch from 2.13 on compiles some kernels when they are first needed, if it finds the packages for it; a product with
+# k = 1 then needs a C compiler. Its own kernels are always there, and are the same wherever a run is made.
+SET = {"TORCH_DISABLE_NATIVE_JIT": "1"}
 COUNTERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # as torchrun sets them
 
 
 def forget_variables() -> list[str]:
-    """Take away every variable that would change a run's numbers, which depend on its settings alone.
+    """Take away every variable that would change a run's numbers, which depend on its settings alone, or set it.
+
+    To be called before torch is imported.
 
     Returns:
         A note for each that asked for something.
@@ -30,12 +35,13 @@ def forget_variables() -> list[str]:
     notes = []
     for name in sorted(os.environ):
         known = name.startswith(ACCELERATE) and name not in HARMLESS
-        if not known and name not in ARITHMETIC:
+        if (not known and name not in {*ARITHMETIC, *SET}) or os.environ[name] == SET.get(name):
             continue
         value = os.environ.pop(name)
         idle = value.lower() in OFF or (name, value) == ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
         if not (known and idle):
             notes.append(f"{name}={value}: not heeded: a run's numbers depend on its settings alone ({_setting(name)})")
+    os.environ.update(SET)
     return notes
 
 

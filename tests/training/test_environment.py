@@ -1,11 +1,13 @@
 """A run's numbers depend on its settings alone: what the shell would change is taken away and told."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from helpers.clocks import without_clocks
-from helpers.runs import TINY, command, folders
+from helpers.runs import ROOT, TINY, command, folders
 
 from lora2.runs.record import RunRecord, read_record
 from lora2.training.environment import forget_variables
@@ -38,6 +40,23 @@ def test_each_variable_is_taken_away_and_told(name, shell):
     assert note.startswith(f"{name}={SHELL[name]}: not heeded")
     assert name not in shell
     assert forget_variables() == []
+
+
+def test_torch_compiles_no_kernels_of_its_own_accord(shell):
+    """It would need a C compiler, and give other numbers where it finds Triton than where it does not."""
+    for given, told in (("0", 1), ("1", 0)):
+        shell["TORCH_DISABLE_NATIVE_JIT"] = given
+        assert len(forget_variables()) == told
+        assert shell["TORCH_DISABLE_NATIVE_JIT"] == "1"
+
+
+def test_nothing_imports_torch_before_it_is_told(tmp_path):
+    code = (
+        "import sys; import lora2.training.run, lora2.experiments.worker, lora2.experiments.timing; "
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_a_launcher_sets_for_nobody_is_taken_away_in_silence(shell):
