@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 # Of make gpu-check: a Python that has torch's CUDA build and the other packages, from wherever they came.
 GPU_PYTHON ?= $(if $(wildcard $(PY)),$(PY),python3)
 # Several tests at a time, where pytest-xdist is there.
-GPU_PYTEST = $(GPU_PYTHON) -m pytest -q -p no:cacheprovider $(shell $(GPU_PYTHON) -c 'import xdist' 2>/dev/null && printf %s '-n 8 --dist worksteal')
+GPU_PYTEST = TORCH_DISABLE_NATIVE_JIT=1 $(GPU_PYTHON) -m pytest -q -p no:cacheprovider $(shell $(GPU_PYTHON) -c 'import xdist' 2>/dev/null && printf %s '-n 8 --dist worksteal')
 GPU_TESTS := $(addprefix tests/,core models training experiments/test_bench.py experiments/test_worker.py)
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 STANDIN := $(CURDIR)/outputs/cuda_standin

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from lora2.analysis.publish import publish_benchmark
 from lora2.common.terminal import guarded
+from lora2.common.voice import say
 from lora2.experiments.bench.parts import ANYWHERE, PARTS, PEERS, SHAPES, Benchmark, check, measure
+from lora2.training.environment import forget_variables
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
         output=output,
     )
     check(args.parts, what)
+    for note in forget_variables():  # so that what is measured is what a run does
+        say(f"note: {note}")
     for part in args.parts or ANYWHERE:
         measure(part, what)
         publish_benchmark(part, output, ROOT / "docs" / "RESULTS.md" if args.write else None)

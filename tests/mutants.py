@@ -643,21 +643,21 @@ MUTANTS = (
     _mutant(
         "DeBERTa: a position too few",
         "models/deberta.py",
-        "slice(first, last + 1)",
-        "slice(first + 1, last + 2)",
+        "slice(first, first + p)",
+        "slice(first + 1, first + p + 1)",
         DEBERTA,
     ),
     _mutant(
         "DeBERTa: shared positions are read back as if each occurred once",
         "models/deberta.py",
-        ".to(device) if once else None",
-        ".to(device)",
+        " if once else None, nowhere)",
+        ", nowhere)",
         DEBERTA,
     ),
     _mutant(
         "DeBERTa: no position is read back",
         "models/deberta.py",
-        "place.masked_fill(nowhere, 0).to(device) if once else None",
+        "place.masked_fill(nowhere, 0) if once else None",
         "None",
         DEBERTA,
     ),
@@ -967,8 +967,8 @@ MUTANTS = (
     _mutant(
         "a run is evaluated before it is looked at",
         "training/loop.py",
-        "                if self._is_looked_at(state.steps):\n                    train_step.look()\n",
-        "                if self._is_looked_at(state.steps):\n",
+        "                    history.read()\n                    train_step.look()\n                if self",
+        "                    history.read()\n                if self",
         CAPTURED,
     ),
     _mutant(

@@ -78,7 +78,7 @@ class _Split(torch.autograd.Function):
 
 
 def side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Return parts (t, o) as one tensor (t, g·o), which shares their memory where that is how they lie in it.
+    """Return parts (t, o) as one tensor (t, g·o): a view, if they are neighbours in memory already, else a copy.
 
     There may be more dimensions before the last.
     """

@@ -14,6 +14,7 @@ occur. The two terms are always in this order: keys meet the queries of position
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from transformers.models.deberta_v2 import modeling_deberta_v2 as library
 
 from lora2.core.bf16 import add_product_
 
+EIGHTS = 8  # the units of a GPU take 16-bit numbers by so many
 TERMS = {"c2p", "p2c"}  # of a score, besides that of the two contents
 
 
@@ -31,17 +33,22 @@ class Positions:
     """The relative positions of one width.
 
     Attributes:
-        used: the rows of the table of relative positions that occur, p of them.
+        used: the rows of the table of relative positions that occur, p of them with those that round p up to EIGHTS.
         column: which of the p belongs to two tokens, (2, w, w), for each term: by key and query, by query and key.
-        place: the other way round, (2, w, p): the one of w that a position belongs to in its row, or any where it
-            belongs to none; None if a position belongs to several in one row.
-        nowhere: (2, w, p), where a position belongs to none.
+        place: the other way round, (2, w, p): the one token of a row that a position belongs to, and 0 where it belongs
+            to none; None if a position belongs to several tokens of one row.
+        nowhere: (2, w, p), true where a position belongs to no token of the row.
     """
 
     used: slice
     column: Tensor
     place: Tensor | None
     nowhere: Tensor
+
+    def to(self, device: torch.device) -> "Positions":
+        """Return the same on a device."""
+        place = None if self.place is None else self.place.to(device)
+        return Positions(self.used, self.column.to(device), place, self.nowhere.to(device))
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,8 @@ class Pairs:
 def use_lean_attention(model: nn.Module) -> None:
     """Let a deberta-v2 model compute its attention this way; any other model is left as it is.
 
-    So is a deberta-v2 without both terms, or with projections of their own for positions: no published one is.
+    Of a deberta-v2 without both terms, or with projections of their own for positions (none of Microsoft's), only the
+    positions of each width are kept, and the attention is transformers'.
 
     Args:
         model: with a classification head.
@@ -69,12 +77,17 @@ def use_lean_attention(model: nn.Module) -> None:
     if getattr(config, "model_type", None) != "deberta-v2":
         return
     encoder: Any = model.get_submodule("deberta.encoder")
-    known = encoder.relative_attention and config.share_att_key and {*(config.pos_att_type or ())} >= TERMS
-    if known and not isinstance(encoder.get_rel_pos, PositionTable):
-        encoder.get_rel_pos = PositionTable(encoder)
+    if not encoder.relative_attention or isinstance(encoder.get_rel_pos, PositionTable):
+        return
+    shared = getattr(config, "share_att_key", False)  # the configuration has no default for it
+    if shared and {*(config.pos_att_type or ())} >= TERMS:
+        span = encoder.position_buckets if encoder.position_buckets > 0 else encoder.max_relative_positions
+        encoder.get_rel_pos = PositionTable(encoder, partial(positions_of, span=span))
         encoder.get_attention_mask = PairMask(encoder)
         for layer in encoder.layer:
             layer.attention.self.__class__ = LeanAttention
+    else:
+        encoder.get_rel_pos = PositionTable(encoder, _as_it_is)
 
 
 class PositionTable:
@@ -84,37 +97,45 @@ class PositionTable:
 
     Args:
         encoder: the model's.
+        form: what is kept of the library's relative positions of a width, (1, w, w) on the host.
     """
 
-    def __init__(self, encoder: Any) -> None:
+    def __init__(self, encoder: Any, form: Callable[[Tensor], Any]) -> None:
         self._library: Callable[..., Tensor] = encoder.get_rel_pos
-        self._span = encoder.position_buckets if encoder.position_buckets > 0 else encoder.max_relative_positions
-        self._made: dict[tuple[int, torch.device], Positions] = {}
+        self._form = form
+        self._made: dict[tuple[int, torch.device], Any] = {}
 
     def __call__(self, hidden_states: Tensor, query_states: Any = None, relative_pos: Any = None) -> Any:
-        """Return the Positions for hidden states (b, w, d); what transformers has where it is given more than these."""
+        """Return what is kept for hidden states (b, w, d); what transformers has where it is given more than these."""
         if query_states is not None or relative_pos is not None:
             return self._library(hidden_states, query_states, relative_pos)
-        key = (hidden_states.shape[1], hidden_states.device)
+        key = width, device = (hidden_states.shape[1], hidden_states.device)
         if key not in self._made:
-            self._made[key] = self._make(*key)
+            self._made[key] = self._form(self._library(torch.empty(1, width, 0))).to(device)
         return self._made[key]
 
-    def _make(self, width: int, device: torch.device) -> Positions:
-        bucket = self._library(torch.empty(1, width, 0))[0]  # (w, w), on the host
-        row = torch.stack([self._span - bucket, self._span + bucket]).clamp(0, 2 * self._span - 1)  # (2, w, w)
-        first, last = int(row.min()), int(row.max())
-        column, p = row - first, last - first + 1
-        place = torch.full((2, width, p), width)
-        place.scatter_(2, column, torch.arange(width).expand_as(column))
-        nowhere = place == width
-        once = bool(column.sort(2).values.diff(dim=2).ne(0).all())
-        return Positions(
-            used=slice(first, last + 1),
-            column=column.to(device),
-            place=place.masked_fill(nowhere, 0).to(device) if once else None,
-            nowhere=nowhere.to(device),
-        )
+
+def _as_it_is(relative: Tensor) -> Tensor:
+    return relative
+
+
+def positions_of(relative: Tensor, span: int) -> Positions:
+    """Return the Positions of a width.
+
+    Args:
+        relative: the bucket of the distance of two tokens, (1, w, w), from -span to span.
+        span: half the rows of the table.
+    """
+    row = torch.cat([span - relative, span + relative]).clamp(0, 2 * span - 1)  # (2, w, w)
+    first, last, width = int(row.min()), int(row.max()), relative.shape[-1]
+    p = min(math.ceil((last + 1 - first) / EIGHTS) * EIGHTS, 2 * span)
+    first = min(first, 2 * span - p)
+    column = row - first
+    place = torch.full((2, width, p), width)
+    place.scatter_(2, column, torch.arange(width).expand_as(column))
+    nowhere = place == width
+    once = bool(column.sort(2).values.diff(dim=2).ne(0).all())
+    return Positions(slice(first, first + p), column, place.masked_fill(nowhere, 0) if once else None, nowhere)
 
 
 class PairMask:

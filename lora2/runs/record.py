@@ -5,9 +5,9 @@ A record is written whole (lora2/common/files.py), once; a verification is added
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from lora2.common.errors import UserError
 from lora2.common.files import write_whole
@@ -19,6 +19,15 @@ class ClosedModel(BaseModel):
     """A part of the schema: an unknown key is an error, and so is a number that is not finite."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what JSON has no number for, which would be written as null."""
+    json.dumps(values, allow_nan=False)
+    return values
+
+
+AnyValues = Annotated[dict[str, Any], AfterValidator(_finite)]
 
 
 class RecordConfig(ClosedModel):
@@ -33,7 +42,7 @@ class RecordConfig(ClosedModel):
     data: str = Field(description="hub, local or demo; files: a task of the user's own")
     experiment: str
     setting_id: str = Field(description="hash of the settings without the seed: runs that share it may be averaged")
-    resolved: dict[str, Any]
+    resolved: AnyValues
 
 
 class Metrics(ClosedModel):
@@ -144,7 +153,7 @@ class RunRecord(ClosedModel):
     hashes: dict[str, str] = Field(default={}, description="SHA-256 of data and of the backbone's frozen weights")
     timing: Timing | None = None
     memory: dict[str, float] = Field(default={}, description="peak bytes")
-    provenance: dict[str, Any] = Field(
+    provenance: AnyValues = Field(
         default={},
         description="git commit, dirty-diff hash, package versions, device, date; whether steps were captured, "
         "in TF32, deterministic",

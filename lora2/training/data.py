@@ -68,7 +68,7 @@ def train_batches(
 
 
 def width_multiple(device: str) -> int:
-    """Return what the widths of training batches are multiples of on a type of device.
+    """Return what the widths of batches are multiples of on a type of device.
 
     On a GPU there are few widths then, and a captured step for each; a CPU pays for every position of padding.
     """

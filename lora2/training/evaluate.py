@@ -54,8 +54,8 @@ class Evaluator:
         batch_size: examples per optimizer step of training.
         max_length: what every batch is padded to; None for the longest of each.
         longest: tokens that the model takes; a GPU's widths are rounded up, but not beyond this.
-        deterministic: whether a GPU must compute the same way every time. It is then also the way of training: of
-            torch 2.11's kernels for attention with a mask, one serves both, and needs no plan for each new width.
+        deterministic: whether a GPU must compute the same way every time. Attention then takes the kernel that training
+            took; else torch 2.11 would take cuDNN's for bf16, which makes a plan for each new width.
     """
 
     accelerator: Accelerator

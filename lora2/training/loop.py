@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from lora2.config.schema import CheckpointConfig, RecipeConfig
 from lora2.core import keys
@@ -24,12 +24,14 @@ from lora2.training.checkpoint import Checkpoint, CheckpointFolder
 from lora2.training.clock import PhaseClock, clock_for
 from lora2.training.data import TaskData, train_batches, width_multiple
 from lora2.training.evaluate import Evaluation, Evaluator
-from lora2.training.finite import DivergedError, FiniteWatch
+from lora2.training.finite import FiniteWatch
+from lora2.training.history import LossHistory
 from lora2.training.optim import linear_schedule, optimizer_groups, warmup_steps
 from lora2.training.progress import Course, Progress
 from lora2.training.state import TrainState, capture, restore, trained_parameters
 from lora2.training.step import Step, TrainStep, emulated_products
 
+READ_EVERY = 100  # steps between two readings of a GPU, which waits for its next step while it is read
 HISTORY_POINTS = 500  # training losses kept in a record, whatever the length of the run
 MONITOR_POINTS = 50  # looks into the method: a line for every matrix's rank, so fewer
 
@@ -66,7 +68,7 @@ class Trainer:
         seed: decides the order of the batches.
         num_workers: processes that make batches ahead of training; 0 for none.
         step: whether steps are captured or eager; changes no number.
-        deterministic: whether a GPU must compute gradients the same way every time.
+        deterministic: whether a GPU must compute gradients and scores the same way every time.
     """
 
     accelerator: Accelerator
@@ -132,19 +134,21 @@ class Trainer:
         optimizer, total = train_step.optimizer, self.total_steps
         state = TrainState() if found is None else restore(found, self.method, optimizer, self.accelerator)
         clock, saved_at = clock_for(self.accelerator.device, state.seconds), time.monotonic()
+        history = LossHistory(state, self.control.log)
         with closing(train_step), self._progress(state) as progress, emulated_products(self.accelerator):
             for index, batch in self._batches(state.steps, clock):
                 # one optimizer step
                 rate = self._set_learning_rate(optimizer, index)
                 losses = train_step(batch, index, clock)
                 self._count(state, batch)
-                if self._is_looked_at(state.steps):
-                    train_step.look()
-                    clock.settle()
 
                 # what it was like: history, tracker, progress
                 if self._is_point(state.steps, HISTORY_POINTS):
-                    self._note_losses(state, losses, rate)
+                    history.note(state.steps, rate, losses)
+                if self._is_read(state.steps):
+                    clock.settle()
+                    history.read()
+                    train_step.look()
                 if self._is_point(state.steps, MONITOR_POINTS):
                     self._note_monitor(state)
                 progress.step()
@@ -161,8 +165,9 @@ class Trainer:
                 # a checkpoint, when it is time or when the run must stop
                 stop = self._agree(self.control.stop())
                 if stop or self._agree(self._is_due(state.steps, saved_at)):
-                    train_step.look()
                     clock.settle()
+                    history.read()
+                    train_step.look()
                     self._save(capture(state, self.method, optimizer, self.accelerator))
                     saved_at = time.monotonic()
                 if stop:
@@ -218,11 +223,6 @@ class Trainer:
         """Whether an evaluation follows this step; the last one always."""
         return steps % self.eval_every == 0 or steps == self.total_steps
 
-    def _is_looked_at(self, steps: int) -> bool:
-        """Whether the device is read after this step anyway, so that it costs nothing to ask it for more."""
-        noted = self._is_point(steps, HISTORY_POINTS) or self._is_point(steps, MONITOR_POINTS)
-        return noted or self._is_evaluated(steps)
-
     def _evaluate(self, model: nn.Module) -> Evaluation:
         """Score the dev splits, and the split that the best checkpoint is chosen by."""
         metrics, constant = self.evaluator.score(model)
@@ -250,14 +250,10 @@ class Trainer:
         """Whether a history of about `points` entries over the run has one after this step; the last step always."""
         return steps % max(1, self.total_steps // points) == 0 or steps == self.total_steps
 
-    def _note_losses(self, state: TrainState, losses: dict[str, Tensor], rate: float) -> None:
-        """Read the losses from the device, into history and tracker."""
-        numbers = {name: float(value) for name, value in losses.items()}
-        if not all(map(math.isfinite, numbers.values())):
-            raise DivergedError(f"step {state.steps - 1}: the loss is not finite ({numbers}); lower recipe.lr")
-        state.history["train"].append({keys.STEP: state.steps, keys.LEARNING_RATE: rate, **numbers})
-        tokens_per_s = state.tokens / state.train_seconds
-        self.control.log(state.steps, {keys.LEARNING_RATE: rate, **numbers, keys.TOKENS_PER_S: tokens_per_s})
+    def _is_read(self, steps: int) -> bool:
+        """Whether the device is read after this step: a GPU now and then, and where that is done in any case."""
+        every = READ_EVERY if self.accelerator.device.type == "cuda" else 1
+        return steps % every == 0 or self._is_point(steps, MONITOR_POINTS) or self._is_evaluated(steps)
 
     def _note_monitor(self, state: TrainState) -> None:
         """Note what the method shows of itself, into history and tracker."""

@@ -57,6 +57,7 @@ class Progress:
         self._evaluating = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look_again_and_again, daemon=True)
+        self._points = len(state.history["train"])  # that were told
         self._write = VOICE.write
 
     def __enter__(self) -> "Progress":
@@ -89,7 +90,8 @@ class Progress:
         if self._thread.ident is None and first_process():
             self._thread.start()  # after the first step: by then the processes that make batches have been forked
         self._bar.update()
-        if self._state.history["train"] and self._state.history["train"][-1][keys.STEP] == self._state.steps:
+        if len(self._state.history["train"]) > self._points:
+            self._points = len(self._state.history["train"])
             self._renew_bar()
             say(self.line(), at="debug")
 

@@ -3,7 +3,8 @@
     python tests/cuda_standin/build.py FOLDER
 
 Then, with LD_PRELOAD=FOLDER/libstandin.so and LD_LIBRARY_PATH=FOLDER, torch.cuda is there. What torch wants of CUDA and
-runtime.cpp lacks becomes a function that does nothing and succeeds. Needs g++ and nm; the headers came with torch.
+runtime.cpp lacks becomes a function that does nothing and succeeds. Needs g++, nm and c++filt; the headers came with
+torch.
 """
 
 import subprocess
@@ -19,6 +20,8 @@ NOT_OURS = ("cudnn", "cusparse", "cusolver", "cufft", "cupti", "curand", "cuFile
 
 def build(folder: Path) -> None:
     """Write libstandin.so, the runtime with cuBLAS, and libcuda.so.1, the driver."""
+    if find_spec("triton") is None:
+        sys.exit("error: this Python has no CUDA build of torch; name one that has: GPU_PYTHON=/path/to/python")
     torch, triton = (Path(str(find_spec(name).origin)).parent for name in ("torch", "triton"))
     folder.mkdir(parents=True, exist_ok=True)
     source, made, stubs = Path(__file__).with_name("runtime.cpp"), folder / "libstandin.so", folder / "rest.c"
@@ -29,7 +32,7 @@ def build(folder: Path) -> None:
     wanted = {name for library in LIBRARIES for name in symbols(torch / "lib" / f"lib{library}.so", "--undefined-only")}
     rest = sorted(name for name in wanted - ours if name.startswith(WANTED) and not name.startswith(NOT_OURS))
     stubs.write_text(functions(rest))
-    run(["gcc", "-c", "-fPIC", "-w", str(stubs), "-o", f"{stubs}.o"])
+    run(["g++", "-c", "-fPIC", "-w", "-x", "c", str(stubs), "-o", f"{stubs}.o"])
     run([*compiled, f"{stubs}.o", "-o", str(made)])
     driver = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", f"-L{folder}", f"-Wl,--no-as-needed,-rpath,{folder}"]
     run(["g++", *driver, str(made), "-o", str(folder / "libcuda.so.1")])

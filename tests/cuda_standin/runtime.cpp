@@ -1,5 +1,5 @@
 // A CUDA runtime without a GPU, for torch's CUDA build: memory is the host's, kernels and products do nothing and are
-// counted, and the rules of a stream capture are kept. What is read back from the "device" is 0.
+// counted, and a stream capture refuses what is listed here. What is read back from the "device" is 0.
 //
 // Capturing follows CUDA's programming guide: a captured stream takes others in by their events; while anything is
 // captured, calls that wait or allocate are refused to every thread that has not asked for the relaxed mode; copies from

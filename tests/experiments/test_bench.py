@@ -14,7 +14,7 @@ from lora2.analysis import benchmark
 from lora2.analysis.gpu_benchmark import gpu_table
 from lora2.common.errors import UserError
 from lora2.config.resolve import resolve
-from lora2.experiments.bench import collect, growth, measure, padding
+from lora2.experiments.bench import collect, gpu, growth, measure, padding
 from lora2.experiments.bench.gpu import Contender, compare, contenders_of, measure_gpu, sum_kernels
 from lora2.experiments.bench.peers import PEERS, SHAPES, Shape, backbone, lora2_peer
 from lora2.training.build import build_accelerator
@@ -167,6 +167,25 @@ def test_contenders_take_turns_and_captured_ones_are_replayed():
     assert all(row["ms_q1"] <= row["ms"] <= row["ms_q3"] for row in rows)
 
 
+def test_only_what_a_run_of_ours_would_be_is_deterministic(monkeypatch):
+    seen: dict[bool, list[bool]] = {}
+    make = gpu.make_runner
+
+    def noted(*args: object, deterministic: bool, **options: object) -> object:
+        runner = make(*args, deterministic=deterministic, **options)
+        modes = seen.setdefault(deterministic, [])
+        runner.train_step.model.register_forward_pre_hook(
+            lambda module, inputs: modes.append(torch.are_deterministic_algorithms_enabled())
+        )
+        return runner
+
+    monkeypatch.setattr(gpu, "make_runner", noted)
+    contenders = [Contender("ours", step) for step in ("eager", "captured", "fastest")]
+    compare(TOY, contenders, build_accelerator("bf16"), StandIn, 4, quiet)
+    assert {deterministic: {*modes} for deterministic, modes in seen.items()} == {True: {True}, False: {False}}
+    assert len(seen[False]) == 2 * len(seen[True])
+
+
 def test_only_what_ran_on_the_card_counts_as_a_kernel():
     def event(device: str, microseconds: float) -> SimpleNamespace:
         return SimpleNamespace(device_type=SimpleNamespace(name=device), self_device_time_total=microseconds)
@@ -181,6 +200,7 @@ def gpu_figures() -> dict[str, object]:
          "kernels": kernels, "busy_ms": 3.0, "ours": ours}
         for method, step, kernels, ours in [
             ("ours", "captured", 690, 1.0), ("peft_lora", "eager", 988, 0.11), ("peft_lora", "captured", 980, 1.02),
+            ("ours", "fastest", 690, 1.04),
         ]
     ]  # fmt: skip
     packages = {"torch": "2.11", "transformers": "5.17", "peft": "0.18"}
@@ -194,6 +214,7 @@ def test_the_gpu_table_says_what_is_met_missed_or_not_measured():
     assert "| minilm_32x64 | ours captured / LoRA r=8 (PEFT) captured | **1.020 > 0.950, missed** |" in lines
     assert "| minilm_32x64 | ours captured / AdaLoRA (PEFT) eager | – |" in lines
     assert "| minilm_32x64 | kernels of our step | 690 ≤ 700 |" in lines
+    assert "| minilm_32x64 | ours captured / LoRA² (k = r = 8) fastest | 1.040 ≤ 1.100 |" in lines
 
 
 def test_the_gpu_table_is_a_part_of_the_results_block(tmp_path):

@@ -70,18 +70,20 @@ def test_transformers_attention_is_still_the_one_that_it_was_made_for():
     )
     model(**tokens(width=7))
     handle.remove()
-    assert asked == [(3 * 7 + 7, 16)]
+    assert asked == [(3 * 7 + 8, 16)]
 
 
-def test_only_the_positions_that_occur_are_projected():
+@pytest.mark.parametrize(("width", "positions"), [(7, 16), (64, 128)])
+def test_only_the_positions_that_occur_are_projected(width, positions):
+    """2w − 1, and as many more as make it a multiple of eight."""
     model = model_of(position_buckets=64)
     use_lean_attention(model)
     rows: list[int] = []
     model.deberta.encoder.layer[0].attention.self.key_proj.register_forward_hook(
         lambda module, inputs, output: rows.append(len(inputs[0]))
     )
-    model(**tokens(width=7))
-    assert rows == [3 * 7 + 13]
+    model(**tokens(width=width))
+    assert rows == [3 * width + positions]
 
 
 def test_the_positions_of_a_width_are_made_once():
@@ -107,13 +109,33 @@ def test_states_of_other_queries_go_to_transformers():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"relative_attention": False}, {"share_att_key": False}, {"pos_att_type": ["c2p"]}, {"pos_att_type": []}],
+    [{"share_att_key": False}, {"pos_att_type": ["c2p"]}, {"pos_att_type": ["p2c"], "share_att_key": False}],
 )
-def test_a_deberta_of_another_kind_stays_as_it_is(changes):
-    model = model_of(**changes)
+def test_of_another_kind_of_deberta_the_positions_are_kept_alone(changes):
+    plain = model_of(**changes)
+    kept = copy.deepcopy(plain)
+    use_lean_attention(kept)
+    assert not any(isinstance(module, LeanAttention) for module in kept.modules())
+    table = kept.deberta.encoder.get_rel_pos
+    assert isinstance(table, PositionTable)
+    for _ in range(2):
+        expected, got = (values_and_gradients(model, tokens()) for model in (plain, kept))
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(got, expected, strict=True))
+    x = torch.zeros(1, 7, 16)
+    assert table(x) is table(x)
+
+
+def test_a_configuration_that_says_nothing_of_shared_projections_has_none():
+    model = model_of()
+    del model.config.share_att_key
     use_lean_attention(model)
     assert not any(isinstance(module, LeanAttention) for module in model.modules())
-    assert "get_attention_mask" not in vars(model.deberta.encoder)
+
+
+def test_a_deberta_without_relative_positions_stays_as_it_is():
+    model = model_of(relative_attention=False)
+    use_lean_attention(model)
+    assert "get_rel_pos" not in vars(model.deberta.encoder)
 
 
 def test_no_other_model_changes():

@@ -31,3 +31,15 @@ def test_processes_together_compute_every_example():
     parts = [compute_parts(model, data, batches[rank::3], pad_id=0, max_length=None) for rank in (2, 0, 1)]
     whole = compute_logits(model, data, batch_size=1, pad_id=0)
     np.testing.assert_array_equal(in_order([part for own in parts for part in own]), whole)
+
+
+def test_logits_are_fetched_when_all_are_asked_for(monkeypatch):
+    """On a GPU to fetch them is to wait for it."""
+    model, data, asked = Mlp().eval(), split(), []
+    model.register_forward_pre_hook(lambda *_: asked.append("forward"))
+    fetch = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda x: (asked.append("fetch"), fetch(x))[1])
+    compute_logits(model, data, batch_size=1, pad_id=0)
+    batches = len(eval_batches(data.lengths, 1))
+    assert batches > 2
+    assert asked == ["forward"] * batches + ["fetch"] * batches

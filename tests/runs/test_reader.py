@@ -11,6 +11,7 @@ import pytest
 from helpers.fake_records import record
 from pydantic import BaseModel
 
+from lora2.common.errors import UserError
 from lora2.runs.caveats import CAVEATS
 from lora2.runs.cells import choose
 from lora2.runs.format import STATUSES
@@ -138,6 +139,20 @@ def test_a_field_under_the_name_it_once_had_is_read(tmp_path: Path):
     content["positions"] = content.pop("padded_tokens")
     path.write_text(json.dumps(content))
     assert read_run(path).padded_tokens == read_record(path).padded_tokens == OPTIONAL["padded_tokens"]
+
+
+@pytest.mark.parametrize("place", [("provenance", "date"), ("config", "resolved", "seed")])
+def test_a_number_that_json_has_not_is_refused_wherever_it_stands(place: tuple[str, ...], tmp_path: Path):
+    """Else it would be written back as null."""
+    path = write_record(RunRecord(**NEEDED, **OPTIONAL, status="ok"), tmp_path)
+    content = json.loads(path.read_text())
+    node = content
+    for name in place[:-1]:
+        node = node[name]
+    node[place[-1]] = float("inf")
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"not a run record \(at {'.'.join(place[:-1])}: .*float"):
+        read_record(path)
 
 
 def test_a_finished_run_without_metrics_is_no_record(tmp_path: Path):

@@ -345,14 +345,13 @@ def test_a_run_that_diverges_unseen_fails_before_it_is_evaluated():
     def poisoned(self: TrainStep, part: MicroBatch, size: int, clock: PhaseClock) -> Tensor:
         loss = backward(self, part, size, clock)
         seen.append(loss)
-        if len(seen) == 5:
+        if len(seen) == 8:  # of the last step: no loss shows it
             next(iter(run.method.groups[-1].parameters.values())).grad.fill_(torch.nan)
         return loss
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainStep, "_backward", poisoned)
-        patch.setattr("lora2.training.loop.HISTORY_POINTS", 1)
-        patch.setattr("lora2.training.loop.MONITOR_POINTS", 1)
+        patch.setattr(Trainer, "_is_read", lambda self, steps: self._is_evaluated(steps))  # as seldom as on a GPU
         patch.setattr("lora2.training.evaluate.Evaluator.score", lambda *_: pytest.fail("evaluated"))
         with pytest.raises(DivergedError, match="one of the steps 0 to 7: the gradient is not finite"):
             fit(run, step)

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import signal
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from lora2.config.resolve import resolve
 from lora2.experiments.bench.gpu import STEPS, WARM_UP, compare, contenders_of
 from lora2.experiments.bench.measure import interleaved
 from lora2.experiments.bench.peers import PEERS, Shape
+from lora2.glue.batches import eval_batches
 from lora2.runs.record import RunRecord, read_record
 from lora2.training.build import build_accelerator
 from lora2.training.captured.capturer import CudaCapturer
@@ -136,14 +138,46 @@ def test_batches_are_copied_from_pinned_memory_without_waiting():
         assert len(list(run._batches(0, PhaseClock({})))) == TOTAL
 
 
+# Where a run reads the device: history, evaluation (its end, the best weights), the look for what is not finite, and
+# the positions of a width, which are made once.
+MAY_WAIT = {"read", "_note_monitor", "_note_evaluation", "compute_parts", "look", "_make"}
+
+
+@pytest.mark.parametrize("name", ["lora2", "adalora", "sora", "full"])
+@pytest.mark.parametrize("step", ["eager", "captured"])
+def test_a_run_waits_for_the_gpu_only_where_it_must(name, step, monkeypatch):
+    for points in ("HISTORY_POINTS", "MONITOR_POINTS"):
+        monkeypatch.setattr(f"lora2.training.loop.{points}", 3)
+    run = gpu_trainer(name, "deberta-v2", "bf16", step)
+    waits: list[set[str]] = []
+
+    def noted(message: object, *_: object) -> None:
+        if "synchronizing" in str(message):
+            waits.append({frame.name for frame in traceback.extract_stack()})
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", noted)
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            run.fit()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert [names for names in waits if not names & MAY_WAIT] == []
+    assert {"read", "compute_parts", "look"} <= set.union(*waits)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_evaluation_waits_for_the_gpu_only_at_its_end(kind, monkeypatch):
-    run = gpu_trainer("lora2", kind, "bf16", "eager")
+    run = gpu_trainer("lora2", kind, "bf16", "eager", batch_size=1)  # so that there are several batches
     model, split, fetch = run.model.eval(), run.data.splits["validation"], Tensor.cpu
     with torch.no_grad():
         expected = run.evaluator.logits(model, split)  # what a width needs is made
+        passes: list[int] = []
+        model.register_forward_pre_hook(lambda *_: passes.append(1))
 
         def fetched(x: Tensor) -> Tensor:
+            assert len(passes) == len(eval_batches(split.lengths, 1)) > 2
             torch.cuda.set_sync_debug_mode("default")
             return fetch(x)
 

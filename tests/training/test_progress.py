@@ -121,11 +121,11 @@ def test_evaluations_are_in_the_log_and_debug_adds_each_loss(level, screen, log,
 
 def test_what_is_told_reads_no_loss_from_the_device_beside_the_points_of_the_history(monkeypatch):
     """A loss is read in one place only, which is called at the points of the history."""
-    from lora2.training.loop import Trainer
+    from lora2.training.history import LossHistory
 
     looked: list[int] = []
-    note = Trainer._note_losses
-    monkeypatch.setattr(Trainer, "_note_losses", lambda self, *rest: (looked.append(rest[0].steps), note(self, *rest)))
+    note = LossHistory.note
+    monkeypatch.setattr(LossHistory, "note", lambda self, *rest: (looked.append(rest[0]), note(self, *rest)))
     monkeypatch.setattr("lora2.training.loop.HISTORY_POINTS", 3)
     model = Mlp()
     with speaking("debug"):

@@ -36,7 +36,9 @@ def _with_whole_mask(model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any
     Of a mask (b, s) transformers asks whether it masks anything, which reads the device (seen in 5.23), and 5.17 makes
     a tensor of the host's for the attention that is not fused. The fused one makes this term in every layer itself.
     """
-    mask: Tensor = kwargs["attention_mask"]  # (b, s)
+    mask: Tensor | None = kwargs.get("attention_mask")  # (b, s)
+    if mask is None:
+        return args, kwargs
     device = mask.device.type
     dtype: torch.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
     lowest = -torch.inf
@@ -63,7 +65,8 @@ class PositionBias:
         """Return the bias of the attention scores, (b, heads, s, s), for hidden states (b, s, d)."""
         key = (x.shape[1], x.device)
         if key not in self._made:
-            places = torch.arange(x.shape[1])
-            self._made[key] = self._to_buckets(places[None, :] - places[:, None]).to(x.device)  # (s, s)
+            with torch.inference_mode(False):  # else no later pass could train with them
+                places = torch.arange(x.shape[1])
+                self._made[key] = self._to_buckets(places[None, :] - places[:, None]).to(x.device)  # (s, s)
         bias: Tensor = self._table(self._made[key]).permute(2, 0, 1)  # (heads, s, s)
         return bias.expand(len(x), -1, -1, -1).contiguous()
