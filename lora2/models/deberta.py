@@ -109,10 +109,13 @@ class PositionTable:
         """Return what is kept for hidden states (b, w, d); what transformers has where it is given more than these."""
         if query_states is not None or relative_pos is not None:
             return self._library(hidden_states, query_states, relative_pos)
-        key = width, device = (hidden_states.shape[1], hidden_states.device)
+        key = (hidden_states.shape[1], hidden_states.device)
         if key not in self._made:
-            self._made[key] = self._form(self._library(torch.empty(1, width, 0))).to(device)
+            self._made[key] = self._make(*key)
         return self._made[key]
+
+    def _make(self, width: int, device: torch.device) -> Any:
+        return self._form(self._library(torch.empty(1, width, 0))).to(device)
 
 
 def _as_it_is(relative: Tensor) -> Tensor:
