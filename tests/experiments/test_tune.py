@@ -173,7 +173,8 @@ def test_a_trial_that_diverged_is_over_and_never_chosen(capsys):
 
 
 def test_the_reason_of_a_divergence_is_known():
-    sources = [(ROOT / "lora2" / "training" / f"{name}.py").read_text(encoding="utf-8") for name in ("finite", "history")]
+    folder = ROOT / "lora2" / "training"
+    sources = [(folder / f"{name}.py").read_text(encoding="utf-8") for name in ("finite", "history")]
     told = [line for source in sources for line in source.splitlines() if "DivergedError(f" in line]
     assert len(told) == 2
     assert all(NOT_FINITE in line for line in told)
