@@ -10,11 +10,11 @@ PY := $(VENV)/bin/python
 # Of make gpu-check: a Python that has torch's CUDA build and the other packages, from wherever they came.
 GPU_PYTHON ?= $(if $(wildcard $(PY)),$(PY),python3)
 # Several tests at a time, where pytest-xdist is there.
-GPU_PYTEST = TORCH_DISABLE_NATIVE_JIT=1 $(GPU_PYTHON) -m pytest -q -p no:cacheprovider $(shell $(GPU_PYTHON) -c 'import xdist' 2>/dev/null && printf %s '-n 8 --dist worksteal')
+GPU_PYTEST = $(GPU_PYTHON) -m pytest -q -p no:cacheprovider $(shell $(GPU_PYTHON) -c 'import xdist' 2>/dev/null && printf %s '-n 8 --dist worksteal')
 GPU_TESTS := $(addprefix tests/,core models training experiments/test_bench.py experiments/test_worker.py)
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 STANDIN := $(CURDIR)/outputs/cuda_standin
-ON_STANDIN = env TORCH_DISABLE_NATIVE_JIT=1 LD_PRELOAD=$(STANDIN)/libstandin.so LD_LIBRARY_PATH=$(STANDIN) PYTHONPATH=$(CURDIR)/tests:$(CURDIR):$$PYTHONPATH
+ON_STANDIN = env LD_PRELOAD=$(STANDIN)/libstandin.so LD_LIBRARY_PATH=$(STANDIN) PYTHONPATH=$(CURDIR)/tests:$(CURDIR):$$PYTHONPATH
 MODEL ?= minilm
 METHOD ?= lora2
 K ?= 8
@@ -186,6 +186,9 @@ submission: install ## test-set predictions of RUN for the GLUE server: outputs/
 	$(PY) scripts/export.py submission $(call quoted,RUN) $(call given,DATA_DIR,--data-dir) $(ARGS)
 
 ##@ Measure
+# as a run sets it (lora2/training/environment.py)
+gpu-check gpu-rehearsal: export TORCH_DISABLE_NATIVE_JIT := 1
+
 gpu-check: ## on a GPU machine, without network: every test, then those of the GPU, then outputs/bench/gpu.json
 	$(GPU_PYTEST) -m "not gpu" $(GPU_TESTS)
 	$(GPU_PYTEST) -m gpu -rfEs $(GPU_TESTS)

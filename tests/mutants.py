@@ -590,8 +590,8 @@ MUTANTS = (
     _mutant(
         "a checkpoint lacks the losses that were not read",
         "training/loop.py",
-        "                    history.read()\n                    train_step.look()\n                    self._save",
-        "                    train_step.look()\n                    self._save",
+        "                    self._read(history, train_step, clock)\n                    self._save",
+        "                    self._save",
         "training/test_history.py",
     ),
     _mutant(
@@ -1002,8 +1002,8 @@ MUTANTS = (
     _mutant(
         "a run is evaluated before it is looked at",
         "training/loop.py",
-        "                    history.read()\n                    train_step.look()\n                if self",
-        "                    history.read()\n                if self",
+        "        history.read()\n        train_step.look()\n",
+        "        history.read()\n",
         CAPTURED,
     ),
     _mutant(

@@ -269,13 +269,13 @@ class _Probabilities(torch.autograd.Function):
 
 def _at_positions(grad: Tensor, where: Positions) -> Tensor:
     """Return the gradient of all products with positions, (2, m, w, p), from that of the scores, (m, w, w)."""
-    both = grad.mT, grad
+    both, shape = (grad.mT, grad), (2, len(grad), *where.nowhere.shape[1:])
     if where.place is None:
-        found = grad.new_zeros(2, len(grad), *where.nowhere.shape[1:])
+        found = grad.new_zeros(shape)
         for one, term, column in zip(found, both, where.column, strict=True):
             one.scatter_add_(-1, column.expand_as(term), term)
         return found
-    found = grad.new_empty(2, len(grad), *where.nowhere.shape[1:])
+    found = grad.new_empty(shape)
     for one, term, place in zip(found, both, where.place, strict=True):
         torch.gather(term, -1, place.expand_as(one), out=one)
     return found.masked_fill_(where.nowhere.unsqueeze(1), 0)

@@ -63,8 +63,8 @@ class Evaluator:
     data: TaskData
     batch_size: int
     max_length: int | None
-    longest: int | None = None
-    deterministic: bool = False
+    longest: int
+    deterministic: bool
 
     def score(self, model: nn.Module) -> tuple[dict[str, float], bool]:
         """Return every metric of the task on its dev splits, and whether the predictions on any are constant."""

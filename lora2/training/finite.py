@@ -3,7 +3,12 @@
 import torch
 from torch import Tensor
 
-LOOK_EVERY = 100  # steps between two looks at a GPU; a CPU is looked at in every step, as that costs nothing there
+LOOK_EVERY = 100  # steps between two looks at a GPU, which waits for its next step while it is read
+
+
+def steps_between_looks(device: torch.device) -> int:
+    """Return after how many steps a device is read; a CPU in every step, as that costs nothing there."""
+    return 1 if device.type == "cpu" else LOOK_EVERY
 
 
 class DivergedError(RuntimeError):
@@ -19,7 +24,7 @@ class FiniteWatch:
     """
 
     def __init__(self, device: torch.device, every: int | None = None) -> None:
-        self._every = every or (1 if device.type == "cpu" else LOOK_EVERY)
+        self._every = every or steps_between_looks(device)
         self._bad = torch.zeros((), dtype=torch.bool, device=device)
         self._passed: list[int] = []  # steps since the last look
         self._loss: Tensor | None = None  # of the last of them

@@ -24,14 +24,13 @@ from lora2.training.checkpoint import Checkpoint, CheckpointFolder
 from lora2.training.clock import PhaseClock, clock_for
 from lora2.training.data import TaskData, train_batches, width_multiple
 from lora2.training.evaluate import Evaluation, Evaluator
-from lora2.training.finite import FiniteWatch
+from lora2.training.finite import FiniteWatch, steps_between_looks
 from lora2.training.history import LossHistory
 from lora2.training.optim import linear_schedule, optimizer_groups, warmup_steps
 from lora2.training.progress import Course, Progress
 from lora2.training.state import TrainState, capture, restore, trained_parameters
 from lora2.training.step import Step, TrainStep, emulated_products
 
-READ_EVERY = 100  # steps between two readings of a GPU, which waits for its next step while it is read
 HISTORY_POINTS = 500  # training losses kept in a record, whatever the length of the run
 MONITOR_POINTS = 50  # looks into the method: a line for every matrix's rank, so fewer
 
@@ -146,9 +145,7 @@ class Trainer:
                 if self._is_point(state.steps, HISTORY_POINTS):
                     history.note(state.steps, rate, losses)
                 if self._is_read(state.steps):
-                    clock.settle()
-                    history.read()
-                    train_step.look()
+                    self._read(history, train_step, clock)
                 if self._is_point(state.steps, MONITOR_POINTS):
                     self._note_monitor(state)
                 progress.step()
@@ -165,9 +162,7 @@ class Trainer:
                 # a checkpoint, when it is time or when the run must stop
                 stop = self._agree(self.control.stop())
                 if stop or self._agree(self._is_due(state.steps, saved_at)):
-                    clock.settle()
-                    history.read()
-                    train_step.look()
+                    self._read(history, train_step, clock)
                     self._save(capture(state, self.method, optimizer, self.accelerator))
                     saved_at = time.monotonic()
                 if stop:
@@ -252,8 +247,15 @@ class Trainer:
 
     def _is_read(self, steps: int) -> bool:
         """Whether the device is read after this step: a GPU now and then, and where that is done in any case."""
-        every = READ_EVERY if self.accelerator.device.type == "cuda" else 1
+        every = steps_between_looks(self.accelerator.device)
         return steps % every == 0 or self._is_point(steps, MONITOR_POINTS) or self._is_evaluated(steps)
+
+    @staticmethod
+    def _read(history: LossHistory, train_step: Step, clock: PhaseClock) -> None:
+        """Wait for the device, and read what came since the last time: seconds, losses, whether all was finite."""
+        clock.settle()
+        history.read()
+        train_step.look()
 
     def _note_monitor(self, state: TrainState) -> None:
         """Note what the method shows of itself, into history and tracker."""

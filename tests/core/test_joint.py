@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
-from helpers.host_tensors import NoHostUse
+from helpers.host_tensors import NoHostUse, without_autocast
 from helpers.toys import KINDS, adapted, encoder, randomise_factors, tokens
 from torch import Tensor, nn
 
@@ -164,9 +164,7 @@ def test_a_graph_can_record_it(k, products):
     three = projections(adapter)
     x = torch.randn(2, 5, 16, dtype=torch.float64, device="meta", requires_grad=True)
     for watched in (nullcontext(), NoHostUse()):  # in the first pass the frozen weights are copied
-        with inside_the_attention(three[0]), watched, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch, "is_autocast_enabled", lambda device: False)  # there is no autocast on meta
-            patch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+        with inside_the_attention(three[0]), watched, without_autocast():
             adapter.begin_forward()
             torch.stack([layer(x) for layer in three]).sum().backward()
             adapter.end_forward()

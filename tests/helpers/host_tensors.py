@@ -5,8 +5,11 @@ scalar is fine (it becomes an argument of the kernel); copying it to the device 
 """
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -35,6 +38,15 @@ class NoHostUse(TorchDispatchMode):
         if func is aten.lift_fresh.default and any(x.is_meta for x in outputs):
             raise HostUse(f"a tensor is made of the host's numbers, in {_where()}")
         return result
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """Inside, code that asks for autocast runs on the meta device, which has none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "is_autocast_enabled", lambda device: False)
+        patch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+        yield
 
 
 def _where() -> str:

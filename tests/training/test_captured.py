@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 from helpers import runs
 from helpers.every_method import METHODS, apply
-from helpers.host_tensors import HostUse, NoHostUse
+from helpers.host_tensors import HostUse, NoHostUse, without_autocast
 from helpers.standin import StandIn
 from helpers.toys import KINDS, Mlp, encoder, tokens
 from helpers.training import TOTAL, lora2, split, trainer
@@ -368,10 +367,9 @@ def on_meta(kind: str, mend: Callable[[nn.Module], None]) -> tuple[nn.Module, di
 
 
 @pytest.fixture
-def no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is none on meta."""
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+def no_autocast() -> Iterator[None]:
+    with without_autocast():
+        yield
 
 
 @pytest.mark.usefixtures("no_autocast")

@@ -39,11 +39,12 @@ def _with_whole_mask(model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any
     mask: Tensor | None = kwargs.get("attention_mask")  # (b, s)
     if mask is None:
         return args, kwargs
-    device = mask.device.type
-    dtype: torch.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
-    lowest = -torch.inf
-    if model.config._attn_implementation != "sdpa":
-        dtype, lowest = torch.float32, torch.finfo(torch.float32).min
+    dtype: torch.dtype = torch.float32
+    lowest = torch.finfo(dtype).min
+    if model.config._attn_implementation == "sdpa":
+        device = mask.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+        lowest = -torch.inf
     term = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(mask == 0, lowest)
     return args, {**kwargs, "attention_mask": term[:, None, None, :].expand(-1, 1, mask.shape[1], -1)}
 
